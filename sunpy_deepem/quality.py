@@ -1,0 +1,30 @@
+"""What can be wrong with a pixel: `Quality`."""
+
+from enum import IntFlag
+
+__all__ = ["Quality"]
+
+
+class Quality(IntFlag):
+    """
+    Bit flags of a pixel; zero is a pixel without complaint.
+
+    Examples
+    --------
+    >>> from sunpy_deepem import Quality
+    >>> Quality(6)
+    <Quality.SATURATED|LOW_SIGNAL: 6>
+    """
+
+    #: A channel has no valid data here; the pixel is masked.
+    MISSING = 1
+    #: A native pixel under this one was saturated in some channel; the pixel is masked.
+    SATURATED = 2
+    #: Fewer than three channels are above 3 σ.
+    LOW_SIGNAL = 4
+    #: The reduced χ² of the fit is above 3.
+    HIGH_CHI2 = 8
+    #: A quarter or more of the EM lies in the first or last two bins of the axis, where the answer is an extrapolation.
+    EDGE = 16
+    #: Some channel is negative; it is kept, with its σ.
+    NEGATIVE = 32

@@ -1,0 +1,117 @@
+"""The log T axis: `LogTBins`."""
+
+import numpy as np
+
+import astropy.units as u
+
+__all__ = ["LogTBins"]
+
+
+class LogTBins:
+    """
+    Uniform bins in log10(T / K).
+
+    Parameters
+    ----------
+    first : `float`, optional
+        Centre of the first bin.
+    step : `float`, optional
+        Width of a bin in dex.
+    n : `int`, optional
+        Number of bins.
+
+    Raises
+    ------
+    ValueError
+        If ``step`` is not positive, ``n`` is less than one or ``first`` is not finite.
+
+    Examples
+    --------
+    >>> from sunpy_deepem import LogTBins
+    >>> bins = LogTBins()
+    >>> len(bins), bins.centers[0].round(2), bins.centers[-1].round(2)
+    (18, np.float64(5.5), np.float64(7.2))
+    """
+
+    def __init__(self, first=5.5, step=0.1, n=18):
+        first, step = float(first), float(step)
+        if not np.isfinite(first):
+            msg = f"first must be a finite log10(T/K), found {first}. The default axis starts at 5.5."
+            raise ValueError(msg)
+        if not (np.isfinite(step) and step > 0):
+            msg = f"step must be a positive width in dex, found {step}. The default is 0.1."
+            raise ValueError(msg)
+        if int(n) != n or n < 1:
+            msg = f"n must be a whole number of bins, at least 1, found {n}."
+            raise ValueError(msg)
+        self.first, self.step, self.n = first, step, int(n)
+
+    @classmethod
+    def from_centers(cls, centers):
+        """
+        Build the bins from their centres.
+
+        Parameters
+        ----------
+        centers : array-like
+            Evenly spaced bin centres in log10(T/K), in ascending order, shape ``(n,)``.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two centres, or they are not evenly spaced and ascending.
+        """
+        centers = np.asarray(centers, dtype=float)
+        if centers.ndim != 1 or centers.size < 2:
+            msg = f"centers must be one-dimensional with at least two values, found shape {centers.shape}."
+            raise ValueError(msg)
+        steps = np.diff(centers)
+        if not np.isfinite(steps).all() or not np.allclose(steps, steps[0], rtol=0, atol=1e-4) or steps[0] <= 0:
+            msg = f"centers must ascend in equal steps of log10(T/K), found {centers}. Resample onto an even grid first."
+            raise ValueError(msg)
+        # Rounded, so that an axis read back from a file equals the one that was written.
+        return cls(round(centers[0], 9), round(steps.mean(), 9), centers.size)
+
+    @property
+    def centers(self):
+        """Centres of the bins in log10(T/K), shape ``(n,)``."""
+        return np.round(self.first + self.step * np.arange(self.n), 9)
+
+    @property
+    def edges(self):
+        """Edges of the bins in log10(T/K), shape ``(n + 1,)``."""
+        return np.round(self.first + self.step * (np.arange(self.n + 1) - 0.5), 9)
+
+    @property
+    def temperatures(self):
+        """Temperatures at the centres, `~astropy.units.Quantity` in K, shape ``(n,)``."""
+        return 10**self.centers * u.K
+
+    @property
+    def widths(self):
+        """Widths of the bins in temperature, ΔT, `~astropy.units.Quantity` in K, shape ``(n,)``."""
+        return np.diff(10**self.edges) * u.K
+
+    def __getitem__(self, item):
+        if not isinstance(item, slice):
+            msg = f"LogTBins are sliced, as in bins[3:9]; found {item!r}. One bin's centre is bins.centers[i]."
+            raise TypeError(msg)
+        index = range(self.n)[item]
+        if index.step != 1 or len(index) == 0:
+            msg = f"A slice of LogTBins must be contiguous, ascending and not empty, found {item}."
+            raise ValueError(msg)
+        return LogTBins(round(self.first + self.step * index.start, 9), self.step, len(index))
+
+    def __len__(self):
+        return self.n
+
+    def __eq__(self, other):
+        if not isinstance(other, LogTBins):
+            return NotImplemented
+        return self.n == other.n and np.allclose(self.edges, other.edges, rtol=0, atol=1e-6)
+
+    def __hash__(self):
+        return hash((round(self.first, 6), round(self.step, 6), self.n))
+
+    def __repr__(self):
+        return f"LogTBins(first={self.first:g}, step={self.step:g}, n={self.n})"
