@@ -5,10 +5,9 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 from aiapy.calibrate import degradation, estimate_error
-
-import astropy.units as u
 from astropy.table import Table
 from sunpy.util.exceptions import SunpyUserWarning
 

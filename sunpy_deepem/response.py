@@ -3,9 +3,8 @@
 import hashlib
 from importlib import resources
 
-import numpy as np
-
 import astropy.units as u
+import numpy as np
 from astropy.table import QTable
 
 from sunpy_deepem.channels import CHANNELS
@@ -72,7 +71,9 @@ class TemperatureResponse:
             )
             raise ValueError(msg)
         if not np.isfinite(response.value).all():
-            msg = f"response must be finite, found {np.count_nonzero(~np.isfinite(response.value))} values that are not."
+            msg = (
+                f"response must be finite, found {np.count_nonzero(~np.isfinite(response.value))} values that are not."
+            )
             raise ValueError(msg)
         self._temperature, self._response = temperature, response
         self.bins = LogTBins() if bins is None else bins
@@ -178,7 +179,9 @@ class TemperatureResponse:
         return hash(self.fingerprint)
 
     def __repr__(self):
-        told = ", ".join(f"{key}={self.meta[key]}" for key in ("version", "eve", "chiantifix", "obstime") if key in self.meta)
+        told = ", ".join(
+            f"{key}={self.meta[key]}" for key in ("version", "eve", "chiantifix", "obstime") if key in self.meta
+        )
         return f"<TemperatureResponse {self.fingerprint}: {len(CHANNELS)} channels, {self.bins!r}, {told}>"
 
 

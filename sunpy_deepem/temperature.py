@@ -1,8 +1,7 @@
 """The log T axis: `LogTBins`."""
 
-import numpy as np
-
 import astropy.units as u
+import numpy as np
 
 __all__ = ["LogTBins"]
 
@@ -67,7 +66,9 @@ class LogTBins:
             raise ValueError(msg)
         steps = np.diff(centers)
         if not np.isfinite(steps).all() or not np.allclose(steps, steps[0], rtol=0, atol=1e-4) or steps[0] <= 0:
-            msg = f"centers must ascend in equal steps of log10(T/K), found {centers}. Resample onto an even grid first."
+            msg = (
+                f"centers must ascend in equal steps of log10(T/K), found {centers}. Resample onto an even grid first."
+            )
             raise ValueError(msg)
         # Rounded, so that an axis read back from a file equals the one that was written.
         return cls(round(centers[0], 9), round(steps.mean(), 9), centers.size)

@@ -9,7 +9,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-
 from astropy.io import ascii
 from astropy.table import Table
 

@@ -8,9 +8,8 @@ columns ``temperature``, ``response_N`` and ``chiantifix_N`` (as in the PyPI pac
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 import astropy.units as u
+import numpy as np
 from astropy.table import QTable
 
 CHANNELS = (94, 131, 171, 193, 211, 335)

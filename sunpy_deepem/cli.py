@@ -1,0 +1,198 @@
+"""The ``deepem`` command. Thin: every subcommand is a few lines over the Python interface."""
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+__all__ = ["main"]
+
+
+class _Group(click.Group):
+    """Turns the package's own errors into one line; bugs keep their traceback."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except (ValueError, TypeError, ImportError, OSError) as error:
+            if ctx.params.get("traceback"):
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="sunpy_deepem")
+@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+def main(traceback):
+    """Differential emission measures from SDO/AIA maps."""
+    logging.getLogger("sunpy").setLevel(logging.WARNING)
+
+
+@main.command()
+@click.argument("maps", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--sample", is_flag=True, help="Use the embedded synthetic Sun instead of files.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="FITS file to write.  [default: deepem_DATE.fits]")
+@click.option("--plot", is_flag=True, help="Also draw a PNG summary beside the FITS file.")
+@click.option("--shape", default="512", show_default=True, help="Pixels along the longer side, or 'native'.")
+@click.option("--systematic", default=0.1, show_default=True, help="Systematic error as a fraction of the intensity.")
+@click.option("--degradation/--no-degradation", default=True, show_default=True, help="Correct for degradation.")
+@click.option("--weights", default="default", show_default=True, help="'default' or a weights file.")
+@click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def invert(maps, sample, out, plot, shape, systematic, degradation, weights, device, overwrite, quiet):
+    """
+    Invert six AIA maps: MAPS are six FITS files, or one folder that holds them.
+
+    Writes the emission measure with its uncertainty, mask, quality and χ² as FITS.
+    """
+    from sunpy_deepem import invert as invert_maps
+
+    def say(text):
+        if not quiet:
+            click.echo(text, err=True)
+
+    say("Reading maps ...")
+    source = _maps(maps, sample)
+    say("Calibrating, aligning, binning and inverting ...")
+    cube = invert_maps(
+        source,
+        weights=weights,
+        device=device,
+        progress=not quiet,
+        shape=_shape(shape),
+        systematic=systematic,
+        degradation=degradation,
+    )
+    stem = "deepem_sample" if sample else f"deepem_{cube.sky_header['date-obs'][:19].replace(':', '')}"
+    out = Path(f"{stem}.fits") if out is None else out
+    cube.write(out, overwrite=overwrite)
+    say(f"Wrote {out}")
+    if plot:
+        say("Drawing ...")
+        _draw(cube, out.with_suffix(".png"), overwrite=overwrite)
+        say(f"Wrote {out.with_suffix('.png')}")
+
+
+@main.command()
+@click.argument("cube", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=".", help="Folder to write to.  [default: here]")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+def synthesize(cube, out, overwrite):
+    """Write the six synthetic AIA maps of CUBE, a FITS file that 'deepem invert' wrote."""
+    from sunpy_deepem import DEMCube
+
+    out.mkdir(parents=True, exist_ok=True)
+    for smap in DEMCube.read(cube).synthesize():
+        path = out / f"{cube.stem}_synthetic_{smap.wavelength.value:04.0f}.fits"
+        _refuse(path, overwrite)
+        smap.save(path, overwrite=overwrite)
+        click.echo(f"Wrote {path}", err=True)
+
+
+@main.command()
+@click.option("--prior", is_flag=True, help="Learn from the package's prior of solar emission measures.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Weights file to write.")
+@click.option("--pixels", default=400_000, show_default=True, help="Pixels drawn from the prior in each epoch.")
+@click.option("--epochs", default=60, show_default=True, help="Passes over the training set.")
+@click.option("--hidden", default="64,64", show_default=True, help="Widths of the hidden layers.")
+@click.option("--seed", default=0, show_default=True, help="Seed of weights, draws and order.")
+@click.option("--resume", is_flag=True, help="Go on from OUT.checkpoint if a run was stopped.")
+@click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def train(prior, out, pixels, epochs, hidden, seed, resume, device, overwrite, quiet):
+    """Train a network and write its weights."""
+    from sunpy_deepem import TemperatureResponse, __version__
+    from sunpy_deepem.training import DEMPrior, PriorStream, TrainingSet, fit
+
+    _refuse(out, overwrite)
+    if not prior:
+        msg = "Say what to learn from: --prior."
+        raise click.UsageError(msg)
+    response = TemperatureResponse.default()
+    source = DEMPrior()
+    network = fit(
+        PriorStream(source, response, pixels, seed=seed),
+        response,
+        validation=TrainingSet.from_prior(source, response, max(1000, pixels // 10), seed=[seed, 2**31]),
+        hidden=_widths(hidden),
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        checkpoint=out.with_name(f"{out.name}.checkpoint"),
+        resume=resume,
+        progress=not quiet,
+        meta={"training_command": _command(), "package_version": __version__},
+    )
+    network.save(out, overwrite=overwrite)
+    out.with_name(f"{out.name}.checkpoint").unlink(missing_ok=True)
+    click.echo(f"Wrote {out}", err=True)
+
+
+@main.command()
+@click.argument("weights", default="default")
+def info(weights):
+    """Say how WEIGHTS ('default' or a file) were made."""
+    from sunpy_deepem import DeepEM
+
+    network = DeepEM.load(weights)
+    click.echo(repr(network))
+    for key, value in sorted(network.meta.items()):
+        click.echo(f"{key}: {value if len(value) < 200 else value[:197] + '...'}")
+
+
+def _maps(paths, sample):
+    if sample and paths:
+        msg = "Give either --sample or MAPS."
+        raise click.UsageError(msg)
+    if sample:
+        from sunpy_deepem.sample import sample_maps
+
+        return sample_maps()
+    if not paths:
+        msg = "Give six FITS files or a folder, or --sample for the embedded synthetic Sun."
+        raise click.UsageError(msg)
+    return paths[0] if len(paths) == 1 else paths
+
+
+def _shape(text):
+    if text == "native":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        msg = f"--shape must be a whole number or 'native', found {text!r}."
+        raise click.UsageError(msg) from None
+
+
+def _widths(text):
+    try:
+        widths = tuple(int(width) for width in text.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or min(widths) < 1:
+        msg = f"--hidden must be widths such as 64,64, found {text!r}."
+        raise click.UsageError(msg)
+    return widths
+
+
+def _refuse(path, overwrite):
+    if path.exists() and not overwrite:
+        msg = f"{path} exists. Pass --overwrite to replace it."
+        raise click.ClickException(msg)
+
+
+def _draw(cube, path, *, overwrite):
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    _refuse(path, overwrite)
+    cube.plot_summary().savefig(path, dpi=100)
+
+
+def _command():
+    """Return the command as it was typed, to be kept with what it made."""
+    return shlex.join(["deepem", *sys.argv[1:]])

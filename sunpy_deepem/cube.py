@@ -1,0 +1,299 @@
+"""What comes out: `DEMCube`."""
+
+import numpy as np
+from astropy.nddata import StdDevUncertainty
+from astropy.wcs import WCS
+from ndcube import NDCube, NDMeta
+
+from sunpy_deepem._wcs import cube_wcs, sky_header
+from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
+from sunpy_deepem.forward import EM_UNIT, synthesize_maps, synthetic_intensity
+from sunpy_deepem.quality import Quality
+from sunpy_deepem.temperature import LogTBins
+
+__all__ = ["DEMCube"]
+
+_HIGH_CHI2 = 3.0
+_EDGE_SHARE = 0.25
+_EDGE_BINS = 2
+
+
+class DEMCube(NDCube):
+    """
+    Emission measure on a grid of log T and sky.
+
+    The data are the EM of each bin of log T in cm^-5, that is, the integral of the DEM over the bin, with n_e n_H;
+    axes are log T, y, x. Made by `sunpy_deepem.invert`, `from_arrays` or `read`; slices and crops like any
+    `~ndcube.NDCube`, and its companions (``chi2``, ``quality``, the observed intensities) are sliced with it.
+
+    Examples
+    --------
+    >>> from sunpy_deepem import invert
+    >>> from sunpy_deepem.sample import sample_maps
+    >>> dem = invert(sample_maps((64, 64)), shape=None)
+    >>> dem.data.shape, str(dem.unit)
+    ((18, 64, 64), '1 / cm5')
+    """
+
+    def __init__(self, data, *args, **kwargs):
+        kwargs.setdefault("unit", EM_UNIT)
+        super().__init__(data, *args, **kwargs)
+
+    @classmethod
+    def from_arrays(cls, em, em_std, response, header, inputs, *, intensity, uncertainty, quality=None, meta=None):
+        """
+        Put together a cube, with χ² and the quality flags that follow from it.
+
+        Parameters
+        ----------
+        em : `~numpy.ndarray`
+            EM per bin in cm^-5, shape ``(number of bins, ny, nx)``.
+        em_std : `~numpy.ndarray` or `None`
+            Its standard deviation, of the same shape.
+        response : `TemperatureResponse`
+            The response for which it was found.
+        header : `dict`
+            FITS header of the sky: WCS, observer, time.
+        inputs : sequence of `dict`
+            For each channel ``channel``, ``date``, ``exposure_time`` and whatever else is known.
+        intensity, uncertainty : `~astropy.units.Quantity`
+            What was inverted, DN s^-1 pix^-1, shape ``(6, ny, nx)``.
+        quality : `~numpy.ndarray`, optional
+            `Quality` flags so far, shape ``(ny, nx)``; pixels MISSING or SATURATED are masked.
+        meta : `dict`, optional
+            More provenance.
+
+        Returns
+        -------
+        `DEMCube`
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit.
+        """
+        # Double precision, as squares of EM, which every propagation of errors takes, overflow single.
+        em = np.array(em, dtype=float)
+        sky = em.shape[1:]
+        expected = {"em": (em, (len(response.bins), *sky)), "intensity": (intensity, (len(CHANNELS), *sky))}
+        expected |= {"uncertainty": (uncertainty, (len(CHANNELS), *sky))}
+        expected |= {} if em_std is None else {"em_std": (em_std, em.shape)}
+        for name, (array, shape) in expected.items():
+            if array.shape != shape or len(sky) != 2:
+                msg = f"{name} must have shape {shape if len(sky) == 2 else '(bins, ny, nx)'}, found {array.shape}."
+                raise ValueError(msg)
+        quality = np.zeros(sky, dtype=np.uint16) if quality is None else quality.astype(np.uint16)
+        masked = (quality & (Quality.MISSING | Quality.SATURATED)) != 0
+        em[:, masked] = np.nan
+        residual = ((synthetic_intensity(em << EM_UNIT, response) - intensity) / uncertainty).to_value("")
+        chi2 = np.mean(residual**2, axis=0).astype(np.float32)
+        quality |= _fit_flags(em, chi2)
+        companions = {"chi2": chi2, "quality": quality}
+        for channel, g, sigma in zip(CHANNELS, intensity, uncertainty, strict=True):
+            companions[f"intensity_{channel}"] = g.to_value(INTENSITY_UNIT)
+            companions[f"sigma_{channel}"] = sigma.to_value(INTENSITY_UNIT)
+        facts = {"response": response, "inputs": tuple(inputs), "provenance": dict(meta or {})}
+        return cls(
+            em,
+            wcs=cube_wcs(header, response.bins),
+            uncertainty=None if em_std is None else StdDevUncertainty(np.array(em_std, dtype=float)),
+            mask=np.broadcast_to(masked, em.shape).copy(),
+            meta=NDMeta(companions | facts, axes=dict.fromkeys(companions, (1, 2)), data_shape=em.shape),
+        )
+
+    # -- what it holds ------------------------------------------------------------------------------------------------
+
+    @property
+    def bins(self):
+        """The bins of the log T axis, `LogTBins`."""
+        self._require_3d("bins")
+        wcs = self.wcs.wcs
+        axis = wcs.naxis - 1
+        first = wcs.crval[axis] + (1 - wcs.crpix[axis]) * wcs.cdelt[axis]
+        return LogTBins(round(first, 9), round(wcs.cdelt[axis], 9), self.data.shape[0])
+
+    @property
+    def log_t(self):
+        """Centres of the bins in log10(T/K), shape ``(number of bins,)``."""
+        return self.bins.centers
+
+    @property
+    def chi2(self):
+        """Mean over channels of ((synthetic − observed) / σ)², shape ``(ny, nx)``."""
+        return self.meta["chi2"]
+
+    @property
+    def quality(self):
+        """Bit flags of each pixel, see `Quality`, shape ``(ny, nx)``."""
+        return self.meta["quality"]
+
+    @property
+    def response(self):
+        """The `TemperatureResponse` for which the cube was found."""
+        return self.meta["response"]
+
+    @property
+    def inputs(self):
+        """For each channel the observation that went in, `tuple` of `dict`."""
+        return self.meta["inputs"]
+
+    @property
+    def intensity(self):
+        """The observed intensities, `~astropy.units.Quantity` in DN s^-1 pix^-1, shape ``(6, ny, nx)``."""
+        return np.stack([self.meta[f"intensity_{channel}"] for channel in CHANNELS]) << INTENSITY_UNIT
+
+    @property
+    def intensity_uncertainty(self):
+        """σ of the observed intensities, of the same unit and shape."""
+        return np.stack([self.meta[f"sigma_{channel}"] for channel in CHANNELS]) << INTENSITY_UNIT
+
+    @property
+    def sky_header(self):
+        """FITS header of the two sky axes, with observer and time, as a `dict`."""
+        self._require_3d("sky_header")
+        return sky_header(self.wcs)
+
+    # -- what follows from it -----------------------------------------------------------------------------------------
+
+    def synthesize(self):
+        """
+        Return the six AIA maps that the cube's plasma would give.
+
+        The maps are in DN / s at the response's epoch, that is, to be compared with observations that were corrected
+        for degradation, and hold the word "synthetic" in their CONTENT keyword.
+
+        Returns
+        -------
+        `~sunpy.map.MapSequence`
+            Six `~sunpy.map.sources.AIAMap` in channel order.
+        """
+        self._require_3d("synthesize")
+        response = self.response.with_bins(self.bins)
+        return synthesize_maps(
+            self.data << self.unit, response, self.sky_header, self.inputs, mask=self.mask.any(axis=0)
+        )
+
+    def observed_maps(self):
+        """
+        Return the observations that went in, calibrated, aligned and binned.
+
+        Returns
+        -------
+        `~sunpy.map.MapSequence`
+            Six `~sunpy.map.sources.AIAMap` in DN / s, in channel order, on the grid of `synthesize`.
+        """
+        maps = self.synthesize().maps
+        observed = zip(maps, self.intensity.value, strict=True)
+        replaced = [smap._new_instance(data, _without(smap.meta, "content"), mask=smap.mask) for smap, data in observed]
+        return type(self.synthesize())(*replaced, sortby=None)
+
+    def em_weighted_log_t(self):
+        """
+        Return the mean log T weighted by EM, shape ``(ny, nx)``.
+        """
+        self._require_3d("em_weighted_log_t")
+        with np.errstate(invalid="ignore"):
+            return np.tensordot(self.log_t, self.data, axes=1) / self.data.sum(axis=0)
+
+    # -- files and pictures -------------------------------------------------------------------------------------------
+
+    def write(self, path, *, overwrite=False):
+        """
+        Write the cube to a FITS file, atomically.
+
+        Parameters
+        ----------
+        path : `str` or `pathlib.Path`
+            Where to.
+        overwrite : `bool`, optional
+            Whether a file that is there may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and ``overwrite`` is `False`.
+        """
+        from sunpy_deepem.io import write_fits
+
+        write_fits(self, path, overwrite=overwrite)
+
+    @classmethod
+    def read(cls, path):
+        """
+        Read a cube that `write` wrote.
+
+        Parameters
+        ----------
+        path : `str` or `pathlib.Path`
+
+        Returns
+        -------
+        `DEMCube`
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is unreadable or holds no DEM cube.
+        """
+        from sunpy_deepem.io import read_fits
+
+        return read_fits(path)
+
+    def plot_summary(self, fig=None):
+        """
+        Draw the quick look: observed, synthetic, EM in twelve bins, EM-weighted temperature and χ².
+
+        Parameters
+        ----------
+        fig : `~matplotlib.figure.Figure`, optional
+            Where to draw, by default a new figure.
+
+        Returns
+        -------
+        `~matplotlib.figure.Figure`
+        """
+        from sunpy_deepem.visualization import plot_summary
+
+        return plot_summary(self, fig=fig)
+
+    # -- slicing ------------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, item):
+        return super().__getitem__(_explicit(item, self.data.shape))
+
+    def _slice_wcs(self, item):
+        # A FITS WCS stays one where no axis is dropped, so that the slice can be written and synthesised.
+        if isinstance(self.wcs, WCS) and all(isinstance(part, slice) for part in item):
+            return self.wcs.slice(item)
+        return super()._slice_wcs(item)
+
+    def _require_3d(self, what):
+        if self.data.ndim != 3 or not isinstance(self.wcs, WCS):
+            msg = f"{what} needs the axes log T, y, x, found shape {self.data.shape}. Slice with i:i+1 to keep an axis."
+            raise ValueError(msg)
+
+
+def _fit_flags(em, chi2):
+    with np.errstate(invalid="ignore"):
+        total = em.sum(axis=0)
+        edge = np.maximum(em[:_EDGE_BINS].sum(axis=0), em[-_EDGE_BINS:].sum(axis=0)) > _EDGE_SHARE * total
+        flags = np.where(chi2 > _HIGH_CHI2, Quality.HIGH_CHI2, 0) | np.where(edge, Quality.EDGE, 0)
+    return flags.astype(np.uint16)
+
+
+def _explicit(item, shape):
+    """Return an index of one part for each axis, slices with plain bounds: NDMeta miscounts negative ones."""
+    item = item if isinstance(item, tuple) else (item,)
+    if any(part is Ellipsis for part in item):
+        at = item.index(Ellipsis)
+        item = item[:at] + (slice(None),) * (len(shape) - len(item) + 1) + item[at + 1 :]
+    item += (slice(None),) * (len(shape) - len(item))
+    return tuple(
+        slice(*part.indices(n)) if isinstance(part, slice) else part for part, n in zip(item, shape, strict=True)
+    )
+
+
+def _without(header, key):
+    return {name: value for name, value in header.items() if name != key}

@@ -1,0 +1,91 @@
+"""From emission measure back to what AIA would see."""
+
+import astropy.units as u
+import numpy as np
+import sunpy.map
+
+from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
+
+__all__ = ["synthesize_maps", "synthetic_intensity"]
+
+EM_UNIT = u.cm**-5
+#: Value of the header keyword by which a synthetic map is told from an observed one.
+SYNTHETIC = "synthetic, from DEM"
+# NOTE: which of the four telescopes carries a channel, Lemen et al. (2012), Solar Phys. 275, 17, Table 2.
+_TELESCOPES = {94: 4, 131: 1, 171: 3, 193: 2, 211: 2, 335: 1}
+
+
+@u.quantity_input
+def synthetic_intensity(em: EM_UNIT, response):
+    """
+    Fold an emission measure with the response: g_i = Σ_j K_ij EM_j.
+
+    Parameters
+    ----------
+    em : `~astropy.units.Quantity`
+        EM per bin in cm^-5, shape ``(number of bins, ...)``.
+    response : `TemperatureResponse`
+        Folded onto the same bins.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        DN s^-1 pix^-1, shape ``(6, ...)``. NaN stays NaN.
+
+    Raises
+    ------
+    ValueError
+        If ``em`` has another number of bins than ``response``.
+    """
+    matrix = response.matrix
+    if em.shape[0] != matrix.shape[1]:
+        msg = f"em must have the {matrix.shape[1]} bins of response along its first axis, found shape {em.shape}."
+        raise ValueError(msg)
+    folded = np.tensordot(matrix.value, em.to_value(EM_UNIT), axes=1)
+    return folded << INTENSITY_UNIT
+
+
+def synthesize_maps(em, response, header, inputs, *, mask=None):
+    """
+    Return six synthetic AIA maps.
+
+    Parameters
+    ----------
+    em : `~astropy.units.Quantity`
+        EM per bin in cm^-5, shape ``(number of bins, ny, nx)``.
+    response : `TemperatureResponse`
+        Folded onto the same bins.
+    header : `dict`
+        FITS header of the sky: WCS, observer, time.
+    inputs : sequence of `dict`
+        For each channel the ``date`` and ``exposure_time`` of its observation.
+    mask : `~numpy.ndarray`, optional
+        `True` where the maps are to be masked, shape ``(ny, nx)``.
+
+    Returns
+    -------
+    `~sunpy.map.MapSequence`
+        Maps in DN / s, in channel order.
+    """
+    intensity = synthetic_intensity(em, response)
+    maps = [
+        sunpy.map.Map(data.value, dict(header) | _channel_header(channel, observation), mask=mask)
+        for channel, data, observation in zip(CHANNELS, intensity, inputs, strict=True)
+    ]
+    return sunpy.map.Map(maps, sequence=True, sortby=None)
+
+
+def _channel_header(channel, observation):
+    return {
+        "telescop": "SDO/AIA",
+        "instrume": f"AIA_{_TELESCOPES[channel]}",
+        "wavelnth": channel,
+        "waveunit": "angstrom",
+        "wave_str": f"{channel}_THIN",
+        "date-obs": observation["date"],
+        "t_obs": observation["date"],
+        "exptime": observation["exposure_time"],
+        "lvl_num": 1.5,
+        "bunit": "DN / s",
+        "content": SYNTHETIC,
+    }

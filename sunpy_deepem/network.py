@@ -1,0 +1,327 @@
+"""The network of 1×1 convolutions: `DeepEM`. Arrays in, arrays out."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+from tqdm.auto import tqdm
+
+from sunpy_deepem._files import atomic_path
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.temperature import LogTBins
+
+__all__ = ["DeepEM", "ScaledNetwork"]
+
+# EM inside the network is in units of 10^25 cm^-5, as in the DeepEM chapter, to stay within single precision.
+EM_UNIT = 1e25
+_FORMAT = "sunpy_deepem weights 1"
+_TILE = 8192
+
+
+class ScaledNetwork(nn.Module):
+    """
+    1×1 convolutions between a division by each pixel's brightness and a multiplication by it.
+
+    Intensities over the channels' typical response are EM-like numbers. A pixel's brightness is the mean over channels
+    of their moduli plus σ; the network sees intensity and σ over brightness, and what it answers is multiplied by
+    brightness. So an intensity and σ twice as large give exactly twice the EM. The outputs pass through a softplus,
+    which is never negative.
+
+    Parameters
+    ----------
+    channel_scale : array-like
+        Typical response of each channel, in DN s^-1 pix^-1 for 10^25 cm^-5, shape ``(6,)``.
+    n_bins : `int`
+        Number of log T bins.
+    hidden : sequence of `int`, optional
+        Widths of the hidden layers.
+    """
+
+    name = "scaled"
+    has_spread = True
+
+    def __init__(self, channel_scale, n_bins, hidden=(64, 64)):
+        super().__init__()
+        scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(1, -1, 1, 1)
+        self.register_buffer("channel_scale", scale)
+        self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
+        layers, width = [], 2 * scale.numel()
+        for next_width in self.hidden:
+            layers += [nn.Conv2d(width, next_width, kernel_size=1), nn.LeakyReLU(inplace=True)]
+            width = next_width
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 2 * self.n_bins, kernel_size=1))
+
+    def forward(self, intensity, uncertainty):
+        """
+        Return mean and spread of the EM in units of 10^25 cm^-5.
+
+        Parameters
+        ----------
+        intensity, uncertainty : `~torch.Tensor`
+            DN s^-1 pix^-1, shape ``(batch, 6, ny, nx)``.
+
+        Returns
+        -------
+        em, spread : `~torch.Tensor`
+            Shape ``(batch, n_bins, ny, nx)``.
+        """
+        intensity = intensity / self.channel_scale
+        uncertainty = uncertainty / self.channel_scale
+        brightness = (intensity.abs() + uncertainty).mean(dim=1, keepdim=True)
+        inputs = torch.cat([intensity, uncertainty], dim=1) / brightness
+        outputs = nn.functional.softplus(self.layers(inputs)) * brightness
+        return outputs[:, : self.n_bins], outputs[:, self.n_bins :]
+
+    def architecture(self):
+        """Return what is needed to build the network again, as a `dict` for JSON."""
+        return {
+            "name": self.name,
+            "channel_scale": self.channel_scale.flatten().tolist(),
+            "n_bins": self.n_bins,
+            "hidden": list(self.hidden),
+        }
+
+
+_ARCHITECTURES = {ScaledNetwork.name: ScaledNetwork}
+
+
+class DeepEM:
+    """
+    A trained network that turns intensities into emission measures.
+
+    Parameters
+    ----------
+    module : `~torch.nn.Module`
+        The network, as `ScaledNetwork`.
+    bins : `LogTBins`
+        Bins of its log T axis.
+    response_fingerprint : `str` or `None`
+        `TemperatureResponse.fingerprint` of the response it was trained for.
+    meta : `dict`, optional
+        How it was made: training command, seed, package version. Values are strings.
+
+    References
+    ----------
+    Wright et al., "DeepEM: A Deep Learning Approach for DEM Inversion", in HelioML, https://doi.org/10.5281/zenodo.3572099
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sunpy_deepem import DeepEM
+    >>> intensity = np.array([0.8, 4.5, 140.0, 170.0, 50.0, 2.7])
+    >>> em, em_std = DeepEM.load("default").predict(intensity, 0.1 * intensity)
+    >>> em.shape
+    (18,)
+    """
+
+    def __init__(self, module, *, bins, response_fingerprint, meta=None):
+        self.module = module.eval()
+        self.bins = bins
+        self.response_fingerprint = response_fingerprint
+        self.meta = dict(meta or {})
+
+    @classmethod
+    def load(cls, source="default"):
+        """
+        Read weights.
+
+        Parameters
+        ----------
+        source : `str` or `pathlib.Path`, optional
+            ``"default"`` for the weights that come with the package, or the path of a ``.safetensors`` file.
+
+        Returns
+        -------
+        `DeepEM`
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is truncated, not of safetensors, or not written by this package.
+        """
+        if str(source) == "default":
+            with resources.as_file(resources.files("sunpy_deepem.data") / "default.safetensors") as path:
+                return cls._read(path)
+        path = Path(source)
+        if not path.is_file():
+            msg = f"weights must be 'default' or the path of a .safetensors file; there is no file {path}."
+            raise FileNotFoundError(msg)
+        return cls._read(path)
+
+    @classmethod
+    def _read(cls, path):
+        try:
+            with safe_open(path, framework="pt") as file:
+                meta = file.metadata() or {}
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            msg = (
+                f"{path} is not a readable safetensors file ({error}). It may be truncated or of another kind; weights "
+                "are written by DeepEM.save or 'deepem train'."
+            )
+            raise ValueError(msg) from None
+        if meta.pop("format", None) != _FORMAT:
+            msg = f"{path} holds no weights of this package: its metadata lacks format={_FORMAT!r}. Use 'deepem train'."
+            raise ValueError(msg)
+        try:
+            architecture = json.loads(meta.pop("architecture"))
+            bins = LogTBins(**json.loads(meta.pop("bins")))
+            module = _ARCHITECTURES[architecture.pop("name")](**architecture)
+            module.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            msg = f"{path} holds weights that do not fit their own description ({error}). Train or download it again."
+            raise ValueError(msg) from error
+        return cls(module, bins=bins, response_fingerprint=meta.pop("response_fingerprint", None), meta=meta)
+
+    def save(self, path, *, overwrite=False):
+        """
+        Write the weights and how they were made, atomically.
+
+        Parameters
+        ----------
+        path : `str` or `pathlib.Path`
+            Where to; usually ends in ``.safetensors``.
+        overwrite : `bool`, optional
+            Whether a file that is there may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and ``overwrite`` is `False`.
+        """
+        meta = {key: str(value) for key, value in self.meta.items()} | {
+            "format": _FORMAT,
+            "architecture": json.dumps(self.module.architecture()),
+            "bins": json.dumps({"first": self.bins.first, "step": self.bins.step, "n": self.bins.n}),
+        }
+        if self.response_fingerprint is not None:
+            meta["response_fingerprint"] = self.response_fingerprint
+        state = {key: value.detach().cpu().contiguous() for key, value in self.module.state_dict().items()}
+        with atomic_path(path, overwrite=overwrite) as partial:
+            partial.write_bytes(save(state, metadata=meta))
+
+    def check_response(self, response):
+        """
+        Raise unless the network was trained for ``response``.
+
+        Parameters
+        ----------
+        response : `TemperatureResponse`
+
+        Raises
+        ------
+        ValueError
+            If the bins or the folded response are others.
+        """
+        if response.bins != self.bins:
+            msg = f"response is folded onto {response.bins!r}, but the network answers on {self.bins!r}."
+            raise ValueError(msg)
+        if self.response_fingerprint is not None and response.fingerprint != self.response_fingerprint:
+            msg = (
+                f"response {response.fingerprint} is not the one this network was trained for "
+                f"({self.response_fingerprint}). Train weights for it with 'deepem train', or use the network's own."
+            )
+            raise ValueError(msg)
+
+    def predict(self, intensity, uncertainty, *, device="auto", tile=_TILE, progress=False):
+        """
+        Return the emission measure of every pixel.
+
+        Parameters
+        ----------
+        intensity : array-like
+            DN s^-1 pix^-1, channels as in `sunpy_deepem.CHANNELS` along the first axis, shape ``(6, ...)``. A pixel in
+            which a channel is not finite comes back as NaN.
+        uncertainty : array-like
+            σ of the intensity, positive, of the same shape and unit.
+        device : `str` or `torch.device`, optional
+            ``"auto"`` for a GPU where there is one and else the CPU.
+        tile : `int`, optional
+            Pixels worked on at a time; the default stays in a CPU's cache.
+        progress : `bool`, optional
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        em, em_std : `~numpy.ndarray`
+            Mean and standard deviation of the EM per bin in cm^-5, `~numpy.float32`, shape ``(18, ...)``.
+
+        Raises
+        ------
+        TypeError
+            If an argument carries a unit.
+        ValueError
+            If shapes do not fit, or σ is not positive where the intensity is finite.
+        """
+        intensity, uncertainty = _check_inputs(intensity, uncertainty)
+        device = _device(device)
+        tile = tile if device.type == "cpu" else max(tile, 2**20)
+        shape = intensity.shape[1:]
+        intensity = torch.from_numpy(intensity.reshape(len(CHANNELS), -1))
+        uncertainty = torch.from_numpy(uncertainty.reshape(len(CHANNELS), -1))
+        n_pixels = intensity.shape[1]
+        em = np.empty((len(self.bins), n_pixels), dtype=np.float32)
+        std = np.empty_like(em)
+        module = self.module.to(device)
+        with torch.inference_mode():
+            for start in tqdm(range(0, n_pixels, tile), desc="DEM", unit="tile", disable=not progress):
+                part = slice(start, start + tile)
+                tiles = [array[None, :, None, part].to(device) for array in (intensity, uncertainty)]
+                for out, result in zip((em, std), module(*tiles), strict=True):
+                    np.multiply(result[0, :, 0].cpu().numpy(), np.float32(EM_UNIT), out=out[:, part])
+        return em.reshape(-1, *shape), std.reshape(-1, *shape)
+
+    def __repr__(self):
+        hidden = "→".join(str(width) for width in (2 * len(CHANNELS), *self.module.hidden, 2 * len(self.bins)))
+        return f"<DeepEM {self.module.name} {hidden}, {self.bins!r}, response {self.response_fingerprint}>"
+
+
+def _check_inputs(intensity, uncertainty):
+    arrays = {}
+    for name, values in (("intensity", intensity), ("uncertainty", uncertainty)):
+        if getattr(values, "unit", None) is not None:
+            msg = f"{name} must be a plain array, found one in {values.unit}. Pass .to_value('DN / (s pix)')."
+            raise TypeError(msg)
+        try:
+            arrays[name] = np.ascontiguousarray(values, dtype=np.float32)
+        except (TypeError, ValueError):
+            msg = f"{name} must be an array of real numbers of shape (6, ...), found {type(values).__name__}."
+            raise TypeError(msg) from None
+    intensity, uncertainty = arrays["intensity"], arrays["uncertainty"]
+    if intensity.ndim < 1 or intensity.shape[0] != len(CHANNELS):
+        msg = f"intensity must have the six channels {CHANNELS} along its first axis, found shape {intensity.shape}."
+        raise ValueError(msg)
+    if uncertainty.shape != intensity.shape:
+        msg = f"uncertainty must have the shape of intensity, {intensity.shape}, found {uncertainty.shape}."
+        raise ValueError(msg)
+    wrong = np.isfinite(intensity) & ~(uncertainty > 0)
+    if wrong.any():
+        msg = (
+            f"uncertainty must be positive wherever intensity is finite; it is not in {np.count_nonzero(wrong)} of "
+            f"{wrong.size} values. ChannelStack gives a σ for every pixel; mask a pixel by making its intensity NaN."
+        )
+        raise ValueError(msg)
+    # A pixel needs all six channels; what is not finite in one would not reach every output by itself.
+    bad = ~(np.isfinite(intensity) & np.isfinite(uncertainty)).all(axis=0)
+    if bad.any():
+        intensity = np.where(bad, np.float32(np.nan), intensity)
+    return intensity, uncertainty
+
+
+def _device(device):
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        msg = f"device must be 'auto', 'cpu', 'cuda' or another that torch has here, found {device!r} ({error})."
+        raise ValueError(msg) from None
+    return device

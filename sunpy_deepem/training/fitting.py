@@ -1,0 +1,278 @@
+"""Training a network: `fit`."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from tqdm.auto import tqdm
+
+from sunpy_deepem._files import atomic_path
+from sunpy_deepem.network import EM_UNIT, DeepEM, ScaledNetwork
+from sunpy_deepem.training.loss import DEMLoss
+
+__all__ = ["fit"]
+
+_CHECKPOINT_FORMAT = "sunpy_deepem checkpoint 1"
+
+
+def fit(
+    training,
+    response,
+    *,
+    validation=None,
+    network=None,
+    hidden=(64, 64),
+    loss=None,
+    epochs=20,
+    batch_size=4096,
+    learning_rate=2e-3,
+    weight_decay=0.0,
+    schedule="cosine",
+    patience=None,
+    checkpoint=None,
+    resume=False,
+    seed=0,
+    device="auto",
+    progress=False,
+    meta=None,
+):
+    """
+    Train a network.
+
+    Runs on a GPU, in mixed precision, where there is one. The same seed gives the same weights on the same machine,
+    also if the run was killed and resumed.
+
+    Parameters
+    ----------
+    training : `TrainingSet` or `PriorStream`
+        What to learn from.
+    response : `TemperatureResponse`
+        The response for which the network is to hold.
+    validation : `TrainingSet`, optional
+        What to judge by: the weights returned are those of the epoch with the least validation loss.
+    network : `~torch.nn.Module`, optional
+        A network to start from, by default a fresh `~sunpy_deepem.network.ScaledNetwork`.
+    hidden : sequence of `int`, optional
+        Widths of the hidden layers of a fresh network.
+    loss : `DEMLoss`, optional
+        By default ``DEMLoss()``.
+    epochs : `int`, optional
+        Passes over ``training``.
+    batch_size : `int` or `None`, optional
+        Pixels in a step; `None` for the whole set, as in the DeepEM chapter.
+    learning_rate, weight_decay : `float`, optional
+        Of the Adam optimiser; the chapter's are 1e-4 and 1e-9.
+    schedule : {"cosine", "constant"}, optional
+        Whether the learning rate falls to zero over the epochs.
+    patience : `int`, optional
+        Stop after so many epochs without a lower validation loss.
+    checkpoint : `str` or `pathlib.Path`, optional
+        A file that holds the state after every epoch, written atomically.
+    resume : `bool`, optional
+        Go on from ``checkpoint`` if it exists.
+    seed : `int`, optional
+        Seed of the initial weights and of the order of pixels.
+    device : `str`, optional
+        As in `DeepEM.predict`.
+    progress : `bool`, optional
+        Whether to show a progress bar with the losses.
+    meta : `dict`, optional
+        To be stored with the weights, such as the training command.
+
+    Returns
+    -------
+    `DeepEM`
+        With the losses of each epoch in ``meta["history"]``, as JSON.
+
+    Raises
+    ------
+    ValueError
+        If an option makes no sense, the sets do not fit the response, no pixel is left to learn from, or the checkpoint
+        is of another run.
+    """
+    _check_options(epochs, batch_size, learning_rate, weight_decay, schedule, patience, validation, checkpoint, resume)
+    loss = DEMLoss() if loss is None else loss
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    torch.manual_seed(seed)
+    matrix = response.matrix.value * EM_UNIT
+    module = ScaledNetwork(matrix.sum(axis=1), len(response.bins), hidden) if network is None else network
+    module = module.to(device)
+    run = _Run(module, loss, torch.as_tensor(matrix, dtype=torch.float32, device=device), learning_rate, weight_decay)
+    held_out = None if validation is None else _tensors(validation.usable(response), device)
+    options = _options(locals())
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        run.restore(checkpoint, options)
+    bar = tqdm(total=epochs, initial=len(run.history), desc="training", unit="epoch", disable=not progress)
+    while len(run.history) < epochs and not run.stalled(patience):
+        epoch = len(run.history)
+        data = _tensors(training.epoch(epoch).usable(response), device)
+        train_loss = run.epoch(data, batch_size, np.random.default_rng([seed, epoch]), _rates(epoch, epochs, schedule))
+        run.close_epoch(train_loss, None if held_out is None else run.evaluate(held_out))
+        bar.set_postfix({name: f"{value:.4g}" for name, value in run.history[-1].items() if name != "epoch"})
+        bar.update()
+        if checkpoint is not None:
+            run.store(checkpoint, options)
+    bar.close()
+    module.load_state_dict(run.best_state)
+    facts = {"history": json.dumps(run.history), "seed": seed, "loss": repr(loss)} | (meta or {})
+    return DeepEM(module.cpu(), bins=response.bins, response_fingerprint=response.fingerprint, meta=facts)
+
+
+class _Run:
+    """A training run between two epochs: network, optimiser, history, best weights so far."""
+
+    def __init__(self, module, loss, matrix, learning_rate, weight_decay):
+        self.module, self.loss, self.matrix = module, loss, matrix
+        self.learning_rate = learning_rate
+        self.optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        self.history, self.best_loss, self.best_epoch = [], math.inf, -1
+        self.best_state = self._state()
+
+    def _state(self):
+        return {key: value.detach().clone() for key, value in self.module.state_dict().items()}
+
+    def epoch(self, data, batch_size, rng, rate):
+        """Train once over ``data`` and return the mean loss."""
+        self.module.train()
+        n = data[0].shape[1]
+        order = torch.as_tensor(rng.permutation(n), device=data[0].device)
+        data = [array[:, order] for array in data]
+        size = n if batch_size is None else batch_size
+        losses, starts = [], range(0, n, size)
+        for step, start in enumerate(starts):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate * rate((step + 0.5) / len(starts))
+            self.optimizer.zero_grad(set_to_none=True)
+            value = self._loss([array[:, start : start + size] for array in data])
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+            self.optimizer.step()
+            losses.append(value.detach() * (min(start + size, n) - start))
+        return float(torch.stack(losses).sum() / n)
+
+    def evaluate(self, data, tile=65536):
+        """Return the mean loss over ``data``."""
+        self.module.eval()
+        n, total = data[0].shape[1], 0.0
+        with torch.no_grad():
+            for start in range(0, n, tile):
+                part = [array[:, start : start + tile] for array in data]
+                total += float(self._loss(part)) * part[0].shape[1]
+        return total / n
+
+    def _loss(self, batch):
+        intensity, uncertainty, truth = (array[None, :, None, :] for array in batch)
+        with torch.autocast(intensity.device.type, dtype=torch.bfloat16, enabled=intensity.is_cuda):
+            em, spread = self.module(intensity, uncertainty)
+        return self.loss(
+            em.float(), None if spread is None else spread.float(), truth, intensity, uncertainty, self.matrix
+        )
+
+    def close_epoch(self, train_loss, validation_loss):
+        """Note the losses; keep the weights if they are the best so far."""
+        if not math.isfinite(train_loss):
+            msg = f"The training loss is {train_loss} in epoch {len(self.history)}. Lower learning_rate."
+            raise ValueError(msg)
+        self.history.append({"epoch": len(self.history), "train": train_loss})
+        if validation_loss is not None:
+            self.history[-1]["validation"] = validation_loss
+        judged = -len(self.history) if validation_loss is None else validation_loss
+        if judged < self.best_loss:
+            self.best_loss, self.best_epoch, self.best_state = judged, self.history[-1]["epoch"], self._state()
+
+    def stalled(self, patience):
+        return patience is not None and len(self.history) - 1 - self.best_epoch >= patience
+
+    def store(self, path, options):
+        """Write all that is needed to go on, without pickling."""
+        tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
+        tensors |= {f"best.{key}": value for key, value in self.best_state.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+        meta = {
+            "format": _CHECKPOINT_FORMAT,
+            "options": options,
+            "run": json.dumps({"history": self.history, "best_loss": self.best_loss, "best_epoch": self.best_epoch}),
+        }
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        with atomic_path(path) as partial:
+            partial.write_bytes(save(tensors, metadata=meta))
+
+    def restore(self, path, options):
+        """Take up the state that `store` wrote."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                meta = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            msg = f"checkpoint {path} cannot be read ({error}). Delete it to start anew."
+            raise ValueError(msg) from None
+        if meta.get("format") != _CHECKPOINT_FORMAT or meta.get("options") != options:
+            msg = (
+                f"checkpoint {path} is of another run: it has options {meta.get('options')}, this run {options}. Give "
+                "the same options, or another checkpoint."
+            )
+            raise ValueError(msg)
+        parts = {"module": {}, "best": {}}
+        adam = {}
+        for key, value in tensors.items():
+            part, name = key.split(".", 1)
+            if part == "adam":
+                index, name = name.split(".", 1)
+                adam.setdefault(int(index), {})[name] = value
+            else:
+                parts[part][name] = value
+        self.module.load_state_dict(parts["module"])
+        self.best_state = parts["best"]
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": adam})
+        run = json.loads(meta["run"])
+        self.history, self.best_loss, self.best_epoch = run["history"], run["best_loss"], run["best_epoch"]
+
+
+def _tensors(training_set, device):
+    """Return intensity, σ and EM in the network's unit, channels or bins first."""
+    arrays = (training_set.intensity, training_set.uncertainty, training_set.em / np.float32(EM_UNIT))
+    return [torch.as_tensor(array, dtype=torch.float32, device=device) for array in arrays]
+
+
+def _rates(epoch, epochs, schedule):
+    """Return the learning rate, relative to its start, as a function of the share of an epoch that is done."""
+    if schedule == "constant":
+        return lambda done: 1.0
+    return lambda done: 0.5 * (1 + math.cos(math.pi * (epoch + done) / epochs))
+
+
+def _options(given):
+    """Return, as JSON, the options that a resumed run must share with the one that it resumes."""
+    names = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "seed")
+    options = {name: given[name] for name in names}
+    options |= {"loss": repr(given["loss"]), "response": given["response"].fingerprint}
+    options["architecture"] = given["module"].architecture()
+    options["training"] = given["training"].identity
+    return json.dumps(options, sort_keys=True)
+
+
+def _check_options(epochs, batch_size, learning_rate, weight_decay, schedule, patience, validation, checkpoint, resume):
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
+        if value is not None and (int(value) != value or value < 1):
+            msg = f"{name} must be a positive whole number, found {value!r}."
+            raise ValueError(msg)
+    if not learning_rate > 0 or not weight_decay >= 0:
+        msg = f"learning_rate must be positive and weight_decay not negative, found {learning_rate} and {weight_decay}."
+        raise ValueError(msg)
+    if schedule not in ("cosine", "constant"):
+        msg = f"schedule must be 'cosine' or 'constant', found {schedule!r}."
+        raise ValueError(msg)
+    if patience is not None and validation is None:
+        msg = "patience needs a validation set to judge by; pass validation=."
+        raise ValueError(msg)
+    if resume and checkpoint is None:
+        msg = "resume needs to know from what: pass checkpoint=."
+        raise ValueError(msg)
+    if checkpoint is not None and not Path(checkpoint).resolve().parent.is_dir():
+        msg = f"checkpoint lies in a folder that does not exist: {Path(checkpoint).parent}. Make it first."
+        raise ValueError(msg)

@@ -1,0 +1,100 @@
+"""What a network is trained to make small: `DEMLoss`."""
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["DEMLoss"]
+
+# A residual beyond this many σ counts linearly, so that a few wild pixels do not lead the training.
+_HUBER_WIDTH = 3.0
+# The spread is not asked to be known below this fraction of a pixel's total EM.
+_LEAST_SPREAD = 1e-3
+# One pixel's terms count no more than this.
+_MAX_DISTRIBUTION, _MAX_SPREAD = 20.0, 100.0
+
+
+@dataclass(frozen=True)
+class DEMLoss:
+    """
+    Weighted sum of the terms of the loss; a weight of zero leaves a term out.
+
+    Attributes
+    ----------
+    distribution : `float`
+        Squared error of the EM per bin and of its cumulative sum over log T, both relative to the pixel's total EM. Its
+        minimum is the posterior mean.
+    chapter : `float`
+        The DeepEM chapter's: mean squared error of √(EM / 10²⁵ cm⁻⁵).
+    forward : `float`
+        Resynthesised against observed intensities in units of σ, the first improvement that the chapter names.
+    spread : `float`
+        The Dawid-Sebastiani score of the EM's standard deviation, which is proper for the first two moments. It does
+        not move the mean.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or all are zero.
+
+    References
+    ----------
+    Gneiting & Raftery (2007), JASA 102, 359, https://doi.org/10.1198/016214506000001437
+    """
+
+    distribution: float = 1.0
+    chapter: float = 0.0
+    forward: float = 0.02
+    spread: float = 0.01
+
+    def __post_init__(self):
+        weights = (self.distribution, self.chapter, self.forward, self.spread)
+        if min(weights) < 0 or max(weights) == 0 or not all(weight < float("inf") for weight in weights):
+            msg = f"The weights of DEMLoss must be finite, not negative and not all zero, found {self}."
+            raise ValueError(msg)
+
+    @classmethod
+    def of_chapter(cls):
+        """The loss of the DeepEM chapter alone."""
+        return cls(distribution=0.0, chapter=1.0, forward=0.0, spread=0.0)
+
+    def __call__(self, em, spread, truth, intensity, uncertainty, matrix):
+        """
+        Return the loss of a batch.
+
+        Parameters
+        ----------
+        em, spread, truth : `~torch.Tensor`
+            EM in units of 10^25 cm^-5, shape ``(batch, bins, ny, nx)``; ``spread`` may be `None`.
+        intensity, uncertainty : `~torch.Tensor`
+            DN s^-1 pix^-1, shape ``(batch, 6, ny, nx)``.
+        matrix : `~torch.Tensor`
+            Response in DN s^-1 pix^-1 for 10^25 cm^-5, shape ``(6, bins)``.
+
+        Returns
+        -------
+        `~torch.Tensor`
+            A scalar.
+        """
+        total = truth.sum(dim=1, keepdim=True)
+        loss = em.new_zeros(())
+        if self.distribution:
+            error = (em - truth) / total
+            term = (error**2).sum(dim=1) + (error.cumsum(dim=1) ** 2).sum(dim=1)
+            loss = loss + self.distribution * term.clamp_max(_MAX_DISTRIBUTION).mean()
+        if self.chapter:
+            loss = loss + self.chapter * ((_signed_sqrt(em) - truth.sqrt()) ** 2).mean()
+        if self.forward:
+            residual = (torch.einsum("ij,bjyx->biyx", matrix, em) - intensity) / uncertainty
+            term = torch.nn.functional.huber_loss(residual, torch.zeros_like(residual), delta=_HUBER_WIDTH)
+            loss = loss + self.forward * term
+        if self.spread and spread is not None:
+            variance = (spread / total) ** 2 + _LEAST_SPREAD**2
+            score = torch.log(variance) + ((em.detach() - truth) / total) ** 2 / variance
+            loss = loss + self.spread * score.mean(dim=1).clamp_max(_MAX_SPREAD).mean()
+        return loss
+
+
+def _signed_sqrt(values):
+    """√ that stays differentiable at zero and carries the sign, for networks whose output may be negative."""
+    return values.sign() * (values.abs() + 1e-12).sqrt()

@@ -1,0 +1,273 @@
+"""What the Sun may look like before any observation, and what AIA would see of it."""
+
+import numpy as np
+
+from sunpy_deepem.calibration import counts_uncertainty
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.temperature import LogTBins
+
+__all__ = ["DEMPrior", "simulate_observation"]
+
+# Points inside a bin at which an EM distribution is evaluated.
+_POINTS_PER_BIN = 5
+# NOTE: usual exposure times in s, as in the headers of quiet days; see also Lemen et al. (2012), Solar Phys. 275, 17.
+_EXPOSURE_TIMES = np.array([2.9, 2.9, 2.0, 2.0, 2.9, 2.9])
+# Automatic exposure control keeps counts below full well (16383 DN).
+_MAX_COUNTS = 10000.0
+# exp of it is near the largest number of single precision.
+_MAX_EXPONENT = np.float32(80)
+
+
+class DEMPrior:
+    """
+    Random emission measure distributions of the solar corona.
+
+    A draw belongs to one family: quiet Sun, coronal hole, active region (a power law up to its peak and a steeper one
+    beyond, over some quiet Sun), flare (hot plasma over an active region), off-limb corona, isothermal, broad (one to
+    four log-normal components anywhere). The total EM is scaled to be log-uniform within the family's range.
+
+    Parameters
+    ----------
+    bins : `LogTBins`, optional
+        Bins of log T.
+    weights : `dict`, optional
+        Relative frequency of families, by name; families left out are not drawn. By default `DEMPrior.WEIGHTS`.
+
+    Raises
+    ------
+    ValueError
+        If ``weights`` names a family that does not exist, or has no positive weight.
+
+    References
+    ----------
+    Warren, Brooks & Winebarger (2011), ApJ 734, 90, https://doi.org/10.1088/0004-637X/734/2/90, and
+    Del Zanna et al. (2015), A&A 573, A104, https://doi.org/10.1051/0004-6361/201423918: slopes of active regions.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.training import DEMPrior
+    >>> DEMPrior().sample(3, seed=0).shape
+    (18, 3)
+    """
+
+    #: Families and how often each is drawn.
+    WEIGHTS = {  # noqa: RUF012
+        "quiet Sun": 0.28,
+        "coronal hole": 0.10,
+        "active region": 0.26,
+        "flare": 0.08,
+        "off limb": 0.10,
+        "isothermal": 0.06,
+        "broad": 0.12,
+    }
+    #: Range of log10 of the total EM in cm^-5, by family.
+    LOG_TOTAL_EM = {  # noqa: RUF012
+        "quiet Sun": (25.7, 27.5),
+        "coronal hole": (25.0, 27.0),
+        "active region": (26.5, 29.3),
+        "flare": (27.5, 30.0),
+        "off limb": (25.0, 27.8),
+        "isothermal": (25.0, 30.0),
+        "broad": (25.0, 30.0),
+    }
+
+    def __init__(self, bins=None, *, weights=None):
+        weights = self.WEIGHTS if weights is None else dict(weights)
+        unknown = sorted(set(weights) - set(self.WEIGHTS))
+        if unknown:
+            msg = f"weights names families that do not exist: {unknown}. Known are {list(self.WEIGHTS)}."
+            raise ValueError(msg)
+        values = np.array([float(value) for value in weights.values()])
+        if not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
+            msg = f"weights must be finite, not negative, and not all zero, found {weights}."
+            raise ValueError(msg)
+        self.bins = LogTBins() if bins is None else bins
+        self.families = tuple(weights)
+        self.weights = values / values.sum()
+        offsets = (np.arange(_POINTS_PER_BIN) + 0.5) / _POINTS_PER_BIN * self.bins.step
+        self._log_t = (self.bins.edges[:-1, np.newaxis] + offsets).ravel()[:, np.newaxis].astype(np.float32)
+
+    def sample(self, n, *, seed, return_family=False):
+        """
+        Draw ``n`` emission measure distributions.
+
+        Parameters
+        ----------
+        n : `int`
+            How many.
+        seed : `int` or `~numpy.random.Generator`
+            Source of randomness; the same seed gives the same draws.
+        return_family : `bool`, optional
+            Also return the index into `families` of each draw.
+
+        Returns
+        -------
+        em : `~numpy.ndarray`
+            EM per bin in cm^-5, shape ``(number of bins, n)``.
+        family : `~numpy.ndarray`
+            Shape ``(n,)``, if ``return_family``.
+        """
+        rng = np.random.default_rng(seed)
+        family = rng.choice(len(self.families), size=n, p=self.weights)
+        em = np.empty((len(self.bins), n))
+        for index, name in enumerate(self.families):
+            chosen = np.flatnonzero(family == index)
+            em[:, chosen] = self.sample_family(name, chosen.size, seed=rng)
+        return (em, family) if return_family else em
+
+    def sample_family(self, name, n, *, seed):
+        """
+        Draw ``n`` distributions of one family.
+
+        Parameters
+        ----------
+        name : `str`
+            One of `families`.
+        n : `int`
+            How many.
+        seed : `int` or `~numpy.random.Generator`
+            Source of randomness.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            EM per bin in cm^-5, shape ``(number of bins, n)``.
+        """
+        rng = np.random.default_rng(seed)
+        shape = _FAMILIES[name](self._log_t, n, rng)
+        em = shape.reshape(len(self.bins), _POINTS_PER_BIN, n).mean(axis=1)
+        total = 10 ** rng.uniform(*self.LOG_TOTAL_EM[name], size=n)
+        return em * (total / em.sum(axis=0, dtype=float))
+
+
+def simulate_observation(em, response, *, seed, systematic=None, n_sample=None, exposure_times=None):
+    """
+    Return what AIA would measure of given emission measures, with noise, and the σ an analyst would state.
+
+    Counts get the noise of `~sunpy_deepem.calibration.counts_uncertainty`, then each channel a relative error drawn
+    from a normal distribution of width ``systematic``. σ is estimated from the noisy counts, as from real ones.
+
+    Parameters
+    ----------
+    em : `~numpy.ndarray`
+        EM per bin in cm^-5, shape ``(number of bins, n)``.
+    response : `TemperatureResponse`
+        What folds EM to intensity.
+    seed : `int` or `~numpy.random.Generator`
+        Source of randomness.
+    systematic : `float`, optional
+        Systematic fraction; by default drawn per pixel, uniform in 0 to 0.3.
+    n_sample : `float`, optional
+        Native pixels averaged; by default drawn per pixel, log-uniform in 1 to 64.
+    exposure_times : array-like, optional
+        Exposure times in s, shape ``(6,)``; by default the usual ones, shorter where counts would near full well.
+
+    Returns
+    -------
+    intensity, uncertainty : `~numpy.ndarray`
+        In DN s^-1 pix^-1, shape ``(6, n)``.
+    """
+    rng = np.random.default_rng(seed)
+    n = em.shape[1]
+    f = rng.uniform(0, 0.3, n) if systematic is None else np.full(n, float(systematic))
+    samples = 2 ** rng.uniform(0, 6, n) if n_sample is None else np.full(n, float(n_sample))
+    truth = response.matrix.value @ em
+    times = (_EXPOSURE_TIMES if exposure_times is None else np.asarray(exposure_times, dtype=float))[:, np.newaxis]
+    if exposure_times is None:
+        times = np.minimum(times, _MAX_COUNTS / truth)
+    counts = truth * times
+    # The photometric part of the noise scales with 1/sqrt(n_sample), so that one call serves a range of n_sample.
+    counts = counts + rng.normal(size=counts.shape) * _noise(counts, samples)
+    noise = _noise(counts, samples) / times
+    intensity = counts / times * np.maximum(1 + f * rng.normal(size=counts.shape), 0.05)
+    return intensity, np.hypot(noise, f * intensity)
+
+
+def _noise(counts, n_sample):
+    """Noise of ``counts`` (6, n) where each pixel has its own ``n_sample`` (n,)."""
+    return np.stack([counts_uncertainty(row, channel, n_sample) for row, channel in zip(counts, CHANNELS, strict=True)])
+
+
+def _uniform(rng, low, high, n):
+    """Single precision throughout: drawing EM distributions is what takes the time in training."""
+    return rng.uniform(low, high, n).astype(np.float32)
+
+
+def _power_laws(log_t, peak, rise, fall):
+    """EM per dex that rises as T^rise up to its peak and falls as T^-fall beyond, smoothly joined."""
+    x = np.float32(np.log(10)) * (log_t - peak)
+    return 1 / (np.exp(np.minimum(-rise * x, _MAX_EXPONENT)) + np.exp(np.minimum(fall * x, _MAX_EXPONENT)))
+
+
+def _gaussian(log_t, center, width):
+    return np.exp(-0.5 * np.square((log_t - center) / width))
+
+
+def _normalized(profile):
+    return profile / profile.sum(axis=0)
+
+
+def _transition_region(log_t, n, rng):
+    """EM that rises towards low temperature, as the upper transition region's does."""
+    return _normalized(np.exp(_uniform(rng, -4, -0.5, n) * np.float32(np.log(10)) * (log_t - log_t[0])))
+
+
+def _quiet_corona(log_t, n, rng, peaks, falls=(6, 30)):
+    corona = _power_laws(log_t, _uniform(rng, *peaks, n), _uniform(rng, 0.7, 6, n), _uniform(rng, *falls, n))
+    second = _gaussian(log_t, _uniform(rng, peaks[0] - 0.15, peaks[1] + 0.2, n), _uniform(rng, 0.04, 0.2, n))
+    share = _uniform(rng, 0, 1, n) * (_uniform(rng, 0, 1, n) < 0.4)
+    low = 10 ** _uniform(rng, -3, -0.5, n)
+    return _normalized(
+        (1 - share) * _normalized(corona) + share * _normalized(second) + low * _transition_region(log_t, n, rng)
+    )
+
+
+def _quiet_sun(log_t, n, rng):
+    return _quiet_corona(log_t, n, rng, (5.95, 6.3))
+
+
+def _coronal_hole(log_t, n, rng):
+    return _quiet_corona(log_t, n, rng, (5.75, 6.1))
+
+
+def _active_region(log_t, n, rng):
+    core = _power_laws(log_t, _uniform(rng, 6.3, 6.75, n), _uniform(rng, 1, 6, n), _uniform(rng, 4, 20, n))
+    foreground = 10 ** _uniform(rng, -2, 0.7, n)
+    return _normalized(_normalized(core) + foreground * _quiet_sun(log_t, n, rng))
+
+
+def _flare(log_t, n, rng):
+    hot = _gaussian(log_t, _uniform(rng, 6.8, 7.25, n), _uniform(rng, 0.05, 0.3, n))
+    background = 10 ** _uniform(rng, -2.5, 1, n)
+    return _normalized(_normalized(hot) + background * _active_region(log_t, n, rng))
+
+
+def _off_limb(log_t, n, rng):
+    first = _gaussian(log_t, _uniform(rng, 5.9, 6.5, n), _uniform(rng, 0.03, 0.2, n))
+    second = _gaussian(log_t, _uniform(rng, 5.7, 6.7, n), _uniform(rng, 0.03, 0.25, n))
+    share = 10 ** _uniform(rng, -2.5, 0, n) * (_uniform(rng, 0, 1, n) < 0.5)
+    return _normalized(_normalized(first) + share * _normalized(second))
+
+
+def _isothermal(log_t, n, rng):
+    return _normalized(_gaussian(log_t, _uniform(rng, 5.5, 7.2, n), _uniform(rng, 0.02, 0.06, n)))
+
+
+def _broad(log_t, n, rng):
+    components = rng.integers(1, 5, n)
+    profile = np.zeros((log_t.shape[0], n), dtype=np.float32)
+    for k in range(4):
+        component = _gaussian(log_t, _uniform(rng, 5.5, 7.2, n), 10 ** _uniform(rng, -1.3, -0.3, n))
+        profile += _normalized(component) * rng.gamma(0.7, size=n).astype(np.float32) * (k < components)
+    return _normalized(profile + np.float32(1e-12))
+
+
+_FAMILIES = {
+    "quiet Sun": _quiet_sun,
+    "coronal hole": _coronal_hole,
+    "active region": _active_region,
+    "flare": _flare,
+    "off limb": _off_limb,
+    "isothermal": _isothermal,
+    "broad": _broad,
+}
