@@ -37,10 +37,8 @@ def print_ratios(cube, disc):
     observed, sigma = cube.intensity.value, cube.intensity_uncertainty.value
     for index, (channel, smap) in enumerate(zip(CHANNELS, cube.synthesize(), strict=True)):
         chosen = disc & (observed[index] > (3 * sigma[index] if channel in (94, 335) else 0))
-        print(
-            f"{channel:5d}  "
-            + "".join(f"{q:8.3f}" for q in np.percentile((smap.data / observed[index])[chosen], [10, 50, 90]))
-        )
+        ratio = smap.data[chosen] / observed[index][chosen]
+        print(f"{channel:5d}  " + "".join(f"{q:8.3f}" for q in np.percentile(ratio, [10, 50, 90])))
 
 
 def print_chi2(cube, disc, limb):

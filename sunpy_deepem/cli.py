@@ -94,6 +94,18 @@ def synthesize(cube, out, overwrite):
 
 @main.command()
 @click.option("--prior", is_flag=True, help="Learn from the package's prior of solar emission measures.")
+@click.option(
+    "--maps",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Learn from the six maps in a folder, or in each of its subfolders. May be given several times.",
+)
+@click.option("--teacher", default="basis-pursuit", show_default=True, help="Who inverts the maps: or 'demreg'.")
+@click.option("--validation", type=click.Path(path_type=Path), help="Folder of maps to judge by.  [default: the last]")
+@click.option("--patience", type=int, help="Stop after so many epochs without a lower validation loss.")
+@click.option("--batch-size", default=4096, show_default=True, help="Pixels in a step.")
+@click.option("--learning-rate", default=2e-3, show_default=True, help="Of the Adam optimiser.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Weights file to write.")
 @click.option("--pixels", default=400_000, show_default=True, help="Pixels drawn from the prior in each epoch.")
 @click.option("--epochs", default=60, show_default=True, help="Passes over the training set.")
@@ -103,24 +115,27 @@ def synthesize(cube, out, overwrite):
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-def train(prior, out, pixels, epochs, hidden, seed, resume, device, overwrite, quiet):
-    """Train a network and write its weights."""
+def train(prior, folders, teacher, validation, out, pixels, hidden, seed, overwrite, quiet, device, resume, **options):
+    """Train a network, from the prior alone or on maps that a teacher inverts, and write its weights."""
     from sunpy_deepem import TemperatureResponse, __version__
-    from sunpy_deepem.training import DEMPrior, PriorStream, TrainingSet, fit
+    from sunpy_deepem.training import fit
 
     _refuse(out, overwrite)
-    if not prior:
-        msg = "Say what to learn from: --prior."
+    if prior == bool(folders):
+        msg = "Say what to learn from: either --prior or --maps FOLDER."
         raise click.UsageError(msg)
     response = TemperatureResponse.default()
-    source = DEMPrior()
+    if prior:
+        training, held_out = _from_prior(response, pixels, seed)
+    else:
+        training, held_out = _from_maps(folders, validation, teacher, response, quiet)
     network = fit(
-        PriorStream(source, response, pixels, seed=seed),
+        training,
         response,
-        validation=TrainingSet.from_prior(source, response, max(1000, pixels // 10), seed=[seed, 2**31]),
+        validation=held_out,
         hidden=_widths(hidden),
-        epochs=epochs,
         seed=seed,
+        **options,
         device=device,
         checkpoint=out.with_name(f"{out.name}.checkpoint"),
         resume=resume,
@@ -142,6 +157,39 @@ def info(weights):
     click.echo(repr(network))
     for key, value in sorted(network.meta.items()):
         click.echo(f"{key}: {value if len(value) < 200 else value[:197] + '...'}")
+
+
+def _from_prior(response, pixels, seed):
+    from sunpy_deepem.training import DEMPrior, PriorStream, TrainingSet
+
+    prior = DEMPrior()
+    held_out = TrainingSet.from_prior(prior, response, max(1000, pixels // 10), seed=[seed, 2**31])
+    return PriorStream(prior, response, pixels, seed=seed), held_out
+
+
+def _from_maps(folders, validation, teacher, response, quiet):
+    """Return a set to learn from, and one to judge by: what was named, else the last of several observations."""
+    from sunpy_deepem.training import TrainingSet, get_teacher
+
+    teacher = get_teacher(teacher, progress=not quiet)
+    training = TrainingSet.from_maps(_observations(folders), teacher, response)
+    if validation is not None:
+        return training, TrainingSet.from_maps(_observations([validation]), teacher, response)
+    if len(training.names) == 1:
+        return training, None
+    return training.split(training.names[:-1], training.names[-1:])
+
+
+def _observations(folders):
+    """Return the folders that hold maps: those given, or their subfolders."""
+    found = []
+    for folder in folders:
+        if not folder.is_dir():
+            msg = f"There is no folder {folder}."
+            raise click.ClickException(msg)
+        subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found += subfolders or [folder]
+    return found
 
 
 def _maps(paths, sample):

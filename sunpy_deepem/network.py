@@ -15,7 +15,7 @@ from sunpy_deepem._files import atomic_path
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
 
-__all__ = ["DeepEM", "ScaledNetwork"]
+__all__ = ["ChapterNetwork", "DeepEM", "ScaledNetwork"]
 
 # EM inside the network is in units of 10^25 cm^-5, as in the DeepEM chapter, to stay within single precision.
 EM_UNIT = 1e25
@@ -43,7 +43,7 @@ class ScaledNetwork(nn.Module):
     """
 
     name = "scaled"
-    has_spread = True
+    needs_uncertainty = True
 
     def __init__(self, channel_scale, n_bins, hidden=(64, 64)):
         super().__init__()
@@ -87,7 +87,50 @@ class ScaledNetwork(nn.Module):
         }
 
 
-_ARCHITECTURES = {ScaledNetwork.name: ScaledNetwork}
+class ChapterNetwork(nn.Module):
+    """
+    The network of the DeepEM chapter: √ of the intensities in, √ of the EM out, no σ.
+
+    Negative intensities count as zero, and the output is squared whatever its sign, as in the chapter. While training
+    it keeps its sign, so that the loss on √EM sees what the chapter's saw.
+
+    Parameters
+    ----------
+    n_bins : `int`, optional
+        Number of log T bins.
+    hidden : sequence of `int`, optional
+        Widths of the hidden layers.
+
+    References
+    ----------
+    Wright et al., "DeepEM: A Deep Learning Approach for DEM Inversion", in HelioML, https://doi.org/10.5281/zenodo.3572099
+    """
+
+    name = "chapter"
+    needs_uncertainty = False
+
+    def __init__(self, n_bins=18, hidden=(300, 300)):
+        super().__init__()
+        self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
+        layers, width = [], len(CHANNELS)
+        for next_width in self.hidden:
+            layers += [nn.Conv2d(width, next_width, kernel_size=1), nn.LeakyReLU(inplace=True)]
+            width = next_width
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, self.n_bins, kernel_size=1))
+
+    def forward(self, intensity, uncertainty=None):
+        """
+        Return the EM in units of 10^25 cm^-5, shape ``(batch, n_bins, ny, nx)``, and `None` for its spread.
+        """
+        root = self.layers(intensity.clamp_min(0).sqrt())
+        return (root * root.abs() if self.training else root**2), None
+
+    def architecture(self):
+        """Return what is needed to build the network again, as a `dict` for JSON."""
+        return {"name": self.name, "n_bins": self.n_bins, "hidden": list(self.hidden)}
+
+
+_ARCHITECTURES = {network.name: network for network in (ScaledNetwork, ChapterNetwork)}
 
 
 class DeepEM:
@@ -180,6 +223,48 @@ class DeepEM:
             raise ValueError(msg) from error
         return cls(module, bins=bins, response_fingerprint=meta.pop("response_fingerprint", None), meta=meta)
 
+    @classmethod
+    def from_helioml(cls, path):
+        """
+        Read the weights that the DeepEM chapter of HelioML published.
+
+        They are PyTorch's own kind of file, of which only tensors are read; nothing in it can run. The network has the
+        chapter's scaling and bins and knows no σ. It was trained on one image, for another response than the package's.
+
+        Parameters
+        ----------
+        path : `str` or `pathlib.Path`
+            ``DeepEM_CNN_HelioML.pth``, or weights of the chapter's architecture.
+
+        Returns
+        -------
+        `DeepEM`
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file holds anything but tensors, is truncated, or is of another architecture.
+        """
+        path = Path(path)
+        if not path.is_file():
+            msg = f"There is no file {path}."
+            raise FileNotFoundError(msg)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # what is raised depends on what is wrong with the file
+            msg = f"{path} is no file of weights alone, and nothing else is read ({_first_line(error)})."
+            raise ValueError(msg) from None
+        module = ChapterNetwork()
+        try:
+            module.layers.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            msg = f"{path} does not hold the chapter's network, 6→300→300→18 ({_first_line(error)})."
+            raise ValueError(msg) from None
+        meta = {"source": f"HelioML, {path.name}"}
+        return cls(module, bins=LogTBins(), response_fingerprint=None, meta=meta)
+
     def save(self, path, *, overwrite=False):
         """
         Write the weights and how they were made, atomically.
@@ -230,7 +315,7 @@ class DeepEM:
             )
             raise ValueError(msg)
 
-    def predict(self, intensity, uncertainty, *, device="auto", tile=_TILE, progress=False):
+    def predict(self, intensity, uncertainty=None, *, device="auto", tile=_TILE, progress=False):
         """
         Return the emission measure of every pixel.
 
@@ -240,7 +325,7 @@ class DeepEM:
             DN s^-1 pix^-1, channels as in `sunpy_deepem.CHANNELS` along the first axis, shape ``(6, ...)``. A pixel in
             which a channel is not finite comes back as NaN.
         uncertainty : array-like
-            σ of the intensity, positive, of the same shape and unit.
+            σ of the intensity, positive, of the same shape and unit. Only the chapter's network does without.
         device : `str` or `torch.device`, optional
             ``"auto"`` for a GPU where there is one and else the CPU.
         tile : `int`, optional
@@ -251,7 +336,8 @@ class DeepEM:
         Returns
         -------
         em, em_std : `~numpy.ndarray`
-            Mean and standard deviation of the EM per bin in cm^-5, `~numpy.float32`, shape ``(18, ...)``.
+            Mean and standard deviation of the EM per bin in cm^-5, `~numpy.float32`, shape ``(18, ...)``. The latter is
+            `None` for the chapter's network, which does not state it.
 
         Raises
         ------
@@ -260,27 +346,45 @@ class DeepEM:
         ValueError
             If shapes do not fit, or σ is not positive where the intensity is finite.
         """
-        intensity, uncertainty = _check_inputs(intensity, uncertainty)
+        intensity, uncertainty = self._check_inputs(intensity, uncertainty)
         device = _device(device)
         tile = tile if device.type == "cpu" else max(tile, 2**20)
         shape = intensity.shape[1:]
         intensity = torch.from_numpy(intensity.reshape(len(CHANNELS), -1))
         uncertainty = torch.from_numpy(uncertainty.reshape(len(CHANNELS), -1))
         n_pixels = intensity.shape[1]
-        em = np.empty((len(self.bins), n_pixels), dtype=np.float32)
-        std = np.empty_like(em)
+        results = []
         module = self.module.to(device)
         with torch.inference_mode():
             for start in tqdm(range(0, n_pixels, tile), desc="DEM", unit="tile", disable=not progress):
                 part = slice(start, start + tile)
                 tiles = [array[None, :, None, part].to(device) for array in (intensity, uncertainty)]
-                for out, result in zip((em, std), module(*tiles), strict=True):
-                    np.multiply(result[0, :, 0].cpu().numpy(), np.float32(EM_UNIT), out=out[:, part])
-        return em.reshape(-1, *shape), std.reshape(-1, *shape)
+                for index, result in enumerate(module(*tiles)):
+                    if result is None:
+                        continue
+                    if index == len(results):
+                        results.append(np.empty((len(self.bins), n_pixels), dtype=np.float32))
+                    np.multiply(result[0, :, 0].cpu().numpy(), np.float32(EM_UNIT), out=results[index][:, part])
+        if not results:  # No pixel at all
+            results = [np.empty((len(self.bins), 0), dtype=np.float32)] * 2
+        em, std = (*(result.reshape(len(self.bins), *shape) for result in results), None)[:2]
+        return em, std
+
+    def _check_inputs(self, intensity, uncertainty):
+        if uncertainty is not None:
+            return _check_inputs(intensity, uncertainty)
+        if self.module.needs_uncertainty:
+            msg = (
+                "uncertainty is missing: this network weighs the channels by σ. ChannelStack gives one for every pixel."
+            )
+            raise ValueError(msg)
+        return _check_inputs(intensity, np.ones_like(intensity, dtype=np.float32))
 
     def __repr__(self):
-        hidden = "→".join(str(width) for width in (2 * len(CHANNELS), *self.module.hidden, 2 * len(self.bins)))
-        return f"<DeepEM {self.module.name} {hidden}, {self.bins!r}, response {self.response_fingerprint}>"
+        convolutions = [layer for layer in self.module.layers if isinstance(layer, nn.Conv2d)]
+        widths = [convolutions[0].in_channels, *(layer.out_channels for layer in convolutions)]
+        shape = "→".join(str(width) for width in widths)
+        return f"<DeepEM {self.module.name} {shape}, {self.bins!r}, response {self.response_fingerprint}>"
 
 
 def _check_inputs(intensity, uncertainty):
@@ -313,6 +417,11 @@ def _check_inputs(intensity, uncertainty):
     if bad.any():
         intensity = np.where(bad, np.float32(np.nan), intensity)
     return intensity, uncertainty
+
+
+def _first_line(error):
+    """Return the kind and the first line of an error; torch's run to pages."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 def _device(device):

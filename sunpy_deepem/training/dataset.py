@@ -9,12 +9,16 @@ from safetensors.numpy import save
 
 from sunpy_deepem._files import atomic_path
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
-from sunpy_deepem.training.prior import simulate_observation
+from sunpy_deepem.training.prior import simulate_observation, usual_uncertainty
+from sunpy_deepem.training.teachers import get_teacher, run_teacher
 
 __all__ = ["PriorStream", "TrainingSet"]
 
 _FORMAT = "sunpy_deepem training set 1"
+# The chapter's pixels are 4.8 arcsec wide, AIA's 0.6.
+_CHAPTER_NATIVE_PIXELS = 64
 
 
 class TrainingSet:
@@ -93,6 +97,92 @@ class TrainingSet:
         intensity, uncertainty = simulate_observation(em, response, seed=rng, **noise)
         return cls(intensity, uncertainty, em, names=("prior",), bins=prior.bins)
 
+    @classmethod
+    def from_maps(cls, observations, teacher, response, **stack_options):
+        """
+        Build a set from real or synthetic maps and a teacher.
+
+        Parameters
+        ----------
+        observations : iterable
+            Each a `ChannelStack`, or six maps as `ChannelStack.from_maps` takes them. Their names are their times.
+        teacher : `Teacher`, `str` or callable
+            As in `taught_by`.
+        response : `TemperatureResponse`
+        **stack_options
+            Passed to `ChannelStack.from_maps`.
+
+        Returns
+        -------
+        `TrainingSet`
+            Every pixel of every observation; those that miss a channel or are saturated are NaN, which a teacher calls
+            invalid.
+
+        Raises
+        ------
+        ValueError
+            If there is no observation.
+        """
+        stacks = [
+            s if isinstance(s, ChannelStack) else ChannelStack.from_maps(s, **stack_options) for s in observations
+        ]
+        if not stacks:
+            msg = "observations is empty; give at least one set of six maps."
+            raise ValueError(msg)
+        intensity = [np.where(s.mask, np.float32(np.nan), s.intensity.value).reshape(len(CHANNELS), -1) for s in stacks]
+        sizes = [array.shape[1] for array in intensity]
+        pixels = cls(
+            np.concatenate(intensity, axis=1),
+            np.concatenate([s.uncertainty.value.reshape(len(CHANNELS), -1) for s in stacks], axis=1),
+            np.zeros((len(response.bins), sum(sizes)), dtype=np.float32),
+            observation=np.repeat(np.arange(len(stacks)), sizes),
+            names=_unique([stack.header["date-obs"] for stack in stacks]),
+            bins=response.bins,
+        )
+        return pixels.taught_by(teacher, response)
+
+    @classmethod
+    def from_chapter(cls, folder, *, systematic=0.1):
+        """
+        Read the files of the DeepEM chapter.
+
+        Each observation is three files: ``NAME.aia.npy`` (6 × N × N, DN s^-1 pix^-1), ``NAME.emcube.npy`` (18 × N × N,
+        cm^-5) and ``NAME.status.npy`` (N × N). They hold no σ, which is estimated for binned 4.8 arcsec pixels and
+        usual exposure times.
+
+        Parameters
+        ----------
+        folder : `str` or `pathlib.Path`
+        systematic : `float`, optional
+            Systematic error as a fraction of the intensity.
+
+        Returns
+        -------
+        `TrainingSet`
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no ``*.aia.npy``, or one of the other two is missing.
+        ValueError
+            If a file is no array, or shapes do not fit.
+        """
+        names = sorted(path.name.removesuffix(".aia.npy") for path in Path(folder).glob("*.aia.npy"))
+        if not names:
+            msg = f"folder {folder} holds no file NAME.aia.npy of the chapter."
+            raise FileNotFoundError(msg)
+        observations = [_read_chapter(Path(folder), name) for name in names]
+        intensity, em, status = (np.concatenate(arrays, axis=-1) for arrays in zip(*observations, strict=True))
+        sizes = [observation[2].size for observation in observations]
+        return cls(
+            intensity,
+            usual_uncertainty(intensity, systematic=systematic, n_sample=_CHAPTER_NATIVE_PIXELS),
+            em,
+            status=status,
+            observation=np.repeat(np.arange(len(names)), sizes),
+            names=names,
+        )
+
     def __len__(self):
         return self.em.shape[1]
 
@@ -111,6 +201,34 @@ class TrainingSet:
         """What tells this set from another, as a `str`."""
         return f"set of {len(self)} pixels from {', '.join(self.names)}, total EM {self.em.sum(dtype=float):.6e}"
 
+    def _with_em(self, em, status):
+        return TrainingSet(
+            self.intensity,
+            self.uncertainty,
+            em,
+            status=status,
+            observation=self.observation,
+            names=self.names,
+            bins=self.bins,
+        )
+
+    def taught_by(self, teacher, response):
+        """
+        Return the same pixels with the EM that ``teacher`` gives them.
+
+        Parameters
+        ----------
+        teacher : `Teacher`, `str` or callable
+            A name as in `get_teacher`, or ``(intensity, uncertainty, response) -> (em, status)``.
+        response : `TemperatureResponse`
+
+        Returns
+        -------
+        `TrainingSet`
+        """
+        teacher = get_teacher(teacher) if isinstance(teacher, str) else teacher
+        return self._with_em(*run_teacher(teacher, self.intensity, self.uncertainty, response))
+
     def take(self, chosen):
         """
         Return the pixels that ``chosen`` (index or mask) selects.
@@ -125,15 +243,21 @@ class TrainingSet:
             bins=self.bins,
         )
 
-    def solved(self):
+    def usable(self, response, *, keep_unsolved=False):
         """
-        Return the pixels whose status is 0 and whose EM is not zero throughout.
-        """
-        return self.take((self.status == 0) & (self.em > 0).any(axis=0))
+        Return the pixels from which something can be learned.
 
-    def usable(self, response):
-        """
-        Return the pixels from which something can be learned: all that are finite, with positive σ.
+        Parameters
+        ----------
+        response : `TemperatureResponse`
+            Its bins must be those of the set.
+        keep_unsolved : `bool`, optional
+            Also keep pixels that the teacher did not solve or called empty; an EM that is not finite becomes zero.
+
+        Returns
+        -------
+        `TrainingSet`
+            All pixels with finite intensity, positive σ and, unless ``keep_unsolved``, status 0 and an EM above zero.
 
         Raises
         ------
@@ -150,15 +274,24 @@ class TrainingSet:
                 "must give another status to pixels that it could not solve."
             )
             raise ValueError(msg)
-        good = np.isfinite(self.intensity).all(axis=0) & np.isfinite(self.uncertainty).all(axis=0) & ~bad_em
-        good &= (self.uncertainty > 0).all(axis=0) & (self.em > 0).any(axis=0)
+        good = (np.isfinite(self.intensity) & np.isfinite(self.uncertainty) & (self.uncertainty > 0)).all(axis=0)
+        if not keep_unsolved:
+            good &= (self.status == 0) & (self.em > 0).any(axis=0)
         if not good.any():
             msg = (
-                f"No pixel of {len(self)} is left to learn from: they lack finite intensity, positive σ or an EM above "
-                "zero. Look at the teacher's status."
+                f"No pixel of {len(self)} is left to learn from: they lack finite intensity, positive σ, status 0 or "
+                "an EM above zero. Look at the teacher's status."
             )
             raise ValueError(msg)
-        return self if good.all() else self.take(good)
+        chosen = self if good.all() else self.take(good)
+        return chosen.filled() if bad_em.any() else chosen
+
+    def filled(self):
+        """
+        Return the set with zero where the EM is not finite, as the chapter's teacher has it.
+        """
+        em = np.where(np.isfinite(self.em).all(axis=0), self.em, 0)
+        return self._with_em(em, self.status)
 
     def split(self, *groups):
         """
@@ -181,9 +314,16 @@ class TrainingSet:
         if len(set(flat)) != len(flat):
             msg = f"An observation may be in one group only, found {flat}."
             raise ValueError(msg)
-        return tuple(
-            self.take(np.isin(self.observation, [self.names.index(name) for name in group])) for group in groups
-        )
+        return tuple(self._of(tuple(group)) for group in groups)
+
+    def _of(self, names):
+        """Return the pixels of the observations ``names``."""
+        position = np.full(len(self.names), -1)
+        position[[self.names.index(name) for name in names]] = np.arange(len(names))
+        found = position[self.observation]
+        part = self.take(found >= 0)
+        part.observation, part.names = found[found >= 0].astype(np.int32), names
+        return part
 
     def save(self, path, *, overwrite=False):
         """
@@ -256,3 +396,29 @@ class PriorStream:
         """What tells this stream from another, as a `str`."""
         weights = dict(zip(self.prior.families, self.prior.weights.round(6).tolist(), strict=True))
         return f"prior {weights}, {self.n} pixels an epoch, seed {self.seed}"
+
+
+def _unique(names):
+    """Tell apart observations of the same time."""
+    return [name if names.count(name) == 1 else f"{name} #{index}" for index, name in enumerate(names)]
+
+
+def _read_chapter(folder, name):
+    """Return intensity (6, n), EM (18, n) and status (n,) of one of the chapter's observations."""
+    arrays = []
+    for kind in ("aia", "emcube", "status"):
+        path = folder / f"{name}.{kind}.npy"
+        if not path.is_file():
+            msg = f"{path} is missing; an observation is NAME.aia.npy, NAME.emcube.npy and NAME.status.npy."
+            raise FileNotFoundError(msg)
+        try:
+            arrays.append(np.load(path, allow_pickle=False))
+        except (ValueError, EOFError, OSError) as error:
+            msg = f"{path} cannot be read as an array ({error})."
+            raise ValueError(msg) from None
+    sky = arrays[2].shape
+    expected = ((len(CHANNELS), *sky), (len(LogTBins()), *sky), sky)
+    if tuple(array.shape for array in arrays) != expected:
+        msg = f"{name} must be of shapes (6, N, N), (18, N, N) and (N, N), found {[array.shape for array in arrays]}."
+        raise ValueError(msg)
+    return [array.reshape(*array.shape[: array.ndim - 2], -1) for array in arrays]

@@ -32,9 +32,11 @@ def fit(
     learning_rate=2e-3,
     weight_decay=0.0,
     schedule="cosine",
+    max_gradient=1.0,
     patience=None,
     checkpoint=None,
     resume=False,
+    keep_unsolved=False,
     seed=0,
     device="auto",
     progress=False,
@@ -68,12 +70,17 @@ def fit(
         Of the Adam optimiser; the chapter's are 1e-4 and 1e-9.
     schedule : {"cosine", "constant"}, optional
         Whether the learning rate falls to zero over the epochs.
+    max_gradient : `float` or `None`, optional
+        Norm to which gradients are clipped, `None` for not at all, as in the chapter.
     patience : `int`, optional
         Stop after so many epochs without a lower validation loss.
     checkpoint : `str` or `pathlib.Path`, optional
         A file that holds the state after every epoch, written atomically.
     resume : `bool`, optional
         Go on from ``checkpoint`` if it exists.
+    keep_unsolved : `bool`, optional
+        Learn also from pixels whose status is not 0 or whose EM is zero, as the chapter did; an EM that is not finite
+        then counts as zero.
     seed : `int`, optional
         Seed of the initial weights and of the order of pixels.
     device : `str`, optional
@@ -101,15 +108,18 @@ def fit(
     matrix = response.matrix.value * EM_UNIT
     module = ScaledNetwork(matrix.sum(axis=1), len(response.bins), hidden) if network is None else network
     module = module.to(device)
-    run = _Run(module, loss, torch.as_tensor(matrix, dtype=torch.float32, device=device), learning_rate, weight_decay)
-    held_out = None if validation is None else _tensors(validation.usable(response), device)
+    matrix = torch.as_tensor(matrix, dtype=torch.float32, device=device)
+    run = _Run(module, loss, matrix, learning_rate, weight_decay, max_gradient)
+    held_out = (
+        None if validation is None else _tensors(validation.usable(response, keep_unsolved=keep_unsolved), device)
+    )
     options = _options(locals())
     if resume and checkpoint is not None and Path(checkpoint).exists():
         run.restore(checkpoint, options)
     bar = tqdm(total=epochs, initial=len(run.history), desc="training", unit="epoch", disable=not progress)
     while len(run.history) < epochs and not run.stalled(patience):
         epoch = len(run.history)
-        data = _tensors(training.epoch(epoch).usable(response), device)
+        data = _tensors(training.epoch(epoch).usable(response, keep_unsolved=keep_unsolved), device)
         train_loss = run.epoch(data, batch_size, np.random.default_rng([seed, epoch]), _rates(epoch, epochs, schedule))
         run.close_epoch(train_loss, None if held_out is None else run.evaluate(held_out))
         bar.set_postfix({name: f"{value:.4g}" for name, value in run.history[-1].items() if name != "epoch"})
@@ -125,9 +135,9 @@ def fit(
 class _Run:
     """A training run between two epochs: network, optimiser, history, best weights so far."""
 
-    def __init__(self, module, loss, matrix, learning_rate, weight_decay):
+    def __init__(self, module, loss, matrix, learning_rate, weight_decay, max_gradient):
         self.module, self.loss, self.matrix = module, loss, matrix
-        self.learning_rate = learning_rate
+        self.learning_rate, self.max_gradient = learning_rate, max_gradient
         self.optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
         self.history, self.best_loss, self.best_epoch = [], math.inf, -1
         self.best_state = self._state()
@@ -149,7 +159,8 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             value = self._loss([array[:, start : start + size] for array in data])
             value.backward()
-            torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+            if self.max_gradient is not None:
+                torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.max_gradient)
             self.optimizer.step()
             losses.append(value.detach() * (min(start + size, n) - start))
         return float(torch.stack(losses).sum() / n)
@@ -248,7 +259,16 @@ def _rates(epoch, epochs, schedule):
 
 def _options(given):
     """Return, as JSON, the options that a resumed run must share with the one that it resumes."""
-    names = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "seed")
+    names = (
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "weight_decay",
+        "schedule",
+        "max_gradient",
+        "seed",
+        "keep_unsolved",
+    )
     options = {name: given[name] for name in names}
     options |= {"loss": repr(given["loss"]), "response": given["response"].fingerprint}
     options["architecture"] = given["module"].architecture()

@@ -10,6 +10,8 @@ __all__ = ["DEMLoss"]
 _HUBER_WIDTH = 3.0
 # The spread is not asked to be known below this fraction of a pixel's total EM.
 _LEAST_SPREAD = 1e-3
+# Total EM in 10^25 cm^-5 below which there is nothing to be seen.
+_LEAST_TOTAL = 1e-6
 # One pixel's terms count no more than this.
 _MAX_DISTRIBUTION, _MAX_SPREAD = 20.0, 100.0
 
@@ -76,7 +78,8 @@ class DEMLoss:
         `~torch.Tensor`
             A scalar.
         """
-        total = truth.sum(dim=1, keepdim=True)
+        # A teacher that answers zero, where that is kept, would divide by it.
+        total = truth.sum(dim=1, keepdim=True).clamp_min(_LEAST_TOTAL)
         loss = em.new_zeros(())
         if self.distribution:
             error = (em - truth) / total

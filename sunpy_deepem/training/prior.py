@@ -6,7 +6,7 @@ from sunpy_deepem.calibration import counts_uncertainty
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
 
-__all__ = ["DEMPrior", "simulate_observation"]
+__all__ = ["DEMPrior", "simulate_observation", "usual_uncertainty"]
 
 # Points inside a bin at which an EM distribution is evaluated.
 _POINTS_PER_BIN = 5
@@ -181,6 +181,28 @@ def simulate_observation(em, response, *, seed, systematic=None, n_sample=None, 
     noise = _noise(counts, samples) / times
     intensity = counts / times * np.maximum(1 + f * rng.normal(size=counts.shape), 0.05)
     return intensity, np.hypot(noise, f * intensity)
+
+
+def usual_uncertainty(intensity, *, systematic=0.1, n_sample=1):
+    """
+    Return σ of intensities of which the exposure times are not known: those of quiet days are taken.
+
+    Parameters
+    ----------
+    intensity : `~numpy.ndarray`
+        DN s^-1 pix^-1, shape ``(6, n)``.
+    systematic : `float`, optional
+        Systematic error as a fraction of the intensity.
+    n_sample : `float`, optional
+        Native pixels averaged.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        DN s^-1 pix^-1, shape ``(6, n)``.
+    """
+    times = _EXPOSURE_TIMES[:, np.newaxis]
+    return np.hypot(_noise(intensity * times, n_sample) / times, systematic * intensity)
 
 
 def _noise(counts, n_sample):
