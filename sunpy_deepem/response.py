@@ -6,7 +6,9 @@ from importlib import resources
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
+from astropy.time import Time
 
+from sunpy_deepem import calibration
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
 
@@ -88,9 +90,9 @@ class TemperatureResponse:
         self._matrix = _fold(log_t, response.value, self.bins)
 
     @classmethod
-    def default(cls, *, eve=True, chiantifix=True, bins=None):
+    def default(cls, *, eve=True, chiantifix=True, obstime=None, bins=None):
         """
-        The packaged response: SolarSoft's V10 at launch, EVE-normalised, with chiantifix.
+        The packaged response: SolarSoft's V10, EVE-normalised, with chiantifix, at launch or at a date.
 
         Parameters
         ----------
@@ -99,6 +101,9 @@ class TemperatureResponse:
         chiantifix : `bool`, optional
             Add the empirical correction for lines that CHIANTI lacks in the 94 Å band (Boerner et al. 2014), without
             which quiet Sun seems to hold plasma at log T above 6.6. It is meant for an EVE-normalised response.
+        obstime : `~astropy.time.Time`, optional
+            Time at which the response holds: the channels are degraded by the packaged table. At launch by default,
+            which is the one for intensities that were themselves corrected for degradation.
         bins : `LogTBins`, optional
             Bins of log T, by default 18 with centres from 5.5 to 7.2.
 
@@ -106,27 +111,138 @@ class TemperatureResponse:
         -------
         `TemperatureResponse`
 
+        Raises
+        ------
+        ValueError
+            If ``obstime`` is not one time, or is not covered by the table of degradation.
+
         References
         ----------
         Boerner et al. (2014), Solar Phys. 289, 2377, https://doi.org/10.1007/s11207-013-0452-z
         """
-        with resources.as_file(resources.files("sunpy_deepem.data") / _PACKAGED_TABLE) as path:
-            table = QTable.read(path)
+        table = _packaged_table()
+        correction, correction_origin = calibration.correction_table()
+        obstime = _one_time(obstime)
         response = u.Quantity([table[f"response_{channel}"] for channel in CHANNELS])
         if eve:
             factors = np.array([table.meta["eve_factors"][str(channel)] for channel in CHANNELS])
             response = response * factors[:, np.newaxis]
         if chiantifix:
             response[CHANNELS.index(94)] += table["chiantifix_94"]
+        if obstime is not None:
+            factors = [calibration.degradation_factor(channel, obstime, table=correction) for channel in CHANNELS]
+            response = response * np.array(factors)[:, np.newaxis]
         meta = {
             "origin": f"packaged table {_PACKAGED_TABLE}",
             "source": table.meta["source"],
             "version": table.meta["version"],
             "eve": bool(eve),
             "chiantifix": bool(chiantifix),
-            "obstime": None,
+            "obstime": _isot(obstime),
+            "correction_table": None if obstime is None else correction_origin,
         }
         return cls(10 ** table["log_temperature"] * u.K, response, bins=bins, meta=meta)
+
+    @classmethod
+    def from_aiapy(
+        cls,
+        obstime=None,
+        *,
+        eve=True,
+        chiantifix=True,
+        crosstalk=True,
+        wavelength_range=None,
+        instrument_file=None,
+        correction_table=None,
+        emissivity=None,
+        bins=None,
+    ):
+        """
+        Compute the response: `aiapy.response.Channel` times a spectral emissivity, integrated over wavelength.
+
+        With SolarSoft's V9 emissivity this is its V10 response, to 4e-5 in every channel.
+
+        Parameters
+        ----------
+        obstime : `~astropy.time.Time`, optional
+            Time at which the response holds: degradation and the epoch of EVE's factors. At launch by default, which is
+            the one for intensities that were themselves corrected for degradation.
+        eve : `bool`, optional
+            Scale each channel to agree with SDO/EVE.
+        chiantifix : `bool`, optional
+            Add SolarSoft's empirical correction for lines that CHIANTI lacks in the 94 Å band. It was made for an
+            EVE-normalised response, with SolarSoft's emissivity. It degrades along with its channel.
+        crosstalk : `bool`, optional
+            Add what 304 and 335 Å shed on 94 and 131 Å, and 131 on 335 Å.
+        wavelength_range : `~astropy.units.Quantity`, optional
+            Lower and upper limit of the integral, by default all that channels and emissivity have in common.
+        instrument_file : `str` or `pathlib.Path`, optional
+            SolarSoft's ``aia_V*_all_fullinst.genx``, or an IDL save of its parts; by default aiapy downloads it.
+        correction_table : `None`, `str`, `pathlib.Path` or `~astropy.table.Table`, optional
+            As in `sunpy_deepem.calibration.correction_table`.
+        emissivity : `~sunpy_deepem.emissivity.Emissivity`, `str` or `pathlib.Path`, optional
+            The emissivity or its file. By default the V9 one is downloaded, `Emissivity.download`.
+        bins : `LogTBins`, optional
+            Bins of log T, by default 18 with centres from 5.5 to 7.2.
+
+        Returns
+        -------
+        `TemperatureResponse`
+            On the temperatures of the emissivity.
+
+        Raises
+        ------
+        ConnectionError
+            If a file could not be downloaded; the message names what can be passed instead.
+        FileNotFoundError
+            If a file that was named is not there.
+        TypeError
+            If ``emissivity`` is something else.
+        ValueError
+            If a file holds something else, ``wavelength_range`` is not a range of the emissivity, or ``obstime`` is not
+            one time or is not covered by the table of degradation.
+
+        Warns
+        -----
+        sunpy.util.exceptions.SunpyUserWarning
+            If the emissivity ends before the channels do, as xrtpy's at 400 Å, and ``wavelength_range`` says nothing.
+
+        Notes
+        -----
+        AIA's filters let through light up to 900 Å, where the transition region is bright. Integrated up to 413 Å only,
+        335 Å falls to 0.35 of its value at log T 5.5, 211 Å to 0.78, 171 and 193 Å to 0.9.
+
+        References
+        ----------
+        Boerner et al. (2012), Solar Phys. 275, 41, https://doi.org/10.1007/s11207-011-9804-8
+
+        Examples
+        --------
+        >>> import astropy.units as u
+        >>> from sunpy_deepem import TemperatureResponse
+        >>> whole = TemperatureResponse.from_aiapy()  # doctest: +SKIP
+        >>> short = TemperatureResponse.from_aiapy(wavelength_range=[1, 413] * u.angstrom)  # doctest: +SKIP
+        >>> (short.matrix / whole.matrix)[5, 0]  # 335 Å at log T 5.5  # doctest: +SKIP
+        """
+        # Here, because reading spectra and instrument data needs much that the packaged response does not.
+        from sunpy_deepem._instrument import aiapy_response
+
+        obstime = _one_time(obstime)
+        table, table_origin = calibration.correction_table(correction_table)
+        temperature, response, meta = aiapy_response(
+            emissivity,
+            instrument_file,
+            table,
+            obstime=obstime,
+            eve=eve,
+            crosstalk=crosstalk,
+            wavelength_range=wavelength_range,
+        )
+        if chiantifix:
+            factor = 1 if obstime is None else calibration.degradation_factor(94, obstime, table=table)
+            response[CHANNELS.index(94)] += _chiantifix(temperature) * factor
+        meta |= {"chiantifix": bool(chiantifix), "obstime": _isot(obstime), "correction_table": table_origin}
+        return cls(temperature, response, bins=bins, meta=meta)
 
     @property
     def temperature(self):
@@ -183,6 +299,32 @@ class TemperatureResponse:
             f"{key}={self.meta[key]}" for key in ("version", "eve", "chiantifix", "obstime") if key in self.meta
         )
         return f"<TemperatureResponse {self.fingerprint}: {len(CHANNELS)} channels, {self.bins!r}, {told}>"
+
+
+def _packaged_table():
+    with resources.as_file(resources.files("sunpy_deepem.data") / _PACKAGED_TABLE) as path:
+        return QTable.read(path)
+
+
+def _chiantifix(temperature):
+    """Return SolarSoft's correction of the 94 Å response at other temperatures, zero outside its own."""
+    table = _packaged_table()
+    log_t, fix = np.log10(temperature.to_value(u.K)), table["chiantifix_94"].to_value(RESPONSE_UNIT)
+    return np.interp(log_t, table["log_temperature"].value, fix, left=0, right=0) * RESPONSE_UNIT
+
+
+def _one_time(obstime):
+    if obstime is None:
+        return None
+    obstime = Time(obstime)
+    if not obstime.isscalar:
+        msg = f"obstime must be one time, found {obstime.size} of them. Make a response for each, or for their mean."
+        raise ValueError(msg)
+    return obstime
+
+
+def _isot(obstime):
+    return None if obstime is None else obstime.utc.isot
 
 
 def _fold(log_t, response, bins):

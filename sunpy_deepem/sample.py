@@ -22,10 +22,12 @@ from sunpy.time import parse_time
 
 from sunpy_deepem.calibration import counts_uncertainty, degradation_factor, native_pixels
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.cube import DEMCube
 from sunpy_deepem.response import TemperatureResponse
+from sunpy_deepem.stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
 
-__all__ = ["sample_em", "sample_maps", "sample_regions"]
+__all__ = ["sample_cube", "sample_em", "sample_maps", "sample_regions"]
 
 _OBSTIME = "2014-01-01T00:00:00"
 _FIELD_OF_VIEW = 2457.6 * u.arcsec
@@ -703,6 +705,46 @@ def _exposure(channel, obstime):
         "wavelnth": channel,
         "wave_str": f"{channel}_THIN",
     }
+
+
+def sample_cube(shape=(1024, 1024), *, seed=0, obstime=_OBSTIME):
+    """
+    Return the true emission measure of the synthetic Sun as a cube, beside the noisy maps of `sample_maps`.
+
+    Parameters
+    ----------
+    shape : `tuple` of two `int`, optional
+        Number of pixels along the two axes, equal, ``(ny, nx)``.
+    seed : `int`, optional
+        As in `sample_maps`.
+    obstime : `~astropy.time.Time` or `str`, optional
+        As in `sample_maps`.
+
+    Returns
+    -------
+    `DEMCube`
+        The truth, without uncertainty; its ``intensity`` is that of the noisy maps, its ``chi2`` how far they are from
+        the truth.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_cube
+    >>> sample_cube((64, 64)).shape
+    (18, 64, 64)
+    """
+    response = TemperatureResponse.default()
+    stack = ChannelStack.from_maps(sample_maps(shape, seed=seed, obstime=obstime), shape=None)
+    return DEMCube.from_arrays(
+        sample_em(shape, seed=seed, obstime=obstime).value,
+        None,
+        response,
+        stack.header,
+        stack.inputs,
+        intensity=stack.intensity,
+        uncertainty=stack.uncertainty,
+        quality=stack.quality,
+        meta=stack.meta | {"method": "truth of the synthetic Sun"},
+    )
 
 
 def sample_regions(shape=(1024, 1024), *, obstime=_OBSTIME):

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import astropy.units as u
@@ -12,10 +12,12 @@ from aiapy.calibrate import register
 from astropy.coordinates import SkyCoord
 from astropy.nddata import StdDevUncertainty
 from reproject import reproject_exact, reproject_interp
+from scipy.ndimage import distance_transform_edt
 from scipy.sparse import csr_array
 from sunpy.map import GenericMap, MapSequence, contains_full_disk
 from sunpy.map.header_helper import make_fitswcs_header
 from sunpy.map.sources import AIAMap
+from sunpy.time import parse_time
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem._wcs import sky_wcs
@@ -36,7 +38,7 @@ _COUNT_UNITS = (u.DN, u.ct, u.DN / u.pix, u.ct / u.pix, u.dimensionless_unscaled
 _FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChannelStack:
     """
     Six channels on one grid: what `invert` hands to the network.
@@ -108,7 +110,7 @@ class ChannelStack:
             Error of calibration and atomic data, as a fraction of the intensity, added to σ in quadrature.
         degradation : `bool`, optional
             Whether to correct the data for degradation to ``epoch``.
-        epoch : `~astropy.time.Time`, optional
+        epoch : `~astropy.time.Time` or `str`, optional
             Time for which the response holds, by default launch.
         correction_table : optional
             As in `sunpy_deepem.calibration.correction_table`.
@@ -132,6 +134,7 @@ class ChannelStack:
         systematic = _check_systematic(systematic)
         maps = _one_of_each(_load(maps))
         _check_times(maps, max_time_span)
+        epoch = None if epoch is None else parse_time(epoch)
         table, table_origin = get_correction_table(correction_table) if degradation else (None, None)
         prepared = [_Counts.from_map(smap) for smap in maps]
         grid = _common_grid(prepared)
@@ -153,6 +156,8 @@ class ChannelStack:
             sigma[index] = np.hypot(noise / divisor, systematic * intensity[index])
             quality |= np.where(binned.saturated, Quality.SATURATED, 0).astype(np.uint16)
             inputs.append(counts.provenance() | {"degradation": factor, "reprojected": not counts.same_grid(grid)})
+        # A pixel that brings no σ could be anything.
+        intensity[~(sigma > 0)] = np.nan
         quality |= _flags(intensity, sigma)
         meta = {
             "systematic": systematic,
@@ -199,7 +204,9 @@ def _files_in(folder):
     if not folder.is_dir():
         msg = f"maps must be a folder or six maps or paths, found the single path {folder}, which is no folder."
         raise FileNotFoundError(msg)
-    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_FITS_SUFFIXES))
+    # Hidden files are what operating systems and unfinished downloads leave, not maps.
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    files = [folder / name for name in names if name.lower().endswith(_FITS_SUFFIXES)]
     if not files:
         msg = f"maps: the folder {folder} holds no FITS file ({', '.join(_FITS_SUFFIXES)})."
         raise FileNotFoundError(msg)
@@ -276,7 +283,7 @@ def _check_systematic(systematic):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Counts:
     """Mean counts per native pixel of one channel; ``values`` are NaN where there are none."""
 
@@ -285,6 +292,7 @@ class _Counts:
     saturated: np.ndarray
     noise: np.ndarray | None
     exposure: float
+    level: float
     registered: bool
 
     @classmethod
@@ -297,6 +305,9 @@ class _Counts:
         if smap.mask is not None:
             bad |= smap.mask
         noise = _own_noise(smap, to_counts)
+        if noise is not None:
+            bad |= ~np.isfinite(noise)
+        level = float(smap.processing_level or np.nan)
         registered = _is_level_1(smap) and contains_full_disk(smap)
         if registered:
             values, bad, saturated, noise, smap = _register(smap, values, bad, saturated, noise)
@@ -307,7 +318,7 @@ class _Counts:
                 SunpyUserWarning,
                 stacklevel=4,
             )
-        return cls(smap, np.where(bad, np.float32(np.nan), values), saturated, noise, exposure, registered)
+        return cls(smap, np.where(bad, np.float32(np.nan), values), saturated, noise, exposure, level, registered)
 
     def same_grid(self, other):
         if self.smap is other.smap:
@@ -325,16 +336,17 @@ class _Counts:
         if self.same_grid(grid):
             return self
         target, source = grid.smap.wcs, _on_frame_of(self.smap.wcs, grid.smap.wcs)
-        coarser = (grid.smap.scale[0] / self.smap.scale[0]).to_value("") > 1.01
-        resample = reproject_exact if coarser else reproject_interp
+        # How many pixels go into one: a coarser grid takes their mean, any other interpolates between them.
+        averaged = _pixel_area(grid.smap) / _pixel_area(self.smap)
+        averaged, resample = (averaged, reproject_exact) if averaged > 1.02 else (1.0, reproject_interp)
 
         def onto(values):
             return resample((values, source), target, shape_out=grid.values.shape, return_footprint=False)
 
         values = onto(self.values).astype(np.float32)
         saturated = np.nan_to_num(onto(self.saturated.astype(np.float32))) > 0
-        noise = None if self.noise is None else np.sqrt(onto(self.noise**2)).astype(np.float32)
-        return _Counts(self.smap, values, saturated, noise, self.exposure, self.registered)
+        noise = None if self.noise is None else np.sqrt(onto(self.noise**2) / averaged).astype(np.float32)
+        return replace(self, values=values, saturated=saturated, noise=noise)
 
     def binned(self, shape):
         """Average the valid pixels under each pixel of a coarser grid."""
@@ -346,7 +358,7 @@ class _Counts:
         noise = None if self.noise is None else _noise_of_mean(self.noise, valid, shape)
         saturated = self.saturated.any() and _area_sum(self.saturated.astype(np.float32), shape) > 0
         saturated = np.broadcast_to(saturated, shape)
-        return _Counts(self.smap, values, saturated, noise, self.exposure, self.registered)
+        return replace(self, values=values, saturated=saturated, noise=noise)
 
     def provenance(self):
         return {
@@ -354,7 +366,7 @@ class _Counts:
             "date": self.smap.date.isot,
             "exposure_time": self.exposure,
             "instrument": self.smap.instrument,
-            "level": float(self.smap.processing_level or np.nan),
+            "level": self.level,
             "registered": self.registered,
             "own_uncertainty": self.noise is not None,
         }
@@ -403,14 +415,22 @@ def _register(smap, values, bad, saturated, noise):
         # aiapy looks at the header alone, so that any plane can take the same way.
         return register(smap._new_instance(array, smap.meta), order=order, missing=missing)
 
-    main = registered(np.where(bad, 0, values), 3, np.nan)
+    main = registered(_filled(values, bad), 3, np.nan)
     planes = [
         registered(plane.astype(np.float32), 1, 0).data > 0 if plane.any() else np.zeros(main.data.shape, dtype=bool)
         for plane in (bad, saturated)
     ]
     if noise is not None:
-        noise = np.sqrt(registered(noise**2, 1, np.nan).data)
+        noise = np.sqrt(registered(_filled(noise, bad) ** 2, 1, np.nan).data)
     return main.data.astype(np.float32), planes[0] | ~np.isfinite(main.data), planes[1], noise, main
+
+
+def _filled(values, bad):
+    """Fill bad pixels with their nearest good neighbour, so that no spline rings around them."""
+    if not bad.any() or bad.all():
+        return values
+    nearest = distance_transform_edt(bad, return_distances=False, return_indices=True)
+    return values[tuple(nearest)]
 
 
 def _on_frame_of(wcs, other):
@@ -430,7 +450,12 @@ def _on_frame_of(wcs, other):
 
 def _common_grid(prepared):
     """Return the channel onto whose pixels the others go: the coarsest, and of equals the first."""
-    return max(prepared, key=lambda counts: round(float(np.prod(np.abs(u.Quantity(counts.smap.scale).value))), 3))
+    return max(prepared, key=lambda counts: round(_pixel_area(counts.smap), 3))
+
+
+def _pixel_area(smap):
+    """Area of a pixel in square arcseconds."""
+    return float(np.prod(np.abs(u.Quantity(smap.scale).to_value(u.arcsec / u.pix))))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from sunpy.map.sources import AIAMap
 from sunpy_deepem.calibration import counts_uncertainty, degradation_factor, native_pixels
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.response import TemperatureResponse
-from sunpy_deepem.sample import sample_em, sample_maps, sample_regions
+from sunpy_deepem.sample import sample_cube, sample_em, sample_maps, sample_regions
 from sunpy_deepem.temperature import LogTBins
 
 SHAPE = (128, 128)
@@ -284,3 +284,11 @@ def test_seed_that_is_not_a_whole_number(function):
         function((8, 8), seed=1.5)
     with pytest.raises(ValueError, match="seed must not be negative"):
         function((8, 8), seed=-1)
+
+
+def test_the_true_cube_explains_the_noisy_maps():
+    cube = sample_cube(SHAPE)
+    np.testing.assert_allclose(cube.data, sample_em(SHAPE).value, rtol=1e-6)
+    assert cube.uncertainty is None
+    # Noise without systematic error is within σ, which has it.
+    assert 0.05 < np.median(cube.chi2) < 1

@@ -1,8 +1,13 @@
 """
-Make the packaged table of AIA temperature responses.
+Make the packaged table of AIA temperature responses, by aiapy.
 
-Usage: ``python tools/make_response_table.py SOURCE``, where SOURCE is an ECSV table of SolarSoft's V10 response with
-columns ``temperature``, ``response_N`` and ``chiantifix_N`` (as in the PyPI package solar-dynamics-observatory 1.3.0).
+Usage: ``python tools/make_response_table.py SOURCE CHIANTIFIX [--output TABLE]``. SOURCE is an IDL save of the V9
+instrument data and emissivity (``aia_hybrid_genx_export_v1.sav`` in the PyPI package pyeuvtools 0.2.1), CHIANTIFIX an
+ECSV table with columns ``temperature`` and ``chiantifix_94`` (``aia_V10_temperature_response.ecsv`` in the PyPI package
+solar-dynamics-observatory 1.3.0).
+
+The default network is bound to the folded response by its fingerprint: where the table changes in the first five
+figures, the network has to be trained again.
 """
 
 import argparse
@@ -12,29 +17,39 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-CHANNELS = (94, 131, 171, 193, 211, 335)
-UNIT = u.Unit("cm5 DN / (pix s)")
-# NOTE: EVE normalisation at the launch epoch, from SolarSoft's V10 response tables by way of aiapy's
-# Channel.eve_correction; CHIANTI 9.0.1 and V9 instrument data.
-EVE_FACTORS = {94: 0.955, 131: 1.044, 171: 0.968, 193: 1.205, 211: 1.084, 335: 1.273}
+from sunpy_deepem._instrument import eve_factor, instrument_channels
+from sunpy_deepem.calibration import correction_table
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.response import RESPONSE_UNIT, TemperatureResponse
+
+PACKAGED = Path(__file__).resolve().parents[1] / "sunpy_deepem" / "data" / "aia_v10_temperature_response.ecsv"
 
 
-def make_table(source):
-    """Return the packaged table from SolarSoft's, with the provenance in its metadata."""
+def make_table(source, chiantifix):
+    """Return the packaged table from the path of the save and the table of chiantifix, with the provenance in it."""
+    response = TemperatureResponse.from_aiapy(
+        eve=False, chiantifix=False, instrument_file=source, emissivity=source, wavelength_range=[1, 901] * u.angstrom
+    )
+    log_t = np.round(np.log10(response.temperature.to_value(u.K)), 4)
+    if not np.array_equal(log_t, np.round(np.log10(chiantifix["temperature"].to_value(u.K)), 4)):
+        msg = "CHIANTIFIX must have the temperatures of SOURCE, log T from 4 to 9 in steps of 0.05."
+        raise ValueError(msg)
     table = QTable()
-    table["log_temperature"] = np.round(np.log10(source["temperature"].to_value("K")), 4)
-    for channel in CHANNELS:
-        table[f"response_{channel}"] = u.Quantity(source[f"response_{channel}"]).to(UNIT)
+    table["log_temperature"] = log_t
+    for channel, curve in zip(CHANNELS, response.response, strict=True):
+        table[f"response_{channel}"] = curve
     # Only 94 Å has an empirical correction; the others' are zero in SolarSoft and are left out here.
-    table["chiantifix_94"] = u.Quantity(source["chiantifix_94"]).to(UNIT)
+    table["chiantifix_94"] = u.Quantity(chiantifix["chiantifix_94"]).to(RESPONSE_UNIT)
     table.meta = {
         "description": "Temperature response of the AIA coronal EUV channels, without time-dependent correction and "
         "without EVE normalisation. The emission measure is that of n_e n_H. The EVE-normalised response "
         "is response_N x eve_factors[N]; chiantifix_94 is added to that.",
         "version": "V10",
-        "eve_factors": {str(channel): factor for channel, factor in EVE_FACTORS.items()},
-        "source": "SolarSoft aia_get_response(/temperature, /dn), V10 (instrument V9, CHIANTI 9.0.1, coronal "
-        "abundances of Feldman 1992), as distributed by the PyPI package solar-dynamics-observatory 1.3.0 (BSD-3)",
+        "eve_factors": eve_factors(source),
+        "source": "aiapy.response.Channel with SolarSoft's instrument data V9, integrated from 1 to 901 Å with its "
+        "emissivity V9 (CHIANTI 9.0.1, coronal abundances of Feldman 1992), both as distributed by the PyPI package "
+        "pyeuvtools 0.2.1 (MIT); this is SolarSoft's aia_get_response(/temperature, /dn), V10. Chiantifix as "
+        "distributed by the PyPI package solar-dynamics-observatory 1.3.0 (BSD-3)",
         "references": "Boerner et al. (2012), doi:10.1007/s11207-011-9804-8; "
         "Boerner et al. (2014), doi:10.1007/s11207-013-0452-z",
         "made_by": "tools/make_response_table.py",
@@ -42,10 +57,18 @@ def make_table(source):
     return table
 
 
+def eve_factors(source):
+    """Return aiapy's factors of EVE at launch with the V10 table, to three decimals as they are commonly quoted."""
+    table, _ = correction_table()
+    channels, _ = instrument_channels(source)
+    factors = [round(float(eve_factor(channel, table)), 3) for channel in channels]
+    return dict(zip(map(str, CHANNELS), factors, strict=True))
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
-    data = Path(__file__).resolve().parents[1] / "sunpy_deepem" / "data"
-    make_table(QTable.read(parser.parse_args().source)).write(
-        data / "aia_v10_temperature_response.ecsv", overwrite=True
-    )
+    parser.add_argument("chiantifix", type=Path)
+    parser.add_argument("--output", type=Path, default=PACKAGED)
+    args = parser.parse_args()
+    make_table(args.source, QTable.read(args.chiantifix)).write(args.output, overwrite=True)

@@ -1,0 +1,98 @@
+"""The log T axis."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sunpy_deepem import LogTBins
+
+axes = st.builds(LogTBins, st.floats(4, 7), st.floats(0.01, 0.5), st.integers(2, 60))
+
+
+def test_default_axis():
+    bins = LogTBins()
+    assert len(bins) == 18
+    np.testing.assert_allclose(bins.centers, np.arange(55, 73) / 10, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(bins.edges[[0, 1, -1]], [5.45, 5.55, 7.25], rtol=0, atol=1e-12)
+
+
+def test_widths_fill_the_axis():
+    bins = LogTBins()
+    assert bins.widths.unit == bins.temperatures.unit == u.K
+    assert bins.widths.sum().value == pytest.approx(10**7.25 - 10**5.45)
+    assert bins.widths[5].value == pytest.approx(10**6.05 - 10**5.95)
+    assert bins.temperatures[5].value == pytest.approx(1e6)
+
+
+@given(axes)
+def test_an_axis_is_known_by_its_centers(bins):
+    again = LogTBins.from_centers(bins.centers)
+    assert len(again) == len(bins)
+    np.testing.assert_allclose(again.edges, bins.edges, rtol=0, atol=1e-6)
+
+
+@given(axes, st.data())
+def test_a_part_has_the_centers_of_the_whole(bins, data):
+    start = data.draw(st.integers(0, len(bins) - 1))
+    stop = data.draw(st.integers(start + 1, len(bins)))
+    np.testing.assert_allclose(bins[start:stop].centers, bins.centers[start:stop], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(bins[start:stop].edges, bins.edges[start : stop + 1], rtol=0, atol=1e-8)
+
+
+def test_negative_slices_count_from_the_end():
+    assert LogTBins()[-3:] == LogTBins(7.0, 0.1, 3)
+
+
+@pytest.mark.parametrize("item", [3, -1, (1, 2), [1, 2], Ellipsis])
+def test_only_slices(item):
+    with pytest.raises(TypeError, match="LogTBins are sliced"):
+        LogTBins()[item]
+
+
+@pytest.mark.parametrize("item", [slice(None, None, 2), slice(None, None, -1), slice(5, 5), slice(20, None)])
+def test_only_contiguous_slices(item):
+    with pytest.raises(ValueError, match="must be contiguous, ascending and not empty"):
+        LogTBins()[item]
+
+
+def test_equality():
+    assert LogTBins() == LogTBins(5.5, 0.1, 18)
+    assert hash(LogTBins()) == hash(LogTBins(5.5, 0.1, 18))
+    assert LogTBins() == LogTBins.from_centers(np.linspace(5.5, 7.2, 18))
+    assert LogTBins() != LogTBins(n=17)
+    assert LogTBins() != LogTBins(5.6)
+    assert LogTBins() != LogTBins(step=0.11)
+    assert LogTBins() != 18
+
+
+def test_repr_can_be_evaluated():
+    bins = LogTBins(5.6, 0.05, 7)
+    assert eval(repr(bins)) == bins
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"first": np.nan}, "first"),
+        ({"first": np.inf}, "first"),
+        ({"step": 0}, "step"),
+        ({"step": -0.1}, "step"),
+        ({"step": np.nan}, "step"),
+        ({"n": 0}, "n"),
+        ({"n": 2.5}, "n"),
+        ({"n": -3}, "n"),
+    ],
+)
+def test_axes_that_make_no_sense(arguments, name):
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        LogTBins(**arguments)
+
+
+@pytest.mark.parametrize(
+    "centers", [[5.5], [[5.5, 5.6]], [5.5, 5.6, 5.8], [5.6, 5.5], [5.5, 5.5], [5.5, np.nan], [5.5, np.inf]]
+)
+def test_centers_that_make_no_sense(centers):
+    with pytest.raises(ValueError, match="^centers must"):
+        LogTBins.from_centers(centers)
