@@ -99,7 +99,8 @@ def instrument_channels(source):
             "IDL save of its parts, or None to download it."
         )
         raise ValueError(msg)
-    # aiapy takes the contents in place of the path, as it does itself for crosstalk; so the file is read once only.
+    # aiapy takes the contents in place of the path, as it does itself for crosstalk, if they are an OrderedDict.
+    data = OrderedDict(data)
     return [Channel(channel_quantity(channel), instrument_file=data) for channel in CHANNELS], origin
 
 
@@ -181,7 +182,7 @@ def _downloaded_channels():
 
 def _instrument_data(source):
     if isinstance(source, Mapping):
-        return OrderedDict(source), "instrument data given by the user"
+        return source, "instrument data given by the user"
     path = existing_file(source, "instrument_file")
     if path.suffix.lower() == ".genx":
         return read_genx_file(path), path.name
@@ -190,8 +191,9 @@ def _instrument_data(source):
 
 def _from_structure(structure):
     """Arrange an IDL save of the parts as the genx file is."""
-    return OrderedDict(
-        (f"{name}_FULL", {field: structure[name][0][field] for field in structure[name].dtype.names})
-        for name in structure.dtype.names
-        if getattr(structure[name], "dtype", None) is not None and structure[name].dtype.names
-    )
+    parts = {name: structure[name] for name in structure.dtype.names}
+    return {
+        f"{name}_FULL": {field: part[field][0] for field in part.dtype.names}
+        for name, part in parts.items()
+        if getattr(getattr(part, "dtype", None), "names", None)
+    }

@@ -1,5 +1,7 @@
 """What comes out: `DEMCube`."""
 
+from operator import index
+
 import numpy as np
 from astropy.nddata import StdDevUncertainty
 from astropy.wcs import WCS
@@ -7,7 +9,7 @@ from ndcube import NDCube, NDMeta
 
 from sunpy_deepem._wcs import cube_wcs, sky_header
 from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
-from sunpy_deepem.forward import EM_UNIT, synthesize_maps, synthetic_intensity
+from sunpy_deepem.forward import EM_UNIT, channel_maps, synthesize_maps, synthetic_intensity
 from sunpy_deepem.quality import Quality
 from sunpy_deepem.temperature import LogTBins
 
@@ -59,7 +61,8 @@ class DEMCube(NDCube):
         intensity, uncertainty : `~astropy.units.Quantity`
             What was inverted, DN s^-1 pix^-1, shape ``(6, ny, nx)``.
         quality : `~numpy.ndarray`, optional
-            `Quality` flags so far, shape ``(ny, nx)``; pixels MISSING or SATURATED are masked.
+            `Quality` flags so far, shape ``(ny, nx)``. Pixels MISSING or SATURATED are masked; so are those in which EM
+            or intensity is not finite, which are flagged MISSING.
         meta : `dict`, optional
             More provenance.
 
@@ -78,11 +81,14 @@ class DEMCube(NDCube):
         expected = {"em": (em, (len(response.bins), *sky)), "intensity": (intensity, (len(CHANNELS), *sky))}
         expected |= {"uncertainty": (uncertainty, (len(CHANNELS), *sky))}
         expected |= {} if em_std is None else {"em_std": (em_std, em.shape)}
+        expected |= {} if quality is None else {"quality": (quality, sky)}
         for name, (array, shape) in expected.items():
             if array.shape != shape or len(sky) != 2:
                 msg = f"{name} must have shape {shape if len(sky) == 2 else '(bins, ny, nx)'}, found {array.shape}."
                 raise ValueError(msg)
         quality = np.zeros(sky, dtype=np.uint16) if quality is None else quality.astype(np.uint16)
+        missing = ~(np.isfinite(em).all(axis=0) & np.isfinite(intensity).all(axis=0))
+        quality |= np.where(missing & ((quality & Quality.SATURATED) == 0), Quality.MISSING, 0).astype(np.uint16)
         masked = (quality & (Quality.MISSING | Quality.SATURATED)) != 0
         em[:, masked] = np.nan
         residual = ((synthetic_intensity(em << EM_UNIT, response) - intensity) / uncertainty).to_value("")
@@ -129,8 +135,9 @@ class DEMCube(NDCube):
 
     @property
     def response(self):
-        """The `TemperatureResponse` for which the cube was found."""
-        return self.meta["response"]
+        """The `TemperatureResponse` for which the cube was found, on the bins that the cube has."""
+        response = self.meta["response"]
+        return response.with_bins(self.bins) if self._is_3d else response
 
     @property
     def inputs(self):
@@ -168,9 +175,8 @@ class DEMCube(NDCube):
             Six `~sunpy.map.sources.AIAMap` in channel order.
         """
         self._require_3d("synthesize")
-        response = self.response.with_bins(self.bins)
         return synthesize_maps(
-            self.data << self.unit, response, self.sky_header, self.inputs, mask=self.mask.any(axis=0)
+            self.data << self.unit, self.response, self.sky_header, self.inputs, mask=self.mask.any(axis=0)
         )
 
     def observed_maps(self):
@@ -182,10 +188,8 @@ class DEMCube(NDCube):
         `~sunpy.map.MapSequence`
             Six `~sunpy.map.sources.AIAMap` in DN / s, in channel order, on the grid of `synthesize`.
         """
-        maps = self.synthesize().maps
-        observed = zip(maps, self.intensity.value, strict=True)
-        replaced = [smap._new_instance(data, _without(smap.meta, "content"), mask=smap.mask) for smap, data in observed]
-        return type(self.synthesize())(*replaced, sortby=None)
+        self._require_3d("observed_maps")
+        return channel_maps(self.intensity, self.sky_header, self.inputs, mask=self.mask.any(axis=0))
 
     def em_weighted_log_t(self):
         """
@@ -261,7 +265,12 @@ class DEMCube(NDCube):
     # -- slicing ------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, item):
-        return super().__getitem__(_explicit(item, self.data.shape))
+        meta = self.meta
+        try:
+            return super().__getitem__(_explicit(item, self.data.shape))
+        finally:
+            # ndcube takes the meta away while it slices, and does not give it back where slicing fails.
+            self.meta = meta
 
     def _slice_wcs(self, item):
         # A FITS WCS stays one where no axis is dropped, so that the slice can be written and synthesised.
@@ -269,8 +278,12 @@ class DEMCube(NDCube):
             return self.wcs.slice(item)
         return super()._slice_wcs(item)
 
+    @property
+    def _is_3d(self):
+        return self.data.ndim == 3 and isinstance(self.wcs, WCS)
+
     def _require_3d(self, what):
-        if self.data.ndim != 3 or not isinstance(self.wcs, WCS):
+        if not self._is_3d:
             msg = f"{what} needs the axes log T, y, x, found shape {self.data.shape}. Slice with i:i+1 to keep an axis."
             raise ValueError(msg)
 
@@ -284,16 +297,30 @@ def _fit_flags(em, chi2):
 
 
 def _explicit(item, shape):
-    """Return an index of one part for each axis, slices with plain bounds: NDMeta miscounts negative ones."""
+    """Return an index of one part for each axis, none of them negative: NDMeta and WCS miscount those."""
     item = item if isinstance(item, tuple) else (item,)
-    if any(part is Ellipsis for part in item):
-        at = item.index(Ellipsis)
-        item = item[:at] + (slice(None),) * (len(shape) - len(item) + 1) + item[at + 1 :]
-    item += (slice(None),) * (len(shape) - len(item))
-    return tuple(
-        slice(*part.indices(n)) if isinstance(part, slice) else part for part, n in zip(item, shape, strict=True)
-    )
+    dots = [at for at, part in enumerate(item) if part is Ellipsis]
+    at = dots[0] if dots else len(item)
+    item = item[:at] + (slice(None),) * (len(shape) - len(item) + len(dots[:1])) + item[at + 1 :]
+    if len(item) != len(shape):
+        msg = f"The cube has {len(shape)} axes, found an index of {len(item)} parts."
+        raise IndexError(msg)
+    return tuple(_explicit_part(part, n) for part, n in zip(item, shape, strict=True))
 
 
-def _without(header, key):
-    return {name: value for name, value in header.items() if name != key}
+def _explicit_part(part, n):
+    if isinstance(part, slice):
+        start, stop, step = part.indices(n)
+        if step != 1 or start >= stop:
+            msg = f"A slice of a cube must have step 1 and not be empty, found {part} on an axis of {n}."
+            raise IndexError(msg)
+        return slice(start, stop)
+    try:
+        position = index(part)
+    except TypeError:
+        msg = f"A cube is indexed by slices and whole numbers, found {part!r}. Index cube.data with anything else."
+        raise IndexError(msg) from None
+    if not -n <= position < n:
+        msg = f"{position} is out of range on an axis of {n}."
+        raise IndexError(msg)
+    return position % n

@@ -6,7 +6,7 @@ import sunpy.map
 
 from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
 
-__all__ = ["synthesize_maps", "synthetic_intensity"]
+__all__ = ["channel_maps", "synthesize_maps", "synthetic_intensity"]
 
 EM_UNIT = u.cm**-5
 #: Value of the header keyword by which a synthetic map is told from an observed one.
@@ -68,9 +68,30 @@ def synthesize_maps(em, response, header, inputs, *, mask=None):
         Maps in DN / s, in channel order.
     """
     intensity = synthetic_intensity(em, response)
+    return channel_maps(intensity, header, inputs, mask=mask, content=SYNTHETIC)
+
+
+def channel_maps(intensity, header, inputs, *, mask=None, **cards):
+    """
+    Return intensities of the six channels as AIA maps.
+
+    Parameters
+    ----------
+    intensity : `~astropy.units.Quantity`
+        DN s^-1 pix^-1, shape ``(6, ny, nx)``.
+    header, inputs, mask
+        As for `synthesize_maps`.
+    **cards
+        More header cards, the same in all maps.
+
+    Returns
+    -------
+    `~sunpy.map.MapSequence`
+        Maps in DN / s, in channel order.
+    """
     maps = [
-        sunpy.map.Map(data.value, dict(header) | _channel_header(channel, observation), mask=mask)
-        for channel, data, observation in zip(CHANNELS, intensity, inputs, strict=True)
+        sunpy.map.Map(image, dict(header) | _channel_header(channel, observation) | cards, mask=mask)
+        for channel, image, observation in zip(CHANNELS, intensity.to_value(INTENSITY_UNIT), inputs, strict=True)
     ]
     return sunpy.map.Map(maps, sequence=True, sortby=None)
 
@@ -87,5 +108,4 @@ def _channel_header(channel, observation):
         "exptime": observation["exposure_time"],
         "lvl_num": 1.5,
         "bunit": "DN / s",
-        "content": SYNTHETIC,
     }

@@ -3,13 +3,15 @@
 import numpy as np
 
 from sunpy_deepem.cube import DEMCube
+from sunpy_deepem.refinement import UPDATES
+from sunpy_deepem.refinement import refine as refine_em
 from sunpy_deepem.response import TemperatureResponse
 from sunpy_deepem.stack import ChannelStack
 
 __all__ = ["invert"]
 
 
-def invert(maps, *, weights="default", response=None, device="auto", progress=False, **stack_options):
+def invert(maps, *, weights="default", response=None, device="auto", refine=None, progress=False, **stack_options):
     """
     Return the emission measure of the corona from six AIA maps.
 
@@ -23,6 +25,9 @@ def invert(maps, *, weights="default", response=None, device="auto", progress=Fa
         The response that the network was trained for, by default the packaged one.
     device : `str`, optional
         ``"auto"`` for a GPU where there is one, else the CPU.
+    refine : `int`, optional
+        The most updates by which `sunpy_deepem.refinement.refine` may move pixels of high χ² towards what was observed;
+        zero leaves the network's answer as it is. If given, ``response`` may differ from the network's own.
     progress : `bool`, optional
         Whether to show a progress bar.
     **stack_options
@@ -56,10 +61,13 @@ def invert(maps, *, weights="default", response=None, device="auto", progress=Fa
 
     network = weights if isinstance(weights, DeepEM) else DeepEM.load(weights)
     response = TemperatureResponse.default(bins=network.bins) if response is None else response
-    network.check_response(response)
+    if not refine:
+        network.check_response(response)
     stack = _stack(maps, stack_options)
     intensity = np.where(stack.mask, np.float32(np.nan), stack.intensity.value)
     em, em_std = network.predict(intensity, stack.uncertainty.value, device=device, progress=progress)
+    updates = UPDATES if refine is None else refine
+    em = refine_em(em, intensity, stack.uncertainty.value, response.matrix.value, updates=updates)
     return DEMCube.from_arrays(
         em,
         em_std,
@@ -69,7 +77,7 @@ def invert(maps, *, weights="default", response=None, device="auto", progress=Fa
         intensity=stack.intensity,
         uncertainty=stack.uncertainty,
         quality=stack.quality,
-        meta=stack.meta | {"method": "network", "network": network.meta},
+        meta=stack.meta | {"method": "network", "network": network.meta, "refine": updates},
     )
 
 

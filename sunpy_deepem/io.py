@@ -7,6 +7,7 @@ JSON values).
 """
 
 import json
+import warnings
 from pathlib import Path
 
 import astropy.units as u
@@ -14,6 +15,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.nddata import StdDevUncertainty
 from astropy.table import Table
+from astropy.utils.exceptions import AstropyUserWarning
 from ndcube import NDMeta
 
 from sunpy_deepem._files import atomic_path
@@ -26,8 +28,9 @@ from sunpy_deepem.temperature import LogTBins
 __all__ = ["read_fits", "write_fits"]
 
 _FORMAT = "sunpy_deepem 1"
-# The FITS standard has no DN, so the unit is written as AIA's own files write it.
+# The FITS standard has no DN. SunPy reads it in images, as AIA's files write it; in tables it is the standard's adu.
 _INTENSITY_UNIT = "DN / (pix s)"
+_RESPONSE_COLUMN_UNIT = "cm5 adu pixel-1 s-1"
 
 
 def write_fits(cube, path, *, overwrite=False):
@@ -100,14 +103,18 @@ def read_fits(path):
         msg = f"There is no file {path}."
         raise FileNotFoundError(msg)
     try:
-        with fits.open(path, memmap=False, checksum=True) as hdus:
-            if hdus[0].header.get("DEMFMT") != _FORMAT:
-                msg = f"{path} holds no DEM cube: it lacks DEMFMT={_FORMAT!r}. Cubes are written by DEMCube.write."
-                raise ValueError(msg)
-            return _cube(hdus)
-    except (OSError, KeyError, TypeError, fits.VerifyError) as error:
+        with warnings.catch_warnings():
+            # A file that is cut short or fails its checksum is no cube, however much of it can be read.
+            warnings.simplefilter("error", AstropyUserWarning)
+            with fits.open(path, memmap=False, checksum=True) as hdus:
+                cube = _cube(hdus) if hdus[0].header.get("DEMFMT") == _FORMAT else None
+    except Exception as error:  # astropy lets through whatever a damaged file leads to
         msg = f"{path} cannot be read as a DEM cube ({type(error).__name__}: {error}). It may be truncated or not FITS."
         raise ValueError(msg) from error
+    if cube is None:
+        msg = f"{path} holds no DEM cube: it lacks DEMFMT={_FORMAT!r}. Cubes are written by DEMCube.write."
+        raise ValueError(msg)
+    return cube
 
 
 def _image(name, data, header, unit=None):
@@ -129,14 +136,18 @@ def _compact(data):
 def _response_table(response):
     columns = [fits.Column("temperature", "D", unit="K", array=response.temperature.to_value(u.K))]
     for channel, curve in zip(CHANNELS, response.response.to_value(RESPONSE_UNIT), strict=True):
-        columns.append(fits.Column(f"response_{channel}", "D", unit="cm5 DN / (pix s)", array=curve))
+        columns.append(fits.Column(f"response_{channel}", "D", unit=_RESPONSE_COLUMN_UNIT, array=curve))
     return fits.BinTableHDU.from_columns(columns, name="RESPONSE")
 
 
 def _provenance_table(cube):
     facts = cube.meta["provenance"] | {"response": cube.response.meta}
-    rows = [(key, json.dumps(value)) for key, value in facts.items()]
+    rows = [(key, json.dumps(value, default=_jsonable)) for key, value in facts.items()]
     return fits.BinTableHDU(Table(rows=rows, names=["key", "value"]), name="PROVENANCE")
+
+
+def _jsonable(value):
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 def _cube(hdus):
@@ -149,7 +160,7 @@ def _cube(hdus):
         companions[f"sigma_{channel}"] = _native(hdus["SIGMA"].data[index])
     facts = {
         "response": _response(hdus["RESPONSE"].data, bins, provenance.pop("response")),
-        "inputs": tuple(_plain(row) for row in Table.read(hdus["INPUTS"])),
+        "inputs": tuple(_plain(row) for row in Table.read(hdus["INPUTS"], mask_invalid=False)),
         "provenance": provenance,
     }
     em = hdus["EM"].data.astype(float)

@@ -21,6 +21,10 @@ __all__ = ["ChapterNetwork", "DeepEM", "ScaledNetwork"]
 EM_UNIT = 1e25
 _FORMAT = "sunpy_deepem weights 1"
 _TILE = 8192
+# Name of the folded response among the tensors of a file.
+_RESPONSE = "response_matrix"
+# Responses that agree to this are the same for a network; rounding in tables and versions of aiapy stays below it.
+_RESPONSE_TOLERANCE = 1e-3
 
 
 class ScaledNetwork(nn.Module):
@@ -143,8 +147,8 @@ class DeepEM:
         The network, as `ScaledNetwork`.
     bins : `LogTBins`
         Bins of its log T axis.
-    response_fingerprint : `str` or `None`
-        `TemperatureResponse.fingerprint` of the response it was trained for.
+    response : `TemperatureResponse` or `None`
+        The response it was trained for; `None` where that is not known.
     meta : `dict`, optional
         How it was made: training command, seed, package version. Values are strings.
 
@@ -162,10 +166,11 @@ class DeepEM:
     (18,)
     """
 
-    def __init__(self, module, *, bins, response_fingerprint, meta=None):
+    def __init__(self, module, *, bins, response=None, meta=None):
         self.module = module.eval()
         self.bins = bins
-        self.response_fingerprint = response_fingerprint
+        self.response_fingerprint = None if response is None else response.fingerprint
+        self.response_matrix = None if response is None else np.array(response.matrix.value)
         self.meta = dict(meta or {})
 
     @classmethod
@@ -214,6 +219,7 @@ class DeepEM:
             msg = f"{path} holds no weights of this package: its metadata lacks format={_FORMAT!r}. Use 'deepem train'."
             raise ValueError(msg)
         try:
+            matrix = state.pop(_RESPONSE, None)
             architecture = json.loads(meta.pop("architecture"))
             bins = LogTBins(**json.loads(meta.pop("bins")))
             module = _ARCHITECTURES[architecture.pop("name")](**architecture)
@@ -221,7 +227,11 @@ class DeepEM:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             msg = f"{path} holds weights that do not fit their own description ({error}). Train or download it again."
             raise ValueError(msg) from error
-        return cls(module, bins=bins, response_fingerprint=meta.pop("response_fingerprint", None), meta=meta)
+        network = cls(module, bins=bins)
+        network.response_fingerprint = meta.pop("response_fingerprint", None)
+        network.response_matrix = None if matrix is None else matrix.numpy()
+        network.meta = meta
+        return network
 
     @classmethod
     def from_helioml(cls, path):
@@ -263,7 +273,7 @@ class DeepEM:
             msg = f"{path} does not hold the chapter's network, 6→300→300→18 ({_first_line(error)})."
             raise ValueError(msg) from None
         meta = {"source": f"HelioML, {path.name}"}
-        return cls(module, bins=LogTBins(), response_fingerprint=None, meta=meta)
+        return cls(module, bins=LogTBins(), meta=meta)
 
     def save(self, path, *, overwrite=False):
         """
@@ -286,9 +296,10 @@ class DeepEM:
             "architecture": json.dumps(self.module.architecture()),
             "bins": json.dumps({"first": self.bins.first, "step": self.bins.step, "n": self.bins.n}),
         }
-        if self.response_fingerprint is not None:
-            meta["response_fingerprint"] = self.response_fingerprint
         state = {key: value.detach().cpu().contiguous() for key, value in self.module.state_dict().items()}
+        if self.response_matrix is not None:
+            meta["response_fingerprint"] = self.response_fingerprint
+            state[_RESPONSE] = torch.from_numpy(self.response_matrix)
         with atomic_path(path, overwrite=overwrite) as partial:
             partial.write_bytes(save(state, metadata=meta))
 
@@ -303,15 +314,19 @@ class DeepEM:
         Raises
         ------
         ValueError
-            If the bins or the folded response are others.
+            If the bins are others, or the folded response differs by more than a thousandth.
         """
         if response.bins != self.bins:
             msg = f"response is folded onto {response.bins!r}, but the network answers on {self.bins!r}."
             raise ValueError(msg)
-        if self.response_fingerprint is not None and response.fingerprint != self.response_fingerprint:
+        if self.response_matrix is None:
+            return
+        difference = np.abs(response.matrix.value / self.response_matrix - 1).max()
+        if not difference <= _RESPONSE_TOLERANCE:
             msg = (
                 f"response {response.fingerprint} is not the one this network was trained for "
-                f"({self.response_fingerprint}). Train weights for it with 'deepem train', or use the network's own."
+                f"({self.response_fingerprint}); they differ by up to {difference:.1%}. Use the network's own, train "
+                "weights for this one with 'deepem train', or, if they are close, pass refine=."
             )
             raise ValueError(msg)
 

@@ -24,7 +24,7 @@ class Quality(IntFlag):
     LOW_SIGNAL = 4
     #: The reduced χ² of the fit is above 3.
     HIGH_CHI2 = 8
-    #: A quarter or more of the EM lies in the first or last two bins of the axis, where the answer is an extrapolation.
+    #: More than a quarter of the EM lies in the first two or the last two bins, where the answer is an extrapolation.
     EDGE = 16
     #: Some channel is negative; it is kept, with its σ.
     NEGATIVE = 32

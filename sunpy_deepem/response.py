@@ -45,8 +45,10 @@ class TemperatureResponse:
     ValueError
         If the shapes do not fit, temperatures do not ascend, a value is not finite, or the bins reach beyond the
         temperatures.
+    TypeError
+        If an argument has no unit.
     astropy.units.UnitsError
-        If an argument has no unit or another than expected.
+        If an argument has another unit than expected.
 
     References
     ----------
@@ -121,8 +123,7 @@ class TemperatureResponse:
         Boerner et al. (2014), Solar Phys. 289, 2377, https://doi.org/10.1007/s11207-013-0452-z
         """
         table = _packaged_table()
-        correction, correction_origin = calibration.correction_table()
-        obstime = _one_time(obstime)
+        obstime, degraded_by = _one_time(obstime), None
         response = u.Quantity([table[f"response_{channel}"] for channel in CHANNELS])
         if eve:
             factors = np.array([table.meta["eve_factors"][str(channel)] for channel in CHANNELS])
@@ -130,6 +131,7 @@ class TemperatureResponse:
         if chiantifix:
             response[CHANNELS.index(94)] += table["chiantifix_94"]
         if obstime is not None:
+            correction, degraded_by = calibration.correction_table()
             factors = [calibration.degradation_factor(channel, obstime, table=correction) for channel in CHANNELS]
             response = response * np.array(factors)[:, np.newaxis]
         meta = {
@@ -139,7 +141,7 @@ class TemperatureResponse:
             "eve": bool(eve),
             "chiantifix": bool(chiantifix),
             "obstime": _isot(obstime),
-            "correction_table": None if obstime is None else correction_origin,
+            "correction_table": degraded_by,
         }
         return cls(10 ** table["log_temperature"] * u.K, response, bins=bins, meta=meta)
 
@@ -176,8 +178,9 @@ class TemperatureResponse:
             Add what 304 and 335 Å shed on 94 and 131 Å, and 131 on 335 Å.
         wavelength_range : `~astropy.units.Quantity`, optional
             Lower and upper limit of the integral, by default all that channels and emissivity have in common.
-        instrument_file : `str` or `pathlib.Path`, optional
-            SolarSoft's ``aia_V*_all_fullinst.genx``, or an IDL save of its parts; by default aiapy downloads it.
+        instrument_file : `str`, `pathlib.Path` or `dict`, optional
+            SolarSoft's ``aia_V*_all_fullinst.genx``, an IDL save of its parts as in the package pyeuvtools, or what
+            `sunpy.io.special.read_genx` makes of the former; by default aiapy downloads it.
         correction_table : `None`, `str`, `pathlib.Path` or `~astropy.table.Table`, optional
             As in `sunpy_deepem.calibration.correction_table`.
         emissivity : `~sunpy_deepem.emissivity.Emissivity`, `str` or `pathlib.Path`, optional
@@ -257,7 +260,7 @@ class TemperatureResponse:
     @property
     def matrix(self):
         """K folded onto the bins, `~astropy.units.Quantity` in cm5 DN / (pix s), shape ``(6, number of bins)``."""
-        return self._matrix << RESPONSE_UNIT
+        return u.Quantity(self._matrix, RESPONSE_UNIT)
 
     @property
     def fingerprint(self):

@@ -22,7 +22,7 @@ def network(response):
     """A network with random weights, seeded."""
     torch.manual_seed(0)
     module = ScaledNetwork(response.matrix.value.sum(axis=1) * 1e25, 18, hidden=(16, 16))
-    return DeepEM(module, bins=LogTBins(), response_fingerprint=response.fingerprint, meta={"seed": "0"})
+    return DeepEM(module, bins=LogTBins(), response=response, meta={"seed": "0"})
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,10 @@ def test_another_response_raises(network):
     network.check_response(TemperatureResponse.default())
     with pytest.raises(ValueError, match="not the one this network was trained for"):
         network.check_response(TemperatureResponse.default(chiantifix=False))
+    nearly = TemperatureResponse.default()
+    network.check_response(TemperatureResponse(nearly.temperature, 1.0001 * nearly.response))
+    with pytest.raises(ValueError, match=r"differ by up to 1.0%"):
+        network.check_response(TemperatureResponse(nearly.temperature, 1.01 * nearly.response))
     with pytest.raises(ValueError, match="folded onto"):
         network.check_response(TemperatureResponse.default(bins=LogTBins(5.6, 0.1, 17)))
 
@@ -257,7 +261,7 @@ def test_other_pth_files(tmp_path):
 
 
 def test_chapter_weights_are_saved_and_loaded_like_others(tmp_path):
-    network = DeepEM(ChapterNetwork(hidden=(8, 8)), bins=LogTBins(), response_fingerprint=None)
+    network = DeepEM(ChapterNetwork(hidden=(8, 8)), bins=LogTBins())
     network.save(tmp_path / "w.safetensors")
     again = DeepEM.load(tmp_path / "w.safetensors")
     assert again.response_fingerprint is None

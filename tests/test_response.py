@@ -59,7 +59,7 @@ class TestDefault:
         assert response.bins == LogTBins()
 
     @pytest.mark.parametrize(
-        ("channel", "peak"), [(94, 6.8), (131, 5.8), (171, 5.9), (193, 6.2), (211, 6.3), (335, 5.5)]
+        ("channel", "peak"), [(94, 6.8), (131, 5.8), (171, 5.9), (193, 6.2), (211, 6.3), (335, 6.4)]
     )
     def test_each_channel_is_most_sensitive_where_it_should_be(self, response, channel, peak):
         row = response.matrix[CHANNELS.index(channel)]
@@ -75,11 +75,14 @@ class TestDefault:
         np.testing.assert_allclose(ratio, ratio[:, :1] * np.ones(18), rtol=1e-9)
         np.testing.assert_allclose(ratio[:, 0], [0.955, 1.044, 0.968, 1.205, 1.084, 1.273], atol=1e-3)
 
-    def test_chiantifix_adds_to_94_alone(self):
-        difference = TemperatureResponse.default().matrix - TemperatureResponse.default(chiantifix=False).matrix
-        assert (difference[0].value >= 0).all()
-        assert LogTBins().centers[difference[0].argmax()] < 6.5
-        assert not difference[1:].any()
+    def test_chiantifix_raises_94_in_quiet_sun_alone(self):
+        fixed, plain = TemperatureResponse.default().matrix, TemperatureResponse.default(chiantifix=False).matrix
+        relative = ((fixed - plain) / plain).to_value("")
+        quiet, flare = (np.isin(LogTBins().centers, log_t) for log_t in ((6.1, 6.2), (6.8, 6.9)))
+        assert (relative[0, quiet] > 0.5).all()
+        # SolarSoft's correction also takes a quarter from the flare lines.
+        np.testing.assert_allclose(relative[0, flare], -0.235, atol=0.01)
+        assert not relative[1:].any()
 
     def test_it_says_what_it_is(self, response):
         assert response.meta["version"] == 10 or "10" in str(response.meta["version"])

@@ -94,5 +94,5 @@ def test_axes_that_make_no_sense(arguments, name):
     "centers", [[5.5], [[5.5, 5.6]], [5.5, 5.6, 5.8], [5.6, 5.5], [5.5, 5.5], [5.5, np.nan], [5.5, np.inf]]
 )
 def test_centers_that_make_no_sense(centers):
-    with pytest.raises(ValueError, match="^centers must"):
+    with pytest.raises(ValueError, match=r"^centers must"):
         LogTBins.from_centers(centers)

@@ -58,10 +58,10 @@ def make_table(source, chiantifix):
 
 
 def eve_factors(source):
-    """Return aiapy's factors of EVE at launch with the V10 table, to three decimals as they are commonly quoted."""
+    """Return aiapy's factors of EVE at launch with the V10 table."""
     table, _ = correction_table()
     channels, _ = instrument_channels(source)
-    factors = [round(float(eve_factor(channel, table)), 3) for channel in channels]
+    factors = [round(float(eve_factor(channel, table)), 7) for channel in channels]
     return dict(zip(map(str, CHANNELS), factors, strict=True))
 
 

@@ -129,7 +129,7 @@ def fit(
     bar.close()
     module.load_state_dict(run.best_state)
     facts = {"history": json.dumps(run.history), "seed": seed, "loss": repr(loss)} | (meta or {})
-    return DeepEM(module.cpu(), bins=response.bins, response_fingerprint=response.fingerprint, meta=facts)
+    return DeepEM(module.cpu(), bins=response.bins, response=response, meta=facts)
 
 
 class _Run:
