@@ -34,6 +34,8 @@ _SCREEN = {False: 40.0, True: 60.0}
 _LEFT_OUT = 1e-3
 # Nodes in ln(total EM), and how far they reach from the best total in standard deviations.
 _NODES, _REACH = 16, 6.0
+# Most draws that are followed up; of more, this many are drawn in proportion to their weights.
+_FOLLOWED = 8192
 # Draws from the posterior from which quantiles are taken.
 _RESAMPLED = 2000
 _QUANTILES = (0.025, 0.16, 0.84, 0.975)
@@ -148,8 +150,11 @@ def posterior(intensity, uncertainty, draws, *, noise=None, seed=0):
         misfit = _screen(intensity[:, pixels], uncertainty[:, pixels], draws)
         for row, pixel in zip(misfit, pixels, strict=True):
             chosen = np.flatnonzero(row < row.min() + _SCREEN[noise is not None])
-            chosen, totals, weights = _weigh(intensity[:, pixel], uncertainty[:, pixel], draws, chosen, noise)
-            for array, value in zip(result, _moments(draws.shape[:, chosen], totals, weights, rng), strict=True):
+            chosen, totals, weights, ess = _weigh(
+                intensity[:, pixel, np.newaxis], uncertainty[:, pixel, np.newaxis] ** 2, draws, chosen, noise, rng
+            )
+            moments = _moments(draws.shape[:, chosen], totals, weights, rng)
+            for array, value in zip(result, (*moments, ess), strict=True):
                 array[..., pixel] = value
     return result
 
@@ -169,67 +174,91 @@ def _screen(intensity, uncertainty, draws):
     return misfit
 
 
-def _weigh(intensity, uncertainty, draws, chosen, noise):
+def _weigh(intensity, variance, draws, chosen, noise, rng):
     """
-    Weigh draws against one pixel at several totals.
+    Weigh draws against one pixel, whose arrays have shape ``(6, 1)``, at several totals.
 
     Returns
     -------
     chosen : `~numpy.ndarray`
-        Indices of the draws that have any weight, shape ``(k,)``.
+        Indices of draws, shape ``(k,)``; one may come more than once.
     totals, weights : `~numpy.ndarray`
         Total EM at the nodes in 10^27 cm^-5 and the weights there, which sum to one, shape ``(k, nodes)``.
+    ess : `float`
+        Effective number of draws.
     """
     model = draws.intensity[:, chosen].astype(float)
     limits = draws.limits[:, chosen].astype(float)
-    variance = np.broadcast_to(uncertainty[:, np.newaxis] ** 2, model.shape)
-    best, curvature, log_weight = _best_total(intensity, model, variance, limits)
+    fit = _best_total(intensity, model, variance, limits)
     for _ in range(0 if noise is None else 3):
-        variance = noise(model * best)
-        best, curvature, log_weight = _best_total(intensity, model, variance, limits)
-    # About the integral over ln(total); it serves to leave out what has no weight.
-    log_weight -= np.log(best * np.sqrt(curvature) + 1) + np.log(np.log(limits[1] / limits[0]))
-    heavy = log_weight > log_weight.max() + np.log(_LEFT_OUT * np.exp(log_weight - log_weight.max()).mean())
-    chosen, model, limits = chosen[heavy], model[:, heavy], limits[:, heavy]
-    totals, steps = _nodes(intensity, model, variance[:, heavy], best[heavy], curvature[heavy], limits)
-    fold = model[:, :, np.newaxis] * totals
-    variance = uncertainty[:, np.newaxis, np.newaxis] ** 2 if noise is None else noise(fold)
-    log_weight = -0.5 * ((fold - intensity[:, np.newaxis, np.newaxis]) ** 2 / variance + np.log(variance)).sum(axis=0)
-    weights = np.exp(log_weight - log_weight.max()) * steps / np.log(limits[1] / limits[0])[:, np.newaxis]
-    return chosen, totals, weights / weights.sum()
+        fit = _best_total(intensity, model, noise(model * fit.best), limits)
+    # About the integral over ln(total), times the prior: it serves to leave out what has no weight.
+    log_weight = fit.log_likelihood - np.log((fit.best * np.sqrt(fit.curvature) + 1) * np.log(limits[1] / limits[0]))
+    weight = np.exp(log_weight - log_weight.max())
+    ess = _effective(weight)
+    kept = np.flatnonzero(weight > _LEFT_OUT * weight.mean())
+    if thinned := kept.size > _FOLLOWED:
+        kept = _resample(weight, _FOLLOWED, rng)
+    totals, steps = _nodes(fit.center[kept], fit.best[kept], fit.curvature[kept], limits[:, kept])
+    fold = model[:, kept, np.newaxis] * totals
+    variance = variance[:, :, np.newaxis] if noise is None else noise(fold)
+    log_weight = _log_likelihood(fold, intensity[:, :, np.newaxis], variance)
+    log_weight -= log_weight.max()
+    weights = np.exp(log_weight) * steps / np.log(limits[1, kept] / limits[0, kept])[:, np.newaxis]
+    if thinned:
+        weights /= weight[kept, np.newaxis]
+    else:
+        ess = _effective(weights.sum(axis=1))
+    return chosen[kept], totals, weights / weights.sum(), ess
+
+
+class _Fit(NamedTuple):
+    """Best total of each draw, without and with its limits, curvature of χ²/2 in it, and log of the likelihood."""
+
+    center: np.ndarray
+    best: np.ndarray
+    curvature: np.ndarray
+    log_likelihood: np.ndarray
 
 
 def _best_total(intensity, model, variance, limits):
-    """Best allowed total of each draw, the curvature of χ²/2 in it, and the log of the likelihood there."""
     curvature = (model**2 / variance).sum(axis=0)
-    best = np.clip((model * intensity[:, np.newaxis] / variance).sum(axis=0) / curvature, *limits)
-    misfit = (model * best - intensity[:, np.newaxis]) ** 2 / variance + np.log(variance)
-    return best, curvature, -0.5 * misfit.sum(axis=0)
+    center = (model * intensity / variance).sum(axis=0) / curvature
+    best = np.clip(center, *limits)
+    return _Fit(center, best, curvature, _log_likelihood(model * best, intensity, variance))
 
 
-def _nodes(intensity, model, variance, best, curvature, limits):
+def _log_likelihood(model, intensity, variance):
+    return -0.5 * ((model - intensity) ** 2 / variance + np.log(variance)).sum(axis=0)
+
+
+def _effective(weight):
+    return weight.sum() ** 2 / np.square(weight).sum()
+
+
+def _resample(weight, n, rng):
+    """Draw ``n`` indices in proportion to ``weight``: evenly spaced after a random start, which scatters less."""
+    cumulative = np.cumsum(weight)
+    where = (np.arange(n) + rng.random()) / n * cumulative[-1]
+    return np.minimum(np.searchsorted(cumulative, where), cumulative.size - 1)
+
+
+def _nodes(center, best, curvature, limits):
     """Gauss-Legendre nodes in ln(total) where a draw has weight, as totals, and the weights of the rule."""
-    center = (model * intensity[:, np.newaxis] / variance).sum(axis=0) / curvature
     # Where the likelihood has fallen by e^(-reach²/2) from its largest within the limits.
     reach = np.sqrt(_REACH**2 / curvature + (best - center) ** 2)
     low = np.maximum(limits[0], center - reach)
-    high = np.minimum(limits[1], center + reach)
+    width = np.log(np.minimum(limits[1], center + reach) / low)[:, np.newaxis]
     points, steps = np.polynomial.legendre.leggauss(_NODES)
-    low, width = np.log(low), np.log(high / low)
-    return np.exp(low[:, np.newaxis] + 0.5 * width[:, np.newaxis] * (points + 1)), 0.5 * width[:, np.newaxis] * steps
+    return low[:, np.newaxis] * np.exp(0.5 * width * (points + 1)), 0.5 * width * steps
 
 
 def _moments(shape, totals, weights, rng):
-    """Mean, standard deviation, quantiles in cm^-5 and effective number of draws of one pixel."""
+    """Mean, standard deviation and quantiles in cm^-5 of one pixel."""
     shape = shape.astype(float)
     mean = shape @ (weights * totals).sum(axis=1)
     square = np.square(shape) @ (weights * totals**2).sum(axis=1)
-    cumulative = np.cumsum(weights)
-    # Evenly spaced after a random start: less scatter than independent draws.
-    where = (np.arange(_RESAMPLED) + rng.random()) / _RESAMPLED * cumulative[-1]
-    flat = np.minimum(np.searchsorted(cumulative, where), cumulative.size - 1)
-    samples = shape[:, flat // totals.shape[1]] * totals.ravel()[flat]
-    quantiles = np.quantile(samples, _QUANTILES, axis=1)
-    of_draws = weights.sum(axis=1)
+    flat = _resample(weights, _RESAMPLED, rng)
+    samples = shape[:, flat // _NODES] * totals.ravel()[flat]
     std = np.sqrt(np.maximum(square - mean**2, 0))
-    return mean * _UNIT, std * _UNIT, quantiles * _UNIT, of_draws.sum() ** 2 / np.square(of_draws).sum()
+    return mean * _UNIT, std * _UNIT, np.quantile(samples, _QUANTILES, axis=1) * _UNIT

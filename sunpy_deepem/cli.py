@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from sunpy_deepem._files import atomic_path
+
 __all__ = ["main"]
 
 
@@ -19,7 +21,7 @@ class _Group(click.Group):
         except (ValueError, TypeError, ImportError, OSError) as error:
             if ctx.params.get("traceback"):
                 raise
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(" ".join(str(error).split())) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -54,6 +56,9 @@ def invert(maps, sample, out, plot, shape, systematic, degradation, weights, dev
         if not quiet:
             click.echo(text, err=True)
 
+    out = Path("deepem_sample.fits") if out is None and sample else out
+    if out is not None:
+        _refuse_all(out, plot, overwrite)
     say("Reading maps ...")
     source = _maps(maps, sample)
     say("Calibrating, aligning, binning and inverting ...")
@@ -66,8 +71,9 @@ def invert(maps, sample, out, plot, shape, systematic, degradation, weights, dev
         systematic=systematic,
         degradation=degradation,
     )
-    stem = "deepem_sample" if sample else f"deepem_{cube.sky_header['date-obs'][:19].replace(':', '')}"
-    out = Path(f"{stem}.fits") if out is None else out
+    if out is None:
+        out = Path(f"deepem_{cube.sky_header['date-obs'][:19].replace(':', '')}.fits")
+        _refuse_all(out, plot, overwrite)
     cube.write(out, overwrite=overwrite)
     say(f"Wrote {out}")
     if plot:
@@ -84,12 +90,29 @@ def synthesize(cube, out, overwrite):
     """Write the six synthetic AIA maps of CUBE, a FITS file that 'deepem invert' wrote."""
     from sunpy_deepem import DEMCube
 
+    maps = DEMCube.read(cube).synthesize()
     out.mkdir(parents=True, exist_ok=True)
-    for smap in DEMCube.read(cube).synthesize():
-        path = out / f"{cube.stem}_synthetic_{smap.wavelength.value:04.0f}.fits"
+    paths = [out / f"{cube.stem}_synthetic_{smap.wavelength.value:04.0f}.fits" for smap in maps]
+    for path in paths:
         _refuse(path, overwrite)
-        smap.save(path, overwrite=overwrite)
+    for smap, path in zip(maps, paths, strict=True):
+        with atomic_path(path, overwrite=overwrite) as partial:
+            smap.save(partial, filetype="fits")
         click.echo(f"Wrote {path}", err=True)
+
+
+@main.command()
+@click.argument("cube", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="PNG file to write.  [default: beside CUBE]")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+def show(cube, out, overwrite):
+    """Draw the quick look of CUBE, a FITS file that 'deepem invert' wrote."""
+    from sunpy_deepem import DEMCube
+
+    out = cube.with_suffix(".png") if out is None else out
+    _refuse(out, overwrite)
+    _draw(DEMCube.read(cube), out, overwrite=overwrite)
+    click.echo(f"Wrote {out}", err=True)
 
 
 @main.command()
@@ -231,14 +254,24 @@ def _refuse(path, overwrite):
     if path.exists() and not overwrite:
         msg = f"{path} exists. Pass --overwrite to replace it."
         raise click.ClickException(msg)
+    if not path.absolute().parent.is_dir():
+        msg = f"{path} lies in a folder that does not exist. Make {path.parent} first."
+        raise click.ClickException(msg)
+
+
+def _refuse_all(out, plot, overwrite):
+    """Refuse, before any work is done, what could not be written after it."""
+    _refuse(out, overwrite)
+    if plot:
+        _refuse(out.with_suffix(".png"), overwrite)
 
 
 def _draw(cube, path, *, overwrite):
     import matplotlib as mpl
 
     mpl.use("agg")
-    _refuse(path, overwrite)
-    cube.plot_summary().savefig(path, dpi=100)
+    with atomic_path(path, overwrite=overwrite) as partial:
+        cube.plot_summary().savefig(partial, format="png", dpi=100)
 
 
 def _command():

@@ -162,22 +162,33 @@ class DEMCube(NDCube):
 
     # -- what follows from it -----------------------------------------------------------------------------------------
 
-    def synthesize(self):
+    def synthesize(self, channels=CHANNELS):
         """
-        Return the six AIA maps that the cube's plasma would give.
+        Return the AIA maps that the cube's plasma would give.
 
         The maps are in DN / s at the response's epoch, that is, to be compared with observations that were corrected
         for degradation, and hold the word "synthetic" in their CONTENT keyword.
 
+        Parameters
+        ----------
+        channels : sequence of `int`, optional
+            Wavelengths in Å, by default all six.
+
         Returns
         -------
         `~sunpy.map.MapSequence`
-            Six `~sunpy.map.sources.AIAMap` in channel order.
+            One `~sunpy.map.sources.AIAMap` for each of ``channels``, in that order.
+
+        Raises
+        ------
+        ValueError
+            If a channel is none of the six, or the cube lacks an axis.
         """
         self._require_3d("synthesize")
-        return synthesize_maps(
-            self.data << self.unit, self.response, self.sky_header, self.inputs, mask=self.mask.any(axis=0)
-        )
+        response = self.response.with_channels(channels)
+        by_channel = {observation["channel"]: observation for observation in self.inputs}
+        inputs = [by_channel[channel] for channel in response.channels]
+        return synthesize_maps(self.data << self.unit, response, self.sky_header, inputs, mask=self.mask.any(axis=0))
 
     def observed_maps(self):
         """

@@ -4,7 +4,7 @@ import astropy.units as u
 import numpy as np
 import sunpy.map
 
-from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
+from sunpy_deepem.channels import INTENSITY_UNIT
 
 __all__ = ["channel_maps", "synthesize_maps", "synthetic_intensity"]
 
@@ -30,7 +30,7 @@ def synthetic_intensity(em: EM_UNIT, response):
     Returns
     -------
     `~astropy.units.Quantity`
-        DN s^-1 pix^-1, shape ``(6, ...)``. NaN stays NaN.
+        DN s^-1 pix^-1, shape ``(6, ...)``, or as many channels as the response has. NaN stays NaN.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def synthetic_intensity(em: EM_UNIT, response):
 
 def synthesize_maps(em, response, header, inputs, *, mask=None):
     """
-    Return six synthetic AIA maps.
+    Return synthetic AIA maps, one of each channel of the response.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def synthesize_maps(em, response, header, inputs, *, mask=None):
     header : `dict`
         FITS header of the sky: WCS, observer, time.
     inputs : sequence of `dict`
-        For each channel the ``date`` and ``exposure_time`` of its observation.
+        For each channel of the response, in its order, the ``channel``, ``date`` and ``exposure_time``.
     mask : `~numpy.ndarray`, optional
         `True` where the maps are to be masked, shape ``(ny, nx)``.
 
@@ -73,12 +73,12 @@ def synthesize_maps(em, response, header, inputs, *, mask=None):
 
 def channel_maps(intensity, header, inputs, *, mask=None, **cards):
     """
-    Return intensities of the six channels as AIA maps.
+    Return intensities as AIA maps, one for each of ``inputs``.
 
     Parameters
     ----------
     intensity : `~astropy.units.Quantity`
-        DN s^-1 pix^-1, shape ``(6, ny, nx)``.
+        DN s^-1 pix^-1, shape ``(number of inputs, ny, nx)``.
     header, inputs, mask
         As for `synthesize_maps`.
     **cards
@@ -90,13 +90,14 @@ def channel_maps(intensity, header, inputs, *, mask=None, **cards):
         Maps in DN / s, in channel order.
     """
     maps = [
-        sunpy.map.Map(image, dict(header) | _channel_header(channel, observation) | cards, mask=mask)
-        for channel, image, observation in zip(CHANNELS, intensity.to_value(INTENSITY_UNIT), inputs, strict=True)
+        sunpy.map.Map(image, dict(header) | _channel_header(observation) | cards, mask=mask)
+        for image, observation in zip(intensity.to_value(INTENSITY_UNIT), inputs, strict=True)
     ]
     return sunpy.map.Map(maps, sequence=True, sortby=None)
 
 
-def _channel_header(channel, observation):
+def _channel_header(observation):
+    channel = observation["channel"]
     return {
         "telescop": "SDO/AIA",
         "instrume": f"AIA_{_TELESCOPES[channel]}",

@@ -32,7 +32,7 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
         Whether to show a progress bar.
     **stack_options
         Passed to `ChannelStack.from_maps`: ``shape`` (default 512), ``systematic`` (0.1), ``degradation`` (`True`),
-        ``correction_table``, ``epoch``, ``max_time_span``.
+        ``correction_table``, ``epoch`` (by default the time for which the response holds), ``max_time_span``.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
     response = TemperatureResponse.default(bins=network.bins) if response is None else response
     if not refine:
         network.check_response(response)
-    stack = _stack(maps, stack_options)
+    stack = _stack(maps, stack_options, response.meta.get("obstime"))
     intensity = np.where(stack.mask, np.float32(np.nan), stack.intensity.value)
     em, em_std = network.predict(intensity, stack.uncertainty.value, device=device, progress=progress)
     updates = UPDATES if refine is None else refine
@@ -81,10 +81,17 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
     )
 
 
-def _stack(maps, options):
+def _stack(maps, options, epoch):
+    """Return the stack of ``maps``, corrected for degradation to ``epoch``, that of the response."""
     if not isinstance(maps, ChannelStack):
-        return ChannelStack.from_maps(maps, **options)
+        return ChannelStack.from_maps(maps, **({"epoch": epoch} | options))
     if options:
         msg = f"maps is a ChannelStack already; {sorted(options)} must be given to ChannelStack.from_maps instead."
         raise TypeError(msg)
+    if maps.meta.get("degradation") and maps.meta.get("epoch") != epoch:
+        msg = (
+            f"maps is a ChannelStack corrected for degradation to {maps.meta.get('epoch') or 'launch'}, but response "
+            f"holds for {epoch or 'launch'}. Pass epoch={epoch!r} to ChannelStack.from_maps."
+        )
+        raise ValueError(msg)
     return maps

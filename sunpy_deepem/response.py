@@ -2,6 +2,7 @@
 
 import hashlib
 from importlib import resources
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -9,6 +10,7 @@ from astropy.table import QTable
 from astropy.time import Time
 
 from sunpy_deepem import calibration
+from sunpy_deepem._files import atomic_path
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
 
@@ -17,6 +19,7 @@ __all__ = ["RESPONSE_UNIT", "TemperatureResponse"]
 #: Unit of the temperature response; the pixel is AIA's native 0.6 arcsec one.
 RESPONSE_UNIT = u.cm**5 * u.DN / (u.pix * u.s)
 
+_FORMAT = "sunpy_deepem response 1"
 _PACKAGED_TABLE = "aia_v10_temperature_response.ecsv"
 # Points inside a bin at which K is evaluated before averaging; more change the matrix by less than 1e-5.
 _POINTS_PER_BIN = 100
@@ -37,6 +40,8 @@ class TemperatureResponse:
         Response in units of cm5 DN / (pix s), shape ``(6, n)``, channels in the order of `sunpy_deepem.CHANNELS`.
     bins : `LogTBins`, optional
         The bins onto which ``matrix`` is folded.
+    channels : sequence of `int`, optional
+        The channels along the first axis, by default all six.
     meta : `dict`, optional
         Where the response comes from.
 
@@ -63,15 +68,16 @@ class TemperatureResponse:
     """
 
     @u.quantity_input
-    def __init__(self, temperature: u.K, response: RESPONSE_UNIT, *, bins=None, meta=None):
+    def __init__(self, temperature: u.K, response: RESPONSE_UNIT, *, bins=None, channels=CHANNELS, meta=None):
         temperature, response = np.atleast_1d(temperature.to(u.K)), response.to(RESPONSE_UNIT)
         if temperature.ndim != 1 or temperature.size < 2 or not (np.diff(temperature) > 0).all():
             msg = f"temperature must be one-dimensional and ascending, found shape {temperature.shape}. Sort it first."
             raise ValueError(msg)
-        if response.shape != (len(CHANNELS), temperature.size):
+        self.channels = _checked_channels(channels, CHANNELS)
+        if response.shape != (len(self.channels), temperature.size):
             msg = (
-                f"response must have shape {(len(CHANNELS), temperature.size)} (channels {CHANNELS} by temperatures), "
-                f"found {response.shape}."
+                f"response must have shape {(len(self.channels), temperature.size)} (channels {self.channels} by "
+                f"temperatures), found {response.shape}."
             )
             raise ValueError(msg)
         if not np.isfinite(response.value).all():
@@ -270,7 +276,88 @@ class TemperatureResponse:
 
     def with_bins(self, bins):
         """Return the same response folded onto other ``bins`` (`LogTBins`)."""
-        return type(self)(self.temperature, self.response, bins=bins, meta=self.meta)
+        return type(self)(self.temperature, self.response, bins=bins, channels=self.channels, meta=self.meta)
+
+    def with_channels(self, channels):
+        """
+        Return the response of some of the channels, for the forward model.
+
+        Parameters
+        ----------
+        channels : sequence of `int`
+            Wavelengths in Å, each one of ``channels``.
+
+        Returns
+        -------
+        `TemperatureResponse`
+
+        Raises
+        ------
+        ValueError
+            If a channel is not there, such as 304 Å, which is optically thick, or 1600 Å.
+        """
+        channels = _checked_channels(channels, self.channels)
+        rows = [self.channels.index(channel) for channel in channels]
+        return type(self)(self.temperature, self.response[rows], bins=self.bins, channels=channels, meta=self.meta)
+
+    def write(self, path, *, overwrite=False):
+        """
+        Write the curves, with units and origin, to an ECSV file, atomically.
+
+        Parameters
+        ----------
+        path : `str` or `pathlib.Path`
+        overwrite : `bool`, optional
+            Whether a file that is there may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and ``overwrite`` is `False`.
+        """
+        table = QTable({"temperature": self.temperature}, meta={"format": _FORMAT, "origin": self.meta})
+        for channel, curve in zip(self.channels, self.response, strict=True):
+            table[f"response_{channel}"] = curve
+        with atomic_path(path, overwrite=overwrite) as partial:
+            table.write(partial, format="ascii.ecsv")
+
+    @classmethod
+    def read(cls, path, *, bins=None):
+        """
+        Read curves that `write` wrote.
+
+        Parameters
+        ----------
+        path : `str` or `pathlib.Path`
+        bins : `LogTBins`, optional
+            The bins onto which to fold them.
+
+        Returns
+        -------
+        `TemperatureResponse`
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not ECSV or holds no response.
+        """
+        path = Path(path)
+        if not path.is_file():
+            msg = f"There is no file {path}."
+            raise FileNotFoundError(msg)
+        try:
+            table = QTable.read(path, format="ascii.ecsv")
+        except Exception as error:  # astropy lets through whatever its readers raise
+            msg = f"{path} cannot be read as ECSV ({type(error).__name__}: {error})."
+            raise ValueError(msg) from error
+        if table.meta.get("format") != _FORMAT:
+            msg = f"{path} holds no response: it lacks format: {_FORMAT}. Responses are written by their write method."
+            raise ValueError(msg)
+        channels = tuple(int(name.removeprefix("response_")) for name in table.colnames if name != "temperature")
+        curves = u.Quantity([table[f"response_{channel}"] for channel in channels])
+        return cls(table["temperature"], curves, bins=bins, channels=channels, meta=table.meta["origin"])
 
     def plot(self, axes=None):
         """
@@ -301,7 +388,19 @@ class TemperatureResponse:
         told = ", ".join(
             f"{key}={self.meta[key]}" for key in ("version", "eve", "chiantifix", "obstime") if key in self.meta
         )
-        return f"<TemperatureResponse {self.fingerprint}: {len(CHANNELS)} channels, {self.bins!r}, {told}>"
+        return f"<TemperatureResponse {self.fingerprint}: {len(self.channels)} channels, {self.bins!r}, {told}>"
+
+
+def _checked_channels(channels, known):
+    """Return ``channels`` as a tuple, or raise where one is not ``known`` or is there twice."""
+    channels = tuple(int(channel) for channel in np.atleast_1d(channels))
+    if not channels or len(set(channels)) != len(channels) or not set(channels) <= set(known):
+        msg = (
+            f"channels must be some of {tuple(known)} Å, each once, found {channels}. 304 Å is optically thick and the "
+            "ultraviolet channels are not coronal, so that no emission measure gives their intensity."
+        )
+        raise ValueError(msg)
+    return channels
 
 
 def _packaged_table():

@@ -163,7 +163,7 @@ class ChannelStack:
             "systematic": systematic,
             "degradation": "data" if degradation else None,
             "correction_table": table_origin,
-            "epoch": None if epoch is None else epoch.isot,
+            "epoch": epoch.utc.isot if degradation and epoch is not None else None,
             "native_pixels": native_pixels(scale),
         }
         return cls(intensity << INTENSITY_UNIT, sigma << INTENSITY_UNIT, quality, header, tuple(inputs), meta)

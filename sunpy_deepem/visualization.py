@@ -61,6 +61,7 @@ def plot_summary(cube, *, fig=None):
     -------
     `~matplotlib.figure.Figure`
     """
+    date = cube.sky_header["date-obs"][:19]
     fig = plt.figure(figsize=(18, 15.5)) if fig is None else fig
     grid = fig.add_gridspec(5, 6, left=0.045, right=0.935, top=0.945, bottom=0.04, wspace=0.08, hspace=0.16)
     panels = np.array([[fig.add_subplot(grid[row, column]) for column in range(6)] for row in range(4)])
@@ -78,7 +79,7 @@ def plot_summary(cube, *, fig=None):
         axes.tick_params(labelbottom=False)
     for axes in last:
         axes.set_xlabel("x (arcsec)", fontsize=8)
-    fig.suptitle(f"SDO/AIA emission measure, {cube.sky_header['date-obs'][:19]}", fontsize=14)
+    fig.suptitle(f"SDO/AIA emission measure, {date}", fontsize=14)
     return fig
 
 
@@ -96,7 +97,7 @@ def _draw_maps(panels, cube, extent):
 def _draw_bins(panels, cube, extent):
     log_t = cube.log_t
     chosen = np.unique(np.linspace(0, log_t.size - 1, min(_EM_PANELS, log_t.size)).round().astype(int))
-    top = np.nanpercentile(cube.data, 99.9)
+    top = _top(cube.data, 99.9)
     norm = LogNorm(top / 1e4, top)
     for axes, index in zip(panels, chosen, strict=False):
         image = _show(axes, cube.data[index], extent, cmap="viridis", norm=norm)
@@ -117,13 +118,14 @@ def _draw_fit(panels, cube, extent):
 
 
 def _draw_profile(axes, cube):
-    low, middle, high = np.nanpercentile(cube.data.reshape(cube.data.shape[0], -1), [16, 50, 84], axis=1)
+    axes.set(xlabel=r"$\log_{10}$ (T / K)", ylabel="EM per bin (cm$^{-5}$)", xlim=cube.bins.edges[[0, -1]])
+    valid = cube.data[:, np.isfinite(cube.data).all(axis=0)]
+    if not valid.any():
+        return
+    low, middle, high = np.percentile(valid, [16, 50, 84], axis=1)
     axes.fill_between(cube.log_t, low, high, color="0.85", step="mid", label="16–84 % of pixels")
     axes.step(cube.log_t, middle, where="mid", color="black", label="median pixel")
-    axes.set(
-        yscale="log", xlabel=r"$\log_{10}$ (T / K)", ylabel="EM per bin (cm$^{-5}$)", xlim=cube.bins.edges[[0, -1]]
-    )
-    axes.set_ylim(middle.max() / 1e5, high.max() * 3)
+    axes.set(yscale="log", ylim=(high.max() / 1e5, high.max() * 3))
     axes.legend(fontsize=9)
 
 
@@ -146,8 +148,14 @@ def _show(axes, data, extent, **style):
 
 
 def _intensity_norm(observed):
-    top = np.nanpercentile(observed, 99.7)
-    return ImageNormalize(vmin=0, vmax=max(top, 1e-6), stretch=AsinhStretch(0.05), clip=False)
+    return ImageNormalize(vmin=0, vmax=_top(observed, 99.7), stretch=AsinhStretch(0.05), clip=False)
+
+
+def _top(data, percentile):
+    """Return a percentile of what is finite; one where that is nothing to scale by."""
+    finite = data[np.isfinite(data)]
+    top = np.percentile(finite, percentile) if finite.size else 0
+    return top if top > 0 else 1.0
 
 
 def _extent(cube):

@@ -46,7 +46,7 @@ class DEMLoss:
 
     distribution: float = 1.0
     chapter: float = 0.0
-    forward: float = 0.02
+    forward: float = 0.05
     spread: float = 0.01
 
     def __post_init__(self):

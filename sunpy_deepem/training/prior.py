@@ -244,8 +244,20 @@ def _quiet_corona(log_t, n, rng, peaks, falls=(6, 30)):
     )
 
 
+def _cool_components(log_t, n, rng):
+    """One to three narrow components below log T 6.5, as unresolved structures give."""
+    profile = np.zeros((log_t.shape[0], n), dtype=np.float32)
+    components = rng.integers(1, 4, n)
+    for k in range(3):
+        component = _gaussian(log_t, _uniform(rng, 5.6, 6.45, n), _uniform(rng, 0.03, 0.13, n))
+        profile += _normalized(component) * _uniform(rng, 0.02, 1, n) * (k < components)
+    low = 10 ** _uniform(rng, -3, -0.5, n)
+    return _normalized(_normalized(profile) + low * _transition_region(log_t, n, rng))
+
+
 def _quiet_sun(log_t, n, rng):
-    return _quiet_corona(log_t, n, rng, (5.95, 6.3))
+    smooth = _uniform(rng, 0, 1, n) < 0.7
+    return np.where(smooth, _quiet_corona(log_t, n, rng, (5.95, 6.3)), _cool_components(log_t, n, rng))
 
 
 def _coronal_hole(log_t, n, rng):
@@ -253,8 +265,10 @@ def _coronal_hole(log_t, n, rng):
 
 
 def _active_region(log_t, n, rng):
-    core = _power_laws(log_t, _uniform(rng, 6.3, 6.75, n), _uniform(rng, 1, 6, n), _uniform(rng, 4, 20, n))
     foreground = 10 ** _uniform(rng, -2, 0.7, n)
+    # Cores that are hot are bright: where quiet Sun outshines a core, the core is a cool one.
+    peak = _uniform(rng, 6.3, 6.75, n) - np.float32(0.3) * np.log10(np.maximum(foreground, 1))
+    core = _power_laws(log_t, peak, _uniform(rng, 1, 6, n), _uniform(rng, 4, 20, n))
     return _normalized(_normalized(core) + foreground * _quiet_sun(log_t, n, rng))
 
 

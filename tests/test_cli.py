@@ -1,0 +1,223 @@
+"""The ``deepem`` command, run where the user stands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import sunpy.map
+from click.testing import CliRunner
+
+from sunpy_deepem import DEMCube, sample
+from sunpy_deepem.cli import main
+from sunpy_deepem.sample import sample_maps
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to stand in."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("maps")
+    for smap in sample_maps((32, 32)):
+        smap.save(folder / f"aia_{smap.wavelength.value:03.0f}.fits")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dem(tmp_path_factory, files):
+    path = tmp_path_factory.mktemp("cube") / "dem.fits"
+    assert run("invert", files, "-o", path, "-q").exit_code == 0
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_one_line(result, *words):
+    """The command failed and says why in one line."""
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit)
+    lines = result.stderr.strip().splitlines()
+    said = [line for line in lines if line.startswith("Error: ")]
+    assert said == lines[-1:]
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in said[0]
+
+
+class TestInvert:
+    def test_a_folder(self, folder, files):
+        result = run("invert", files)
+        assert result.exit_code == 0, result.output
+        (name,) = names(folder)
+        assert name.startswith("deepem_2014-01-01T0000")
+        assert DEMCube.read(name).data.shape == (18, 32, 32)
+        assert f"Wrote {name}" in result.stderr
+
+    def test_files_in_any_order(self, folder, files):
+        assert run("invert", *sorted(files.iterdir(), reverse=True), "--out", "mine.fits").exit_code == 0
+        assert names(folder) == ["mine.fits"]
+
+    def test_the_sample(self, folder, monkeypatch):
+        monkeypatch.setattr(sample.sample_maps, "__defaults__", ((32, 32),))
+        result = run("invert", "--sample", "--plot")
+        assert result.exit_code == 0, result.output
+        assert names(folder) == ["deepem_sample.fits", "deepem_sample.png"]
+        assert matplotlib.image.imread("deepem_sample.png").shape[0] > 500
+
+    def test_options(self, folder, files):
+        options = ["--shape", "16", "--systematic", "0.2", "--no-degradation", "--device", "cpu"]
+        assert run("invert", files, "-o", "a.fits", *options).exit_code == 0
+        cube = DEMCube.read("a.fits")
+        assert cube.data.shape == (18, 16, 16)
+        assert cube.meta["provenance"]["systematic"] == 0.2
+        assert cube.meta["provenance"]["degradation"] is None
+
+    def test_native_resolution(self, folder, files):
+        assert run("invert", files, "-o", "a.fits", "--shape", "native").exit_code == 0
+        assert DEMCube.read("a.fits").data.shape == (18, 32, 32)
+
+    def test_quiet(self, folder, files):
+        result = run("invert", files, "-o", "a.fits", "-q")
+        assert (result.exit_code, result.output) == (0, "")
+
+    def test_what_is_there_is_not_replaced_unasked(self, folder, files):
+        Path("a.fits").write_text("precious")
+        assert_one_line(run("invert", files, "-o", "a.fits"), "a.fits exists", "--overwrite")
+        assert Path("a.fits").read_text() == "precious"
+        assert run("invert", files, "-o", "a.fits", "--overwrite").exit_code == 0
+        assert DEMCube.read("a.fits").shape == (18, 32, 32)
+
+    def test_it_is_refused_before_the_work(self, folder, files):
+        Path("a.png").write_text("precious")
+        result = run("invert", files, "-o", "a.fits", "--plot")
+        assert_one_line(result, "a.png exists")
+        assert "Reading" not in result.stderr
+        assert names(folder) == ["a.png"]
+        assert_one_line(run("invert", files, "-o", "none/a.fits"), "none/a.fits lies in a folder that does not exist")
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ([], "Give six FITS files or a folder"),
+            (["nowhere"], "nowhere"),
+            (["--sample", "nowhere"], "either --sample or MAPS"),
+            (["{files}", "--shape", "half"], "--shape must be a whole number or 'native'"),
+            (["{files}", "--shape", "-3"], "shape must be"),
+            (["{files}", "--systematic", "2"], "systematic must be a fraction"),
+            (["{files}", "--systematic", "ten"], "systematic"),
+            (["{files}", "--weights", "none.safetensors"], "none.safetensors"),
+            (["{files}", "--device", "abacus"], "device must be"),
+            (["{files}/aia_094.fits", "{files}/aia_131.fits"], "missing: 171 Å"),
+            (["{files}", "--colour"], "--colour"),
+        ],
+    )
+    def test_errors_are_one_line(self, folder, files, arguments, words):
+        assert_one_line(run("invert", *(argument.format(files=files) for argument in arguments)), words)
+        assert names(folder) == []
+
+    def test_broken_maps_and_weights(self, folder, files):
+        Path("broken.fits").write_bytes(b"no FITS")
+        assert_one_line(run("invert", *files.iterdir(), "broken.fits"), "broken.fits cannot be read")
+        Path("broken.safetensors").write_bytes(b"no weights")
+        assert_one_line(run("invert", files, "--weights", "broken.safetensors"), "broken.safetensors")
+
+    def test_the_traceback_can_be_had(self, files):
+        assert isinstance(run("--traceback", "invert", files, "--shape", "-3").exception, ValueError)
+
+
+class TestSynthesize:
+    def test_six_maps(self, folder, dem):
+        result = run("synthesize", dem, "-o", "maps")
+        assert result.exit_code == 0, result.output
+        expected = [f"dem_synthetic_{channel:04d}.fits" for channel in (94, 131, 171, 193, 211, 335)]
+        assert names(folder / "maps") == expected
+        for name, smap in zip(expected, DEMCube.read(dem).synthesize(), strict=True):
+            again = sunpy.map.Map(folder / "maps" / name)
+            assert type(again) is type(smap)
+            assert again.unit == smap.unit
+            assert again.wavelength == smap.wavelength
+            assert again.meta["content"] == "synthetic, from DEM"
+            np.testing.assert_array_equal(again.data, smap.data)
+
+    def test_they_can_be_inverted(self, folder, dem):
+        run("synthesize", dem)
+        assert run("invert", ".", "--no-degradation", "-o", "again.fits").exit_code == 0
+
+    def test_what_is_there_is_not_replaced_unasked(self, folder, dem):
+        Path("dem_synthetic_0335.fits").write_text("precious")
+        assert_one_line(run("synthesize", dem), "dem_synthetic_0335.fits exists", "--overwrite")
+        assert names(folder) == ["dem_synthetic_0335.fits"]
+        assert run("synthesize", dem, "--overwrite").exit_code == 0
+        assert len(names(folder)) == 6
+
+    @pytest.mark.parametrize("content", [None, b"", b"no FITS"])
+    def test_no_cube(self, folder, content):
+        if content is not None:
+            Path("cube.fits").write_bytes(content)
+        assert_one_line(run("synthesize", "cube.fits", "-o", "maps"), "cube.fits")
+        assert not Path("maps").exists()
+
+
+class TestShow:
+    def test_a_picture(self, folder, dem):
+        assert run("show", dem, "-o", "look.png").exit_code == 0
+        assert names(folder) == ["look.png"]
+        assert_one_line(run("show", dem, "-o", "look.png"), "look.png exists")
+
+    def test_beside_the_cube(self, folder, dem):
+        Path("dem.fits").write_bytes(dem.read_bytes())
+        assert run("show", "dem.fits").exit_code == 0
+        assert names(folder) == ["dem.fits", "dem.png"]
+
+    def test_no_cube(self, folder):
+        assert_one_line(run("show", "cube.fits"), "cube.fits")
+
+
+class TestInfo:
+    def test_of_the_default_weights(self):
+        result = run("info")
+        assert result.exit_code == 0
+        assert result.output.startswith("<DeepEM")
+        assert "seed: " in result.output
+        assert max(map(len, result.output.splitlines())) < 300
+
+    def test_of_no_weights(self, folder):
+        assert_one_line(run("info", "none.safetensors"), "none.safetensors")
+
+
+def test_help():
+    result = run("-h")
+    assert result.exit_code == 0
+    for command in ("invert", "synthesize", "train", "show", "info"):
+        assert command in result.output
+        assert run(command, "--help").exit_code == 0
+
+
+def test_version():
+    assert run("--version").exit_code == 0
+
+
+def test_as_a_process(tmp_path, files):
+    command = Path(sys.executable).with_name("deepem")
+    if not command.exists():
+        pytest.skip("the command is not installed beside Python")
+    done = subprocess.run(
+        [command, "invert", files, "-o", "dem.fits", "-q"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert names(tmp_path) == ["dem.fits"]

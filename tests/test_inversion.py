@@ -1,0 +1,245 @@
+"""From maps to a cube and back."""
+
+import subprocess
+import sys
+
+import astropy.units as u
+import numpy as np
+import pytest
+from helpers import changed, true_cube
+
+from sunpy_deepem import CHANNELS, ChannelStack, DeepEM, DEMCube, LogTBins, Quality, TemperatureResponse, invert
+from sunpy_deepem.sample import sample_em, sample_maps, sample_regions
+
+N = 32
+
+
+@pytest.fixture(scope="module")
+def small():
+    return sample_maps((N, N))
+
+
+@pytest.fixture(scope="module")
+def dem(small):
+    return invert(small)
+
+
+class TestRoundTrip:
+    def test_synthetic_maps_are_like_the_observed(self, cube):
+        for synthetic, observed, channel in zip(cube.synthesize(), cube.intensity.value, CHANNELS, strict=True):
+            off = np.median(np.abs(synthetic.data / observed - 1))
+            assert off < 0.1, channel
+            assert np.median(synthetic.data / observed) == pytest.approx(1, abs=0.05), channel
+
+    def test_every_pixel_has_emission(self, cube):
+        assert np.isfinite(cube.data).all()
+        assert (cube.data >= 0).all()
+        assert (cube.data.sum(axis=0) > 0).all()
+        assert (cube.uncertainty.array > 0).all()
+        for smap in cube.synthesize():
+            assert (smap.data > 0).all()
+
+    def test_it_fits(self, cube):
+        assert np.median(cube.chi2) < 0.5
+        assert (cube.quality & Quality.HIGH_CHI2 != 0).mean() < 0.02
+
+    def test_synthetic_maps_can_be_inverted(self, dem):
+        # They hold for launch, as the response does.
+        again = invert(dem.synthesize(), degradation=False)
+        ratio = again.data.sum(axis=0) / dem.data.sum(axis=0)
+        assert np.median(np.abs(ratio - 1)) < 0.05
+        for first, second in zip(dem.synthesize(), again.synthesize(), strict=True):
+            assert np.median(np.abs(second.data / first.data - 1)) < 0.08
+
+
+class TestKnownTruth:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def truth(cls, cube):
+        return sample_em(cube.data.shape[1:]).value
+
+    @pytest.mark.parametrize(
+        ("region", "dex", "log_t"),
+        [
+            ("quiet Sun", 0.03, 0.08),
+            ("coronal hole", 0.05, 0.06),
+            ("active region", 0.05, 0.04),
+            ("flare", 0.08, 0.06),
+            ("off limb", 0.05, 0.06),
+        ],
+    )
+    def test_total_and_temperature(self, cube, truth, region, dex, log_t):
+        where = sample_regions(cube.data.shape[1:])[region]
+        total = np.log10(cube.data.sum(axis=0) / truth.sum(axis=0))[where]
+        assert np.median(np.abs(total)) < dex
+        true_log_t = np.tensordot(cube.log_t, truth, axes=1) / truth.sum(axis=0)
+        assert np.median(np.abs(cube.em_weighted_log_t() - true_log_t)[where]) < log_t
+
+    def test_brighter_and_hotter_where_it_should_be(self, cube):
+        regions = sample_regions(cube.data.shape[1:])
+        total, log_t = np.log10(cube.data.sum(axis=0)), cube.em_weighted_log_t()
+        order = ["coronal hole", "quiet Sun", "active region", "flare"]
+        assert np.all(np.diff([np.median(total[regions[name]]) for name in order]) > 0.3)
+        assert np.all(np.diff([np.median(log_t[regions[name]]) for name in order]) > 0.05)
+
+    def test_uncertainty_tells_of_the_error(self, cube, truth):
+        within = np.abs(cube.data - truth) < 2 * cube.uncertainty.array
+        assert 0.7 < within.mean() < 0.999
+
+
+class TestInvariance:
+    def test_of_the_order_of_maps(self, small, dem):
+        again = invert(small[::-1])
+        np.testing.assert_array_equal(again.data, dem.data)
+        assert again.inputs == dem.inputs
+
+    def test_of_the_exposure(self, small):
+        counts = ChannelStack.from_maps(small)
+        twice = ChannelStack.from_maps([changed(m, data=2 * m.data, exptime=2 * m.meta["exptime"]) for m in small])
+        np.testing.assert_allclose(twice.intensity, counts.intensity, rtol=1e-6)
+        ratio = invert(twice).data.sum(axis=0) / invert(counts).data.sum(axis=0)
+        assert np.median(np.abs(ratio - 1)) < 0.02
+
+    def test_of_brightness(self, small):
+        # Twice the intensity and twice the σ is twice the plasma.
+        stack = ChannelStack.from_maps(small)
+        twice = ChannelStack(
+            2 * stack.intensity, 2 * stack.uncertainty, stack.quality, stack.header, stack.inputs, stack.meta
+        )
+        one, two = invert(stack, refine=0), invert(twice, refine=0)
+        np.testing.assert_allclose(two.data, 2 * one.data, rtol=1e-5)
+        np.testing.assert_allclose(two.chi2, one.chi2, rtol=1e-3, atol=1e-6)
+
+    def test_of_the_neighbours(self, small, dem):
+        part = invert([smap.submap([4, 9] * u.pix, top_right=[20, 17] * u.pix) for smap in small])
+        np.testing.assert_allclose(part.data, dem.data[:, 9:18, 4:21], rtol=1e-4)
+
+
+class TestInputs:
+    def test_a_stack(self, small, dem):
+        again = invert(ChannelStack.from_maps(small))
+        np.testing.assert_array_equal(again.data, dem.data)
+        np.testing.assert_array_equal(again.chi2, dem.chi2)
+
+    def test_a_stack_takes_no_more_options(self, small):
+        with pytest.raises(TypeError, match=r"is a ChannelStack already; \['shape', 'systematic'\] must be given to"):
+            invert(ChannelStack.from_maps(small), systematic=0.1, shape=8)
+
+    def test_a_folder(self, small, dem, tmp_path):
+        for smap in small:
+            smap.save(tmp_path / f"{smap.wavelength.value:.0f}.fits")
+        np.testing.assert_array_equal(invert(tmp_path).data, dem.data)
+
+    def test_a_network_or_its_file(self, small, dem, tmp_path):
+        network = DeepEM.load("default")
+        network.save(tmp_path / "weights.safetensors")
+        for weights in (network, tmp_path / "weights.safetensors", str(tmp_path / "weights.safetensors")):
+            np.testing.assert_array_equal(invert(small, weights=weights).data, dem.data)
+
+    @pytest.mark.parametrize(
+        ("options", "shape"), [({"shape": 8}, (8, 8)), ({"shape": (4, 16)}, (4, 16)), ({"shape": 12}, (12, 12))]
+    )
+    def test_binned(self, small, options, shape):
+        assert invert(small, **options).data.shape == (18, *shape)
+
+    @pytest.mark.parametrize("corner", [(20, 9), (31, 0), (9, 30)])
+    def test_cutouts_that_are_not_square(self, small, corner):
+        part = invert([smap.submap([0, 0] * u.pix, top_right=corner * u.pix) for smap in small])
+        assert part.data.shape == (18, corner[1] + 1, corner[0] + 1)
+        assert part.synthesize()[0].data.shape == part.chi2.shape == (corner[1] + 1, corner[0] + 1)
+
+    def test_unknown_options(self, small):
+        with pytest.raises(TypeError, match="shpae"):
+            invert(small, shpae=512)
+
+    def test_what_went_in_is_told(self, dem):
+        told = dem.meta["provenance"]
+        assert told["method"] == "network"
+        assert told["systematic"] == 0.1
+        assert told["degradation"] == "data"
+        assert "seed" in told["network"]
+        assert [one["channel"] for one in dem.inputs] == list(CHANNELS)
+
+
+class TestMasked:
+    def test_bad_pixels_spoil_no_others(self, small, dem):
+        data = small[4].data.copy()
+        data[3, 4], data[10, 20] = np.nan, 16383
+        spoiled = invert([*small[:4], changed(small[4], data=data), small[5]])
+        assert np.argwhere(spoiled.mask[0]).tolist() == [[3, 4], [10, 20]]
+        valid = ~spoiled.mask[0]
+        np.testing.assert_allclose(spoiled.data[:, valid], dem.data[:, valid], rtol=1e-4)
+        assert np.isnan(spoiled.data[:, ~valid]).all()
+        assert np.isnan(spoiled.chi2[~valid]).all()
+
+    def test_negative_pixels_are_inverted(self, small):
+        data = small[0].data.copy()
+        data[:4] = -1
+        dem = invert([changed(small[0], data=data), *small[1:]])
+        assert (dem.quality[:4] & Quality.NEGATIVE != 0).all()
+        assert not dem.mask.any()
+        assert np.isfinite(dem.data).all()
+
+    def test_a_dark_sky(self, small):
+        dem = invert([changed(smap, data=np.zeros((4, 4))) for smap in small])
+        assert np.isfinite(dem.data).all()
+        assert (dem.quality & Quality.LOW_SIGNAL != 0).all()
+
+    def test_nothing_valid(self, small):
+        dem = invert([changed(smap, data=np.full((4, 4), np.nan)) for smap in small])
+        assert dem.mask.all()
+        assert np.isnan(dem.data).all()
+
+
+class TestResponse:
+    def test_the_network_is_for_one_response(self, small):
+        other = TemperatureResponse.default(eve=False)
+        with pytest.raises(
+            ValueError, match=rf"response {other.fingerprint} is not the one this network was trained for"
+        ):
+            invert(small, response=other)
+
+    def test_the_network_is_for_its_bins(self, small):
+        with pytest.raises(ValueError, match=r"folded onto LogTBins\(.*n=17\), but the network answers on LogTBins\("):
+            invert(small, response=TemperatureResponse.default(bins=LogTBins(n=17)))
+
+    def network_for_any(self):
+        network = DeepEM.load("default")
+        return DeepEM(network.module, bins=network.bins)
+
+    def test_data_are_corrected_to_the_time_of_the_response(self, small):
+        then = TemperatureResponse.default(obstime="2014-01-01")
+        dem = invert(small, weights=self.network_for_any(), response=then)
+        assert [one["degradation"] for one in dem.inputs] == pytest.approx([1] * 6, abs=1e-3)
+        assert dem.meta["provenance"]["epoch"].startswith("2014-01-01")
+        launch = invert(small, weights=self.network_for_any(), response=TemperatureResponse.default())
+        assert [one["degradation"] for one in launch.inputs] == pytest.approx(
+            [0.914, 0.752, 0.876, 0.887, 0.825, 0.443], abs=1e-3
+        )
+
+    def test_a_stack_corrected_to_another_time(self, small):
+        then = TemperatureResponse.default(obstime="2014-01-01")
+        with pytest.raises(ValueError, match="corrected for degradation to launch, but response holds for 2014-01-01"):
+            invert(ChannelStack.from_maps(small), weights=self.network_for_any(), response=then)
+        stack = ChannelStack.from_maps(small, epoch=then.meta["obstime"])
+        assert isinstance(invert(stack, weights=self.network_for_any(), response=then), DEMCube)
+
+
+def test_torch_is_imported_only_when_it_is_needed():
+    code = "import sys, sunpy_deepem, sunpy_deepem.sample, sunpy_deepem.cli; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_network_comes_near_what_the_truth_explains(small, dem):
+    truth = true_cube(small, N)
+    assert np.median(dem.chi2) < 2 * np.median(truth.chi2)
+
+
+def test_the_real_sun(real_sun):
+    dem = invert(real_sun, shape=256)
+    disc = np.hypot(*(np.indices((256, 256)) - 127.5)) < 90
+    for synthetic, observed, channel in zip(dem.synthesize(), dem.intensity.value, CHANNELS, strict=True):
+        assert np.median(np.abs(synthetic.data[disc] / observed[disc] - 1)) < 0.1, channel
+    assert np.isfinite(dem.data[:, ~dem.mask[0]]).all()
+    assert (dem.data[:, ~dem.mask[0]].sum(axis=0) > 0).all()
+    assert 5.9 < np.median(dem.em_weighted_log_t()[disc]) < 6.4
