@@ -141,9 +141,7 @@ def posterior(intensity, uncertainty, draws, *, noise=None, seed=0):
     """
     intensity, uncertainty = np.asarray(intensity, dtype=float), np.asarray(uncertainty, dtype=float)
     n, bins = intensity.shape[1], len(draws.shape)
-    result = Posterior(
-        np.empty((bins, n)), np.empty((bins, n)), np.empty((len(_QUANTILES), bins, n)), np.empty(n)
-    )
+    result = Posterior(np.empty((bins, n)), np.empty((bins, n)), np.empty((len(_QUANTILES), bins, n)), np.empty(n))
     rng = np.random.default_rng(seed)
     for start in range(0, n, _PIXEL_TILE):
         pixels = range(start, min(start + _PIXEL_TILE, n))
@@ -262,3 +260,66 @@ def _moments(shape, totals, weights, rng):
     samples = shape[:, flat // _NODES] * totals.ravel()[flat]
     std = np.sqrt(np.maximum(square - mean**2, 0))
     return mean * _UNIT, std * _UNIT, np.quantile(samples, _QUANTILES, axis=1) * _UNIT
+
+
+def print_row(name, case, result, network, truth, response):
+    """One family at one error level: only pixels count whose limit is known."""
+    known = result.ess >= _LEAST_ESS
+    low, median, high = np.percentile(result.ess, [10, 50, 90])
+    row = (
+        f"{name:22s}{case.name:12s}{low:8.0f}{median:8.0f}{high:8.0f}{np.count_nonzero(~known):6d} of {known.size:<6d}"
+    )
+    if not known.any():
+        print(row)
+        return
+    em, std = (array[:, known].astype(float) for array in network)
+    best, truth = result.em[:, known], truth[:, known]
+    w1 = [wasserstein(values, truth, response.bins) for values in (best, em)]
+    intervals = (result.quantiles[1][:, known], result.quantiles[2][:, known]), (em - std, em + std)
+    coverage = [covered(*interval, values, truth) for interval, values in zip(intervals, (best, em), strict=True)]
+    print(
+        row
+        + "".join(f"{np.median(values):9.4f}" for values in w1)
+        + f"{np.median(w1[1]) / np.median(w1[0]):8.2f}{w1[1].mean() / w1[0].mean():8.2f}"
+        + "".join(f"{100 * value:8.1f}" for value in coverage)
+    )
+
+
+def main():
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=1_000_000)
+    parser.add_argument("--pixels", type=int, default=200, help="of each family at each error level")
+    parser.add_argument("--likelihood", nargs="+", choices=("stated", "exact"), default=["stated"])
+    parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--cases", nargs="+", type=int, choices=range(len(CASES)), default=range(len(CASES)))
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    response, network = TemperatureResponse.default(), DeepEM.load(args.weights)
+    start = time.perf_counter()
+    # Another seed than the pixels', so that no pixel is among the draws.
+    draws = draw(DEMPrior(response.bins), response, args.draws, seed=[args.seed, 2**20])
+    print(f"{args.draws} draws in {time.perf_counter() - start:.0f} s")
+    for likelihood in args.likelihood:
+        start = time.perf_counter()
+        print(
+            f"\n{likelihood} likelihood; W1 (dex) and coverage where the effective sample size is at least {_LEAST_ESS}\n"
+        )
+        print(
+            f"{'family':22s}{'errors':12s}{'effective sample size':^24s}{'below ' + str(_LEAST_ESS):^16s}"
+            f"{'median W1':^18s}{'network / limit':^16s}{'in 68 % (%)':^16s}\n"
+            f"{'':34s}{'p10':>8s}{'p50':>8s}{'p90':>8s}{'':16s}{'limit':>9s}{'network':>9s}{'median':>8s}{'mean':>8s}"
+            f"{'limit':>8s}{'network':>8s}"
+        )
+        for name in args.families:
+            for case in (CASES[index] for index in args.cases):
+                truth, intensity, uncertainty = observe(name, case, args.pixels, response, seed=args.seed)
+                noise = SimulatedNoise(*case) if likelihood == "exact" else None
+                result = posterior(intensity, uncertainty, draws, noise=noise)
+                print_row(name, case, result, network.predict(intensity, uncertainty), truth, response)
+        print(f"\n{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

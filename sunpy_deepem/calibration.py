@@ -112,7 +112,7 @@ def native_pixels(plate_scale):
     return max(1.0, float(np.prod(np.abs((plate_scale / NATIVE_PLATE_SCALE).to_value("")))))
 
 
-def counts_uncertainty(counts, channel, n_sample=1):
+def counts_uncertainty(counts, channel, n_sample=1, *, calibration_error=None, chianti_error=False):
     """
     Instrument noise of counts, by `aiapy.calibrate.estimate_error`.
 
@@ -127,21 +127,36 @@ def counts_uncertainty(counts, channel, n_sample=1):
         Wavelength in Å.
     n_sample : `float`, optional
         Native pixels that were averaged.
+    calibration_error : {None, "eve", "preflight"}, optional
+        Also count the error of the photometric calibration, by EVE or from before launch.
+    chianti_error : `bool`, optional
+        Also count the error of the atomic data, 25 or 50 % by channel.
 
     Returns
     -------
     `~numpy.ndarray`
         Noise in DN / pix, of the shape of ``counts``.
 
+    Raises
+    ------
+    ValueError
+        If ``calibration_error`` is something else.
+
     References
     ----------
     Boerner et al. (2012), Solar Phys. 275, 41, https://doi.org/10.1007/s11207-011-9804-8
     """
+    if calibration_error not in (None, "eve", "preflight"):
+        msg = f"calibration_error must be None, 'eve' or 'preflight', found {calibration_error!r}."
+        raise ValueError(msg)
     counts = np.maximum(np.asarray(counts, dtype=float), 0)
     errors = estimate_error(
         counts.ravel() * u.DN / u.pix,
         channel_quantity(channel),
         n_sample=n_sample,
+        include_eve=calibration_error == "eve",
+        include_preflight=calibration_error == "preflight",
+        include_chianti=chianti_error,
         error_table=_packaged(_PACKAGED_ERRORS, get_error_table),
     )
     return errors.to_value(u.DN / u.pix).reshape(counts.shape)

@@ -69,7 +69,7 @@ def invert(maps, sample, out, plot, shape, systematic, degradation, weights, dev
         progress=not quiet,
         shape=_shape(shape),
         systematic=systematic,
-        degradation=degradation,
+        degradation="data" if degradation else None,
     )
     if out is None:
         out = Path(f"deepem_{cube.sky_header['date-obs'][:19].replace(':', '')}.fits")

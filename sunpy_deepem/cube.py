@@ -42,7 +42,9 @@ class DEMCube(NDCube):
         super().__init__(data, *args, **kwargs)
 
     @classmethod
-    def from_arrays(cls, em, em_std, response, header, inputs, *, intensity, uncertainty, quality=None, meta=None):
+    def from_arrays(
+        cls, em, em_std, response, header, inputs, *, intensity, uncertainty, quality=None, saturation=None, meta=None
+    ):
         """
         Put together a cube, with χ² and the quality flags that follow from it.
 
@@ -63,6 +65,8 @@ class DEMCube(NDCube):
         quality : `~numpy.ndarray`, optional
             `Quality` flags so far, shape ``(ny, nx)``. Pixels MISSING or SATURATED are masked; so are those in which EM
             or intensity is not finite, which are flagged MISSING.
+        saturation : `~numpy.ndarray`, optional
+            Share of native pixels that are saturated, shape ``(ny, nx)``, zero by default.
         meta : `dict`, optional
             More provenance.
 
@@ -94,7 +98,8 @@ class DEMCube(NDCube):
         residual = ((synthetic_intensity(em << EM_UNIT, response) - intensity) / uncertainty).to_value("")
         chi2 = np.mean(residual**2, axis=0).astype(np.float32)
         quality |= _fit_flags(em, chi2)
-        companions = {"chi2": chi2, "quality": quality}
+        saturation = np.zeros(sky, dtype=np.float32) if saturation is None else saturation
+        companions = {"chi2": chi2, "quality": quality, "saturation": saturation}
         for channel, g, sigma in zip(CHANNELS, intensity, uncertainty, strict=True):
             companions[f"intensity_{channel}"] = g.to_value(INTENSITY_UNIT)
             companions[f"sigma_{channel}"] = sigma.to_value(INTENSITY_UNIT)
@@ -132,6 +137,11 @@ class DEMCube(NDCube):
     def quality(self):
         """Bit flags of each pixel, see `Quality`, shape ``(ny, nx)``."""
         return self.meta["quality"]
+
+    @property
+    def saturation(self):
+        """Share of the native pixels under each pixel that are saturated, in the worst channel, shape ``(ny, nx)``."""
+        return self.meta["saturation"]
 
     @property
     def response(self):

@@ -1,6 +1,8 @@
 """From six maps to a cube: `invert`."""
 
+import astropy.units as u
 import numpy as np
+from astropy.time import Time
 
 from sunpy_deepem.cube import DEMCube
 from sunpy_deepem.refinement import UPDATES
@@ -9,6 +11,9 @@ from sunpy_deepem.response import TemperatureResponse
 from sunpy_deepem.stack import ChannelStack
 
 __all__ = ["invert"]
+
+# Degradation does not change noticeably within this time.
+_SAME_EPOCH = 1 * u.day
 
 
 def invert(maps, *, weights="default", response=None, device="auto", refine=None, progress=False, **stack_options):
@@ -22,7 +27,8 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
     weights : `str`, `pathlib.Path` or `DeepEM`, optional
         ``"default"``, the path of a weights file, or a network.
     response : `TemperatureResponse`, optional
-        The response that the network was trained for, by default the packaged one.
+        The response that the network was trained for, by default the packaged one; with ``degradation="response"`` that
+        of the date of the observation.
     device : `str`, optional
         ``"auto"`` for a GPU where there is one, else the CPU.
     refine : `int`, optional
@@ -31,8 +37,8 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
     progress : `bool`, optional
         Whether to show a progress bar.
     **stack_options
-        Passed to `ChannelStack.from_maps`: ``shape`` (default 512), ``systematic`` (0.1), ``degradation`` (`True`),
-        ``correction_table``, ``epoch`` (by default the time for which the response holds), ``max_time_span``.
+        Passed to `ChannelStack.from_maps`: ``shape`` (default 512), ``systematic`` (0.1), ``degradation`` (``"data"``),
+        ``correction_table``, ``epoch`` (by default the time for which the response holds), ``max_time_span``, ...
 
     Returns
     -------
@@ -60,10 +66,9 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
     from sunpy_deepem.network import DeepEM  # torch is imported when it is needed
 
     network = weights if isinstance(weights, DeepEM) else DeepEM.load(weights)
-    response = TemperatureResponse.default(bins=network.bins) if response is None else response
+    stack, response = _stack_and_response(maps, response, stack_options, network.bins)
     if not refine:
         network.check_response(response)
-    stack = _stack(maps, stack_options, response.meta.get("obstime"))
     intensity = np.where(stack.mask, np.float32(np.nan), stack.intensity.value)
     em, em_std = network.predict(intensity, stack.uncertainty.value, device=device, progress=progress)
     updates = UPDATES if refine is None else refine
@@ -77,21 +82,45 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
         intensity=stack.intensity,
         uncertainty=stack.uncertainty,
         quality=stack.quality,
+        saturation=stack.saturation,
         meta=stack.meta | {"method": "network", "network": network.meta, "refine": updates},
     )
 
 
-def _stack(maps, options, epoch):
-    """Return the stack of ``maps``, corrected for degradation to ``epoch``, that of the response."""
-    if not isinstance(maps, ChannelStack):
-        return ChannelStack.from_maps(maps, **({"epoch": epoch} | options))
-    if options:
+def _stack_and_response(maps, response, options, bins):
+    """Return the stack and the response that holds for it: degradation is corrected in one of the two, and once."""
+    given = isinstance(maps, ChannelStack)
+    if given and options:
         msg = f"maps is a ChannelStack already; {sorted(options)} must be given to ChannelStack.from_maps instead."
         raise TypeError(msg)
-    if maps.meta.get("degradation") and maps.meta.get("epoch") != epoch:
+    by_response = (maps.meta if given else options).get("degradation") == "response"
+    if response is None and not by_response:
+        response = TemperatureResponse.default(bins=bins)
+    epoch = None if response is None else response.meta.get("obstime")
+    options = options if by_response else {"epoch": epoch} | options
+    stack = maps if given else ChannelStack.from_maps(maps, **options)
+    if response is None:
+        return stack, TemperatureResponse.default(bins=bins, obstime=stack.header["date-obs"])
+    _check_epoch(stack, epoch)
+    return stack, response
+
+
+def _check_epoch(stack, epoch):
+    """Raise if degradation is corrected twice, or not at all."""
+    how, corrected_to = stack.meta.get("degradation"), stack.meta.get("epoch")
+    if how == "data" and corrected_to != epoch:
         msg = (
-            f"maps is a ChannelStack corrected for degradation to {maps.meta.get('epoch') or 'launch'}, but response "
-            f"holds for {epoch or 'launch'}. Pass epoch={epoch!r} to ChannelStack.from_maps."
+            f"The intensities are corrected for degradation to {corrected_to or 'launch'}, but response holds for "
+            f"{epoch or 'launch'}. Pass epoch={epoch!r} to ChannelStack.from_maps, or another response."
         )
         raise ValueError(msg)
-    return maps
+    if how != "response":
+        return
+    observed = Time(stack.header["date-obs"])
+    if epoch is None or abs(Time(epoch) - observed) > _SAME_EPOCH:
+        msg = (
+            f"With degradation='response' the intensities are not corrected, but response holds for "
+            f"{epoch or 'launch'}, not for the observation of {observed.isot}. Pass "
+            f"TemperatureResponse.default(obstime={observed.isot!r})."
+        )
+        raise ValueError(msg)

@@ -2,8 +2,8 @@
 FITS files of cubes, both ways.
 
 The primary HDU is the EM with its WCS (two helioprojective axes and CTYPE3 'LOGT'); the extensions are UNCERT, MASK,
-QUALITY, CHI2, INTENSITY and SIGMA (what was inverted), RESPONSE and INPUTS (tables) and PROVENANCE (a table of keys and
-JSON values).
+QUALITY, CHI2, SATURATION, INTENSITY and SIGMA (what was inverted), RESPONSE and INPUTS (tables) and PROVENANCE (a table
+of keys and JSON values).
 """
 
 import json
@@ -69,6 +69,7 @@ def write_fits(cube, path, *, overwrite=False):
         _image("MASK", np.broadcast_to(cube.mask, cube.data.shape).astype(np.uint8), log_t),
         _image("QUALITY", cube.quality, sky),
         _image("CHI2", cube.chi2, sky),
+        _image("SATURATION", cube.saturation, sky),
         _image("INTENSITY", cube.intensity.value, sky, _INTENSITY_UNIT),
         _image("SIGMA", cube.intensity_uncertainty.value, sky, _INTENSITY_UNIT),
         _response_table(cube.response),
@@ -155,6 +156,7 @@ def _cube(hdus):
     bins = _bins(header, hdus["EM"].data.shape[0])
     provenance = {row["key"]: json.loads(row["value"]) for row in Table.read(hdus["PROVENANCE"])}
     companions = {"chi2": _native(hdus["CHI2"].data), "quality": _native(hdus["QUALITY"].data)}
+    companions["saturation"] = _native(hdus["SATURATION"].data)
     for index, channel in enumerate(CHANNELS):
         companions[f"intensity_{channel}"] = _native(hdus["INTENSITY"].data[index])
         companions[f"sigma_{channel}"] = _native(hdus["SIGMA"].data[index])

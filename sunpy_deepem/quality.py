@@ -28,3 +28,5 @@ class Quality(IntFlag):
     EDGE = 16
     #: Some channel is negative; it is kept, with its σ.
     NEGATIVE = 32
+    #: In the detector column of many saturated pixels, into which their charge may have spilled; it is kept.
+    BLOOMING = 64

@@ -21,9 +21,11 @@ from sunpy.time import parse_time
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem._wcs import sky_wcs
+from sunpy_deepem.alignment import REFERENCE_CHANNEL, measure_misalignment
 from sunpy_deepem.calibration import correction_table as get_correction_table
 from sunpy_deepem.calibration import counts_uncertainty, degradation_factor, native_pixels
 from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
+from sunpy_deepem.preparation import is_level_1
 from sunpy_deepem.quality import Quality
 
 __all__ = ["ChannelStack"]
@@ -34,6 +36,10 @@ SATURATION = 15000
 _ALIGNMENT_TOLERANCE = 0.1
 # A binned pixel needs this much valid data under it.
 _MIN_VALID = 0.5
+# So many saturated pixels in a run along a column spill charge along it.
+_BLOOMING_RUN = 5
+# Images smaller than this are too small for their channels to be compared.
+_LEAST_TO_ALIGN = 64
 _COUNT_UNITS = (u.DN, u.ct, u.DN / u.pix, u.ct / u.pix, u.dimensionless_unscaled)
 _FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 
@@ -52,7 +58,10 @@ class ChannelStack:
     uncertainty : `~astropy.units.Quantity`
         σ of the intensity, of the same shape and unit.
     quality : `~numpy.ndarray`
-        `Quality` flags MISSING, SATURATED, NEGATIVE and LOW_SIGNAL, shape ``(ny, nx)``.
+        `Quality` flags MISSING, SATURATED, BLOOMING, NEGATIVE and LOW_SIGNAL, shape ``(ny, nx)``.
+    saturation : `~numpy.ndarray`
+        Share of the native pixels under each pixel that are saturated, in the channel where it is largest, shape
+        ``(ny, nx)``.
     header : `dict`
         FITS header of the common grid: WCS, observer and time.
     inputs : `tuple` of `dict`
@@ -64,6 +73,7 @@ class ChannelStack:
     intensity: u.Quantity
     uncertainty: u.Quantity
     quality: np.ndarray
+    saturation: np.ndarray
     header: dict
     inputs: tuple
     meta: dict = field(default_factory=dict)
@@ -86,9 +96,11 @@ class ChannelStack:
         *,
         shape=512,
         systematic=0.1,
-        degradation=True,
+        degradation="data",
         epoch=None,
         correction_table=None,
+        calibration_error=None,
+        chianti_error=False,
         max_time_span: u.s = 60 * u.s,
     ):
         """
@@ -108,12 +120,16 @@ class ChannelStack:
             upsampled: an `int` larger than the maps leaves them as they are.
         systematic : `float`, optional
             Error of calibration and atomic data, as a fraction of the intensity, added to σ in quadrature.
-        degradation : `bool`, optional
-            Whether to correct the data for degradation to ``epoch``.
+        degradation : {"data", "response", None}, optional
+            Whether to correct the data for degradation to ``epoch``, to leave that to a response of the date of the
+            observation, or to do nothing about it, as for maps that are corrected already.
         epoch : `~astropy.time.Time` or `str`, optional
             Time for which the response holds, by default launch.
         correction_table : optional
             As in `sunpy_deepem.calibration.correction_table`.
+        calibration_error, chianti_error : optional
+            Further terms of σ, as in `sunpy_deepem.calibration.counts_uncertainty`; ``systematic`` stands for them by
+            default.
         max_time_span : `~astropy.units.Quantity`, optional
             The most time that may lie between the first and last map.
 
@@ -127,15 +143,23 @@ class ChannelStack:
             If ``maps`` holds something that is neither map nor path.
         ValueError
             If maps are not one of each channel, are too far apart in time, have no exposure time or an unknown unit,
-            or ``shape`` or ``systematic`` make no sense.
+            or an option makes no sense.
         FileNotFoundError
             If a path does not exist.
+
+        Warns
+        -----
+        sunpy.util.exceptions.SunpyUserWarning
+            If a channel is shifted against the others by more than a pixel, or a level 1 map could not be registered.
         """
         systematic = _check_systematic(systematic)
+        if degradation not in ("data", "response", None):
+            msg = f"degradation must be 'data', 'response' or None, found {degradation!r}."
+            raise ValueError(msg)
         maps = _one_of_each(_load(maps))
         _check_times(maps, max_time_span)
         epoch = None if epoch is None else parse_time(epoch)
-        table, table_origin = get_correction_table(correction_table) if degradation else (None, None)
+        table, table_origin = get_correction_table(correction_table) if degradation == "data" else (None, None)
         prepared = [_Counts.from_map(smap) for smap in maps]
         grid = _common_grid(prepared)
         shape_out = _output_shape(grid.values.shape, shape)
@@ -143,30 +167,48 @@ class ChannelStack:
         scale = u.Quantity([abs(header["cdelt1"]), abs(header["cdelt2"])], u.arcsec / u.pix)
         intensity = np.empty((len(CHANNELS), *shape_out), dtype=np.float32)
         sigma = np.empty_like(intensity)
-        quality = np.zeros(shape_out, dtype=np.uint16)
+        quality, saturation = np.zeros(shape_out, dtype=np.uint16), np.zeros(shape_out, dtype=np.float32)
         inputs = []
         for index, (channel, counts) in enumerate(zip(CHANNELS, prepared, strict=True)):
             binned = counts.onto(grid).binned(shape_out)
             noise = binned.noise
             if noise is None:
-                noise = counts_uncertainty(binned.values, channel, native_pixels(scale))
-            factor = degradation_factor(channel, counts.smap.date, epoch=epoch, table=table) if degradation else 1.0
+                noise = counts_uncertainty(
+                    binned.values,
+                    channel,
+                    native_pixels(scale),
+                    calibration_error=calibration_error,
+                    chianti_error=chianti_error,
+                )
+            factor = 1.0 if table is None else degradation_factor(channel, counts.smap.date, epoch=epoch, table=table)
             divisor = counts.exposure * factor
             intensity[index] = binned.values / divisor
             sigma[index] = np.hypot(noise / divisor, systematic * intensity[index])
-            quality |= np.where(binned.saturated, Quality.SATURATED, 0).astype(np.uint16)
+            quality |= _flagged(binned.saturated > 0, Quality.SATURATED) | _flagged(binned.bloomed, Quality.BLOOMING)
+            saturation = np.maximum(saturation, binned.saturated)
             inputs.append(counts.provenance() | {"degradation": factor, "reprojected": not counts.same_grid(grid)})
         # A pixel that brings no σ could be anything.
         intensity[~(sigma > 0)] = np.nan
         quality |= _flags(intensity, sigma)
         meta = {
             "systematic": systematic,
-            "degradation": "data" if degradation else None,
+            "degradation": degradation,
             "correction_table": table_origin,
-            "epoch": epoch.utc.isot if degradation and epoch is not None else None,
+            "epoch": epoch.utc.isot if degradation == "data" and epoch is not None else None,
+            "calibration_error": calibration_error,
+            "chianti_error": bool(chianti_error),
             "native_pixels": native_pixels(scale),
+            "misalignment": _misalignment(intensity, scale),
         }
-        return cls(intensity << INTENSITY_UNIT, sigma << INTENSITY_UNIT, quality, header, tuple(inputs), meta)
+        return cls(
+            intensity << INTENSITY_UNIT,
+            sigma << INTENSITY_UNIT,
+            quality,
+            saturation,
+            header,
+            tuple(inputs),
+            meta,
+        )
 
     def __repr__(self):
         ny, nx = self.quality.shape
@@ -289,7 +331,8 @@ class _Counts:
 
     smap: GenericMap
     values: np.ndarray
-    saturated: np.ndarray
+    saturated: np.ndarray  # Of the native pixels, or their share once binned
+    bloomed: np.ndarray
     noise: np.ndarray | None
     exposure: float
     level: float
@@ -300,7 +343,9 @@ class _Counts:
         exposure = _exposure(smap)
         to_counts = exposure if _is_per_second(smap) else 1.0
         values = np.asarray(smap.data, dtype=np.float32) * np.float32(to_counts)
+        # Before anything is resampled, as the mean of a full well and its neighbours looks innocent.
         saturated = values >= SATURATION
+        bloomed = _bloomed(saturated)
         bad = ~np.isfinite(values)
         if smap.mask is not None:
             bad |= smap.mask
@@ -308,17 +353,18 @@ class _Counts:
         if noise is not None:
             bad |= ~np.isfinite(noise)
         level = float(smap.processing_level or np.nan)
-        registered = _is_level_1(smap) and contains_full_disk(smap)
+        registered = is_level_1(smap) and contains_full_disk(smap)
         if registered:
-            values, bad, saturated, noise, smap = _register(smap, values, bad, saturated, noise)
-        elif _is_level_1(smap):
+            values, (bad, saturated, bloomed), noise, smap = _register(smap, values, (bad, saturated, bloomed), noise)
+        elif is_level_1(smap):
             warnings.warn(
                 f"The {_describe(smap)} map is level 1 and not full-disc, so that aiapy cannot register it; its WCS is "
                 "taken as it is. Use level 1.5 cutouts where pointing matters.",
                 SunpyUserWarning,
                 stacklevel=4,
             )
-        return cls(smap, np.where(bad, np.float32(np.nan), values), saturated, noise, exposure, level, registered)
+        values = np.where(bad, np.float32(np.nan), values)
+        return cls(smap, values, saturated, bloomed, noise, exposure, level, registered)
 
     def same_grid(self, other):
         if self.smap is other.smap:
@@ -344,9 +390,12 @@ class _Counts:
             return resample((values, source), target, shape_out=grid.values.shape, return_footprint=False)
 
         values = onto(self.values).astype(np.float32)
-        saturated = np.nan_to_num(onto(self.saturated.astype(np.float32))) > 0
+        saturated, bloomed = (
+            np.nan_to_num(onto(plane.astype(np.float32))) > 0 if plane.any() else np.zeros(values.shape, dtype=bool)
+            for plane in (self.saturated, self.bloomed)
+        )
         noise = None if self.noise is None else np.sqrt(onto(self.noise**2) / averaged).astype(np.float32)
-        return replace(self, values=values, saturated=saturated, noise=noise)
+        return replace(self, values=values, saturated=saturated, bloomed=bloomed, noise=noise)
 
     def binned(self, shape):
         """Average the valid pixels under each pixel of a coarser grid."""
@@ -356,9 +405,8 @@ class _Counts:
         values, share = _area_mean(self.values, valid, shape)
         values[share < _MIN_VALID] = np.nan
         noise = None if self.noise is None else _noise_of_mean(self.noise, valid, shape)
-        saturated = self.saturated.any() and _area_sum(self.saturated.astype(np.float32), shape) > 0
-        saturated = np.broadcast_to(saturated, shape)
-        return replace(self, values=values, saturated=saturated, noise=noise)
+        saturated, bloomed = (_area_share(plane, shape) for plane in (self.saturated, self.bloomed))
+        return replace(self, values=values, saturated=saturated, bloomed=bloomed > 0, noise=noise)
 
     def provenance(self):
         return {
@@ -397,10 +445,6 @@ def _exposure(smap):
     return float(seconds)
 
 
-def _is_level_1(smap):
-    return smap.processing_level is not None and float(smap.processing_level) < 1.5
-
-
 def _own_noise(smap, to_counts):
     if smap.uncertainty is None:
         return None
@@ -408,8 +452,21 @@ def _own_noise(smap, to_counts):
     return np.asarray(sigma, dtype=np.float32) * np.float32(to_counts)
 
 
-def _register(smap, values, bad, saturated, noise):
-    """Register counts, and with them what is known of each pixel."""
+def _bloomed(saturated):
+    """Flag pixels along a column next to a long run of saturated ones, as far again as the run is long."""
+    bloomed = np.zeros_like(saturated)
+    columns = np.flatnonzero(np.count_nonzero(saturated, axis=0) >= _BLOOMING_RUN)
+    for column in columns:
+        steps = np.diff(np.concatenate([[0], saturated[:, column], [0]]).astype(np.int8))
+        for first, last in zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True):
+            if (length := last - first) >= _BLOOMING_RUN:
+                bloomed[max(0, first - length) : last + length, column] = True
+    return bloomed & ~saturated
+
+
+def _register(smap, values, planes, noise):
+    """Register counts, and with them what is known of each pixel: ``planes``, of which the first says which are bad."""
+    bad = planes[0]
 
     def registered(array, order, missing):
         # aiapy looks at the header alone, so that any plane can take the same way.
@@ -418,11 +475,12 @@ def _register(smap, values, bad, saturated, noise):
     main = registered(_filled(values, bad), 3, np.nan)
     planes = [
         registered(plane.astype(np.float32), 1, 0).data > 0 if plane.any() else np.zeros(main.data.shape, dtype=bool)
-        for plane in (bad, saturated)
+        for plane in planes
     ]
+    planes[0] |= ~np.isfinite(main.data)
     if noise is not None:
         noise = np.sqrt(registered(_filled(noise, bad) ** 2, 1, np.nan).data)
-    return main.data.astype(np.float32), planes[0] | ~np.isfinite(main.data), planes[1], noise, main
+    return main.data.astype(np.float32), planes, noise, main
 
 
 def _filled(values, bad):
@@ -513,6 +571,13 @@ def _area_mean(values, valid, shape):
         return _area_sum(np.where(valid, values, 0), shape) / weight, weight / np.float32(area)
 
 
+def _area_share(plane, shape):
+    """Return the share of each pixel of a coarser grid that a mask covers."""
+    if not plane.any():
+        return np.zeros(shape, dtype=np.float32)
+    return _area_sum(plane.astype(np.float32), shape) / np.float32(plane.size / (shape[0] * shape[1]))
+
+
 def _noise_of_mean(noise, valid, shape):
     """σ of the mean of independent pixels."""
     weight = _area_sum(valid.astype(np.float32), shape)
@@ -534,6 +599,31 @@ def _binned_header(smap, shape):
         projection_code=smap.coordinate_system.axis1[-3:],
     )
     return {key: value for key, value in header.items() if value is not None}
+
+
+def _misalignment(intensity, scale):
+    """Return the shift (x, y) of each channel in arcsec, `None` where it cannot be told; warn of those beyond a pixel."""
+    if min(intensity.shape[1:]) < _LEAST_TO_ALIGN:
+        return dict.fromkeys(map(str, CHANNELS))
+    shifts = measure_misalignment(intensity)
+    arcsec = (shifts[:, ::-1] * scale.value).round(2).tolist()
+    told = {
+        str(channel): shift if np.isfinite(shift).all() else None
+        for channel, shift in zip(CHANNELS, arcsec, strict=True)
+    }
+    if far := [channel for channel, shift in zip(CHANNELS, shifts, strict=True) if np.hypot(*shift) > 1]:
+        listed = ", ".join(f"{channel} Å by {told[str(channel)]} arcsec" for channel in far)
+        warnings.warn(
+            f"Channels are shifted against {REFERENCE_CHANNEL} Å by more than a pixel: {listed}. Update their pointing "
+            "with sunpy_deepem.prepare(pointing=True) or align them first.",
+            SunpyUserWarning,
+            stacklevel=3,
+        )
+    return told
+
+
+def _flagged(where, flag):
+    return np.where(where, flag, 0).astype(np.uint16)
 
 
 def _flags(intensity, sigma):

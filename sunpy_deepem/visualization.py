@@ -90,7 +90,7 @@ def _draw_maps(panels, cube, extent):
         for row, (word, data) in enumerate((("observed", observed[column]), ("synthetic", synthetic[column]))):
             image = _show(panels[row, column], data, extent, cmap=f"sdoaia{channel}", norm=norm)
             panels[row, column].set_title(f"{channel} Å {word}", fontsize=10)
-        _bar(panels[0, column], image, inside=True, ticks=[norm.vmax / 10, norm.vmax], format="%.3g")
+        _bar(panels[0, column], image, inside=True, ticks=[norm.vmax / 10, norm.vmax], format=_three_figures)
     _note(panels[0, -1], "DN s$^{-1}$ pix$^{-1}$")
 
 
@@ -104,8 +104,8 @@ def _draw_bins(panels, cube, extent):
         axes.set_title(f"EM, log T = {log_t[index]:.1f}", fontsize=10)
     for axes in panels[chosen.size :]:
         axes.set_axis_off()
-    for axes in panels[5:12:6]:
-        _bar(axes, image, label="EM per bin (cm$^{-5}$)")
+    for first in range(0, chosen.size, 6):
+        _bar(panels[min(first + 6, chosen.size) - 1], image, label="EM per bin (cm$^{-5}$)")
 
 
 def _draw_fit(panels, cube, extent):
@@ -123,8 +123,8 @@ def _draw_profile(axes, cube):
     if not valid.any():
         return
     low, middle, high = np.percentile(valid, [16, 50, 84], axis=1)
-    axes.fill_between(cube.log_t, low, high, color="0.85", step="mid", label="16–84 % of pixels")
-    axes.step(cube.log_t, middle, where="mid", color="black", label="median pixel")
+    axes.stairs(high, cube.bins.edges, baseline=low, fill=True, color="0.85", label="16–84 % of pixels")
+    axes.stairs(middle, cube.bins.edges, baseline=None, color="black", label="median pixel")
     axes.set(yscale="log", ylim=(high.max() / 1e5, high.max() * 3))
     axes.legend(fontsize=9)
 
@@ -135,6 +135,10 @@ def _bar(axes, image, *, label="", inside=False, **ticks):
     side = {"orientation": "horizontal", "ticklocation": "top"} if inside else {}
     axes.figure.colorbar(image, cax=place, label=label, **side, **ticks)
     place.tick_params(labelsize=7, **({"colors": "white"} if inside else {}))
+
+
+def _three_figures(value, _position):
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _note(axes, text):

@@ -16,7 +16,12 @@ from sunpy_deepem.sample import sample_maps
 
 N = 24
 RESPONSE = TemperatureResponse.default()
-COMPANIONS = ("chi2", "quality", *(f"{name}_{channel}" for name in ("intensity", "sigma") for channel in CHANNELS))
+COMPANIONS = (
+    "chi2",
+    "quality",
+    "saturation",
+    *(f"{name}_{channel}" for name in ("intensity", "sigma") for channel in CHANNELS),
+)
 
 
 @pytest.fixture(scope="module")

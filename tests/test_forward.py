@@ -126,7 +126,7 @@ class TestMaps:
             assert np.argwhere(smap.mask).tolist() == [[4, 5]]
 
     def test_they_can_be_stacked_again(self, synthetic):
-        again = ChannelStack.from_maps(synthetic, degradation=False)
+        again = ChannelStack.from_maps(synthetic, degradation=None)
         for smap, image in zip(synthetic, again.intensity.value, strict=True):
             np.testing.assert_allclose(image, smap.data, rtol=1e-6)
         assert not any(one["registered"] or one["reprojected"] for one in again.inputs)

@@ -1,7 +1,6 @@
 """From maps to a cube and back."""
 
-import subprocess
-import sys
+from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
@@ -45,7 +44,7 @@ class TestRoundTrip:
 
     def test_synthetic_maps_can_be_inverted(self, dem):
         # They hold for launch, as the response does.
-        again = invert(dem.synthesize(), degradation=False)
+        again = invert(dem.synthesize(), degradation=None)
         ratio = again.data.sum(axis=0) / dem.data.sum(axis=0)
         assert np.median(np.abs(ratio - 1)) < 0.05
         for first, second in zip(dem.synthesize(), again.synthesize(), strict=True):
@@ -103,9 +102,7 @@ class TestInvariance:
     def test_of_brightness(self, small):
         # Twice the intensity and twice the σ is twice the plasma.
         stack = ChannelStack.from_maps(small)
-        twice = ChannelStack(
-            2 * stack.intensity, 2 * stack.uncertainty, stack.quality, stack.header, stack.inputs, stack.meta
-        )
+        twice = replace(stack, intensity=2 * stack.intensity, uncertainty=2 * stack.uncertainty)
         one, two = invert(stack, refine=0), invert(twice, refine=0)
         np.testing.assert_allclose(two.data, 2 * one.data, rtol=1e-5)
         np.testing.assert_allclose(two.chi2, one.chi2, rtol=1e-3, atol=1e-6)
@@ -223,11 +220,6 @@ class TestResponse:
             invert(ChannelStack.from_maps(small), weights=self.network_for_any(), response=then)
         stack = ChannelStack.from_maps(small, epoch=then.meta["obstime"])
         assert isinstance(invert(stack, weights=self.network_for_any(), response=then), DEMCube)
-
-
-def test_torch_is_imported_only_when_it_is_needed():
-    code = "import sys, sunpy_deepem, sunpy_deepem.sample, sunpy_deepem.cli; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_network_comes_near_what_the_truth_explains(small, dem):

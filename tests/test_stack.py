@@ -181,7 +181,7 @@ class TestTimes:
 class TestExposure:
     def test_counts_are_divided_by_exposure_time(self):
         counts = random_counts()
-        stack = ChannelStack.from_maps(six(counts), degradation=False)
+        stack = ChannelStack.from_maps(six(counts), degradation=None)
         for image, channel in zip(stack.intensity.value, CHANNELS, strict=True):
             np.testing.assert_allclose(image, counts / EXPOSURES[channel], rtol=1e-6)
 
@@ -234,7 +234,7 @@ class TestNoise:
     @pytest.mark.parametrize(("scale", "n_sample"), [(0.6, 1), (2.4, 16), (4.8, 64)])
     def test_native_pixels_follow_from_the_plate_scale(self, scale, n_sample):
         counts = random_counts()
-        stack = ChannelStack.from_maps(six(counts, scale=scale), systematic=0, degradation=False)
+        stack = ChannelStack.from_maps(six(counts, scale=scale), systematic=0, degradation=None)
         assert stack.meta["native_pixels"] == pytest.approx(n_sample)
         for sigma, channel in zip(stack.uncertainty.value, CHANNELS, strict=True):
             np.testing.assert_allclose(sigma, noise(counts, channel, n_sample) / EXPOSURES[channel], rtol=1e-5)
@@ -260,20 +260,20 @@ class TestNoise:
     def test_a_map_may_bring_its_own(self):
         counts, sigma = random_counts(), random_counts(seed=2, mean=20)
         maps = six(counts, uncertainty=StdDevUncertainty(sigma))
-        stack = ChannelStack.from_maps(maps, systematic=0, degradation=False)
+        stack = ChannelStack.from_maps(maps, systematic=0, degradation=None)
         np.testing.assert_allclose(stack.uncertainty[0].value, sigma / EXPOSURES[94], rtol=1e-6)
         assert all(one["own_uncertainty"] for one in stack.inputs)
 
     def test_its_own_is_in_the_unit_of_the_map(self):
         counts, sigma = random_counts(), random_counts(seed=2, mean=20)
         maps = six(counts / 2, uncertainty=StdDevUncertainty(sigma / 2), bunit="DN / s", exptime=2)
-        stack = ChannelStack.from_maps(maps, systematic=0, degradation=False)
+        stack = ChannelStack.from_maps(maps, systematic=0, degradation=None)
         np.testing.assert_allclose(stack.uncertainty.value[0], sigma / 2, rtol=1e-6)
 
     @pytest.mark.parametrize("shape", [8, 4])
     def test_its_own_falls_with_the_root_of_the_pixels_binned(self, shape):
         maps = six(random_counts(), uncertainty=StdDevUncertainty(np.full((16, 16), 12.0)))
-        stack = ChannelStack.from_maps(maps, shape=shape, systematic=0, degradation=False)
+        stack = ChannelStack.from_maps(maps, shape=shape, systematic=0, degradation=None)
         np.testing.assert_allclose(stack.uncertainty.value[2], 12 / (16 / shape) / EXPOSURES[171], rtol=1e-6)
 
     def test_a_pixel_without_a_sigma_is_missing(self):
@@ -289,7 +289,7 @@ class TestDegradation:
     @pytest.mark.parametrize("obstime", ["2010-09-01", "2014-01-01", "2020-06-01"])
     def test_as_aiapy_has_it(self, obstime):
         maps = six(random_counts(), **{"date-obs": obstime})
-        corrected, raw = ChannelStack.from_maps(maps), ChannelStack.from_maps(maps, degradation=False)
+        corrected, raw = ChannelStack.from_maps(maps), ChannelStack.from_maps(maps, degradation=None)
         for index, channel in enumerate(CHANNELS):
             expected = factor(channel, Time(obstime))
             np.testing.assert_allclose(corrected.intensity[index], raw.intensity[index] / expected, rtol=1e-6)
@@ -326,20 +326,20 @@ class TestBinning:
     def test_whole_factors_are_block_means(self, size):
         counts = random_counts()
         n = 16 // size
-        stack = ChannelStack.from_maps(six(counts), shape=n, degradation=False)
+        stack = ChannelStack.from_maps(six(counts), shape=n, degradation=None)
         blocks = counts.reshape(n, size, n, size).mean(axis=(1, 3))
         np.testing.assert_allclose(stack.intensity.value[0], blocks / EXPOSURES[94], rtol=1e-6)
 
     @pytest.mark.parametrize("shape", [5, 7, 11, 15, (3, 13), (16, 5)])
     def test_other_factors_keep_the_flux(self, shape):
         counts = random_counts()
-        stack = ChannelStack.from_maps(six(counts), shape=shape, degradation=False)
+        stack = ChannelStack.from_maps(six(counts), shape=shape, degradation=None)
         assert stack.intensity.shape[1:] == (shape if isinstance(shape, tuple) else (shape, shape))
         np.testing.assert_allclose(stack.intensity.value[0].mean(dtype=float) * EXPOSURES[94], counts.mean(), rtol=1e-6)
 
     def test_each_pixel_is_the_mean_over_its_area(self):
         counts = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=float)
-        stack = ChannelStack.from_maps(six(counts, exptime=1), shape=2, degradation=False)
+        stack = ChannelStack.from_maps(six(counts, exptime=1), shape=2, degradation=None)
         corner = (1 + 2 / 2 + 4 / 2 + 5 / 4) / 2.25
         np.testing.assert_allclose(stack.intensity.value[0], [[corner, corner + 4 / 3], [corner + 4, corner + 16 / 3]])
 
@@ -349,7 +349,7 @@ class TestBinning:
     @pytest.mark.parametrize("shape", [None, 16, 512, np.int64(4096), (16, 16)])
     def test_never_upsampled(self, shape):
         counts = random_counts()
-        stack = ChannelStack.from_maps(six(counts), shape=shape, degradation=False)
+        stack = ChannelStack.from_maps(six(counts), shape=shape, degradation=None)
         np.testing.assert_allclose(stack.intensity.value[0], counts / EXPOSURES[94], rtol=1e-6)
 
     @pytest.mark.parametrize("shape", [(32, 16), (16, 17)])
@@ -373,7 +373,7 @@ class TestBinning:
         x, y = world_grid(empty)
         center = x[20, 40], y[20, 40]
         counts = 1000 * blob(x, y, center, 60)
-        stack = ChannelStack.from_maps(six(counts, scale=9.6, **cards), shape=shape, degradation=False)
+        stack = ChannelStack.from_maps(six(counts, scale=9.6, **cards), shape=shape, degradation=None)
         binned = sunpy.map.Map(stack.intensity.value[0], stack.header)
         np.testing.assert_allclose(centroid(binned.data, *world_grid(binned)), centroid(counts, x, y), atol=0.3)
 
@@ -426,7 +426,7 @@ class TestBadPixels:
     def test_a_binned_pixel_is_the_mean_of_what_is_valid(self):
         maps = self.spoiled(nan=(slice(0, 2), 0))
         counts = maps[2].data[:4, :4]
-        stack = ChannelStack.from_maps(maps, shape=4, degradation=False)
+        stack = ChannelStack.from_maps(maps, shape=4, degradation=None)
         assert not stack.mask.any()
         assert stack.intensity.value[2, 0, 0] == pytest.approx(np.nanmean(counts) / EXPOSURES[171], rel=1e-6)
 
@@ -436,7 +436,7 @@ class TestBadPixels:
         assert stack.mask[0, 0]
 
     def test_negative_values_are_kept_with_the_noise_of_none(self):
-        stack = ChannelStack.from_maps(self.spoiled(negative=(3, 5)), systematic=0, degradation=False)
+        stack = ChannelStack.from_maps(self.spoiled(negative=(3, 5)), systematic=0, degradation=None)
         assert np.argwhere(stack.quality & Quality.NEGATIVE).tolist() == [[3, 5]]
         assert not stack.mask.any()
         assert stack.intensity.value[2, 3, 5] == pytest.approx(-3 / EXPOSURES[171])
@@ -473,7 +473,7 @@ class TestAlignment:
     )
     def test_maps_that_differ_are_reprojected(self, cards):
         maps = self.maps(**cards)
-        stack = ChannelStack.from_maps(maps, degradation=False)
+        stack = ChannelStack.from_maps(maps, degradation=None)
         assert [one["reprojected"] for one in stack.inputs] == [False, False, False, True, False, False]
         inner = np.s_[4:-4, 4:-4]
         apart = np.abs(maps[3].data - maps[2].data)[inner].max()
@@ -483,7 +483,7 @@ class TestAlignment:
 
     def test_maps_of_a_twentieth_of_a_pixel_are_left_alone(self):
         maps = self.maps(crpix1=24.55)
-        stack = ChannelStack.from_maps(maps, degradation=False)
+        stack = ChannelStack.from_maps(maps, degradation=None)
         assert not any(one["reprojected"] for one in stack.inputs)
         np.testing.assert_allclose(stack.intensity.value[3] * EXPOSURES[193], maps[3].data, rtol=1e-6)
 
@@ -522,7 +522,7 @@ class TestAlignment:
             return sunpy.map.Map(smap.data, smap.meta, uncertainty=StdDevUncertainty(sigma))
 
         maps = replaced(self.maps(crpix2=25.5), 193, known)
-        stack = ChannelStack.from_maps(maps, degradation=False, systematic=0)
+        stack = ChannelStack.from_maps(maps, degradation=None, systematic=0)
         np.testing.assert_allclose(stack.uncertainty.value[3, :-1] * EXPOSURES[193], sigma[1:], rtol=1e-2)
 
     def test_onto_the_coarsest(self):
@@ -530,7 +530,7 @@ class TestAlignment:
         coarse, _ = self.scene()
         maps = six(coarse[12:36, 12:36], scale=9.6)
         maps[4] = aia_map(211, fine, **pointing, uncertainty=StdDevUncertainty(np.full(fine.shape, 8.0)))
-        stack = ChannelStack.from_maps(maps, degradation=False, systematic=0)
+        stack = ChannelStack.from_maps(maps, degradation=None, systematic=0)
         assert stack.intensity.shape == (6, 24, 24)
         expected = fine.reshape(24, 2, 24, 2).mean(axis=(1, 3))
         inner = np.s_[1:-1, 1:-1]
@@ -574,7 +574,7 @@ class TestLevel1:
         ]
 
     def test_full_discs_are_registered(self):
-        stack = ChannelStack.from_maps(self.maps(), degradation=False)
+        stack = ChannelStack.from_maps(self.maps(), degradation=None)
         assert all(one["registered"] for one in stack.inputs)
         binned = sunpy.map.Map(stack.intensity.value[0], stack.header)
         np.testing.assert_allclose(binned.rotation_matrix, np.eye(2), atol=1e-9)
@@ -610,7 +610,7 @@ class TestLevel1:
             sunpy.map.Map(m.data, m.meta, uncertainty=StdDevUncertainty(np.full(m.data.shape, 7.0)))
             for m in self.maps()
         ]
-        stack = ChannelStack.from_maps(maps, degradation=False, systematic=0)
+        stack = ChannelStack.from_maps(maps, degradation=None, systematic=0)
         sigma = stack.uncertainty.value[1][~stack.mask] * EXPOSURES[131]
         np.testing.assert_allclose(sigma, 7, rtol=1e-4)
 
@@ -620,7 +620,7 @@ class TestLevel1:
     def test_level_1_5_is_left_as_it_is(self):
         maps = self.maps(lvl_num=1.5)[:1] * 6
         maps = [changed(smap, wavelnth=channel) for smap, channel in zip(maps, CHANNELS, strict=True)]
-        stack = ChannelStack.from_maps(maps, degradation=False)
+        stack = ChannelStack.from_maps(maps, degradation=None)
         assert not any(one["registered"] for one in stack.inputs)
         np.testing.assert_allclose(stack.intensity.value[0] * maps[0].meta["exptime"], maps[0].data, rtol=1e-6)
 

@@ -14,7 +14,12 @@ N = 32
 
 @pytest.fixture(scope="module")
 def cube():
-    return true_cube(n=N)
+    """The true EM, with missing and saturated pixels."""
+    maps = list(sample_maps((N, N)))
+    data = maps[2].data.copy()
+    data[5:9, 7], data[20, 3] = np.nan, 16000
+    maps[2] = changed(maps[2], data=data)
+    return true_cube(maps, N)
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +34,11 @@ def panels(fig):
 
 def titles(fig):
     return [axes.get_title() for axes in panels(fig)]
+
+
+def bars(fig):
+    """Labels of the colour bars."""
+    return [bar.get_ylabel() for axes in fig.axes for bar in axes.child_axes]
 
 
 def drawn(fig):
@@ -57,8 +67,8 @@ class TestSummary:
         for channel, smap, g in zip(CHANNELS, cube.synthesize(), cube.intensity.value, strict=True):
             observed, synthetic = images[f"{channel} Å observed"], images[f"{channel} Å synthetic"]
             assert observed.norm is synthetic.norm
-            np.testing.assert_allclose(observed.get_array(), g)
-            np.testing.assert_allclose(synthetic.get_array(), smap.data)
+            np.testing.assert_allclose(observed.get_array().filled(np.nan), g)
+            np.testing.assert_allclose(synthetic.get_array().filled(np.nan), smap.data)
 
     def test_pixels_lie_where_they_are_on_the_sky(self, fig):
         for axes in panels(fig):
@@ -68,9 +78,11 @@ class TestSummary:
         assert "2014-01-01T00:00" in fig.get_suptitle()
 
     def test_every_scale_has_its_unit(self, fig):
-        labels = " ".join(axes.get_ylabel() for axes in fig.axes)
+        labels = [axes.get_ylabel() for axes in fig.axes]
         assert "EM per bin (cm$^{-5}$)" in labels
         assert "y (arcsec)" in labels
+        assert "EM per bin (cm$^{-5}$)" in bars(fig)
+        assert any(text.get_text() == "DN s$^{-1}$ pix$^{-1}$" for axes in fig.axes for text in axes.texts)
         assert any(axes.get_xlabel() == r"$\log_{10}$ (T / K)" for axes in fig.axes)
 
 
@@ -80,18 +92,10 @@ def test_into_a_figure_that_is_there(cube):
     assert len(panels(fig)) == 26
 
 
-def test_masked_pixels():
-    maps = list(sample_maps((N, N)))
-    data = maps[2].data.copy()
-    data[5:9, 7], data[20, 3] = np.nan, 16000
-    maps[2] = changed(maps[2], data=data)
-    drawn(true_cube(maps, N).plot_summary())
-
-
 @pytest.mark.parametrize(
     "item",
-    [np.s_[:, 4:10, 2:30], np.s_[:, 5:6, 7:8], np.s_[3:9], np.s_[6:7], np.s_[:13]],
-    ids=["cutout", "one pixel", "six bins", "one bin", "thirteen bins"],
+    [np.s_[:13, 4:10, 2:30], np.s_[:, 5:6, 7:8], np.s_[3:9]],
+    ids=["cutout", "one pixel", "six bins"],
 )
 def test_parts(cube, item):
     part = cube[item]
@@ -100,6 +104,8 @@ def test_parts(cube, item):
     assert len(shown) == min(12, len(part.bins))
     assert shown[0] == f"EM, log T = {part.log_t[0]:.1f}"
     assert shown[-1] == f"EM, log T = {part.log_t[-1]:.1f}"
+    # One colour bar to a row.
+    assert bars(fig).count("EM per bin (cm$^{-5}$)") == (1 if len(shown) <= 6 else 2)
 
 
 @pytest.mark.parametrize("value", [0, np.nan])
