@@ -7,9 +7,9 @@ of test pixels and each error level, the limit's and the network's W1 and covera
 of which fewer than 50 draws effectively explain the intensities are counted apart: their limit is not known.
 
 The total EM of a draw is log-uniform, independently of its shape, so each shape stands for all its totals: they are
-integrated over. Two likelihoods are to be had. *stated*: Gaussian, with the σ that an analyst states, which is estimated
-from the noisy intensities. *exact*: with the σ that the simulation really drew from, that of the true intensities, which
-depends on the EM; it is the one the network is trained on, since it sees the stated σ but knows no likelihood.
+integrated over. There are two likelihoods, both Gaussian. *stated*: with the σ that an analyst states, estimated from
+the noisy intensities. *exact*: with the σ from which the simulation drew the noise, that of the true intensities, which
+depends on the EM; a network that learns from simulations learns this one. They differ little (see the figures).
 """
 
 import argparse
@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from families import CASES, FAMILIES, Case, chi2, covered, observe, wasserstein
+from families import CASES, FAMILIES, covered, observe, wasserstein
 
 from sunpy_deepem import CHANNELS, DeepEM, TemperatureResponse
 from sunpy_deepem.calibration import counts_uncertainty
@@ -304,7 +304,7 @@ def main():
     for likelihood in args.likelihood:
         start = time.perf_counter()
         print(
-            f"\n{likelihood} likelihood; W1 (dex) and coverage where the effective sample size is at least {_LEAST_ESS}\n"
+            f"\n{likelihood} likelihood; W1 (dex) and coverage where the effective sample size is {_LEAST_ESS} or more\n"
         )
         print(
             f"{'family':22s}{'errors':12s}{'effective sample size':^24s}{'below ' + str(_LEAST_ESS):^16s}"

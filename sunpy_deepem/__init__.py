@@ -8,6 +8,7 @@ Differential emission measures from the six coronal EUV channels of SDO/AIA.
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube import DEMCube
 from sunpy_deepem.inversion import invert
+from sunpy_deepem.preparation import prepare
 from sunpy_deepem.quality import Quality
 from sunpy_deepem.response import TemperatureResponse
 from sunpy_deepem.stack import ChannelStack
@@ -28,6 +29,7 @@ __all__ = [
     "TemperatureResponse",
     "__version__",
     "invert",
+    "prepare",
 ]
 
 

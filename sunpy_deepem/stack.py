@@ -602,7 +602,7 @@ def _binned_header(smap, shape):
 
 
 def _misalignment(intensity, scale):
-    """Return the shift (x, y) of each channel in arcsec, `None` where it cannot be told; warn of those beyond a pixel."""
+    """Return each channel's shift (x, y) in arcsec, `None` where it cannot be told; warn of those beyond a pixel."""
     if min(intensity.shape[1:]) < _LEAST_TO_ALIGN:
         return dict.fromkeys(map(str, CHANNELS))
     shifts = measure_misalignment(intensity)

@@ -1,0 +1,110 @@
+"""Refinement: never worse, positive, and no further than the noise."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sunpy_deepem import DeepEM, TemperatureResponse
+from sunpy_deepem.refinement import refine
+from sunpy_deepem.training import DEMPrior, simulate_observation
+
+RESPONSE = TemperatureResponse.default()
+MATRIX = RESPONSE.matrix.value
+
+
+def chi2(em, intensity, uncertainty):
+    return np.mean(((MATRIX @ em - intensity) / uncertainty) ** 2, axis=0)
+
+
+def observed(n=300, **noise):
+    em = DEMPrior().sample(n, seed=1)
+    return em, *simulate_observation(em, RESPONSE, seed=2, **noise)
+
+
+def test_chi2_falls_to_the_target_and_not_beyond():
+    truth, intensity, sigma = observed(systematic=0.05, n_sample=64)
+    guess = truth * 10 ** np.random.default_rng(0).normal(0, 0.3, truth.shape)
+    refined = refine(guess, intensity, sigma, MATRIX, updates=500)
+    before, after = chi2(guess, intensity, sigma), chi2(refined, intensity, sigma)
+    assert (after <= before * (1 + 1e-5)).all()
+    assert np.median(before) > 3
+    assert np.quantile(after, 0.9) < 1.05
+    fits_already = before <= 1
+    np.testing.assert_array_equal(refined[:, fits_already], guess[:, fits_already])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), log_scale=st.floats(-2, 2))
+def test_never_raises_chi2_and_stays_positive(seed, log_scale):
+    rng = np.random.default_rng(seed)
+    em = 10 ** rng.uniform(23, 28, (18, 20))
+    intensity = (MATRIX @ em) * 10**log_scale * rng.normal(1, 0.5, (6, 20))
+    sigma = 0.1 * np.abs(intensity) + 0.01
+    refined = refine(em, intensity, sigma, MATRIX, updates=20)
+    assert (chi2(refined, intensity, sigma) <= chi2(em, intensity, sigma) * (1 + 1e-4)).all()
+    assert refined.min() >= 0
+    assert np.isfinite(refined).all()
+
+
+def test_scales_with_brightness():
+    truth, intensity, sigma = observed(40)
+    one = refine(truth * 1.5, intensity, sigma, MATRIX)
+    np.testing.assert_allclose(refine(truth * 3, 2 * intensity, 2 * sigma, MATRIX), 2 * one, rtol=1e-4)
+
+
+def test_it_does_not_lead_away_from_the_truth():
+    truth, intensity, sigma = observed(2000, systematic=0.1, n_sample=64)
+    em, _ = DeepEM.load().predict(intensity, sigma)
+    refined = refine(em, intensity, sigma, MATRIX)
+
+    def distance(a):
+        return np.median(np.abs(np.cumsum(a / a.sum(axis=0) - truth / truth.sum(axis=0), axis=0)).sum(axis=0))
+
+    assert distance(refined) < 1.02 * distance(em)
+
+
+def test_a_response_slightly_other_than_the_networks_own():
+    other = TemperatureResponse.default(obstime="2012-06-01")
+    em = DEMPrior().sample(1000, seed=1)
+    intensity, sigma = simulate_observation(em, other, seed=2, systematic=0.1)
+    found, _ = DeepEM.load().predict(intensity, sigma)
+    refined = refine(found, intensity, sigma, other.matrix.value)
+
+    def chi2_of_other(a):
+        return np.mean(((other.matrix.value @ a - intensity) / sigma) ** 2, axis=0)
+
+    assert np.quantile(chi2_of_other(refined), 0.9) < 1.1 < np.quantile(chi2_of_other(found), 0.9)
+
+
+def test_what_cannot_be_refined_is_left_alone():
+    truth, intensity, sigma = observed(5)
+    truth[:, 0] = np.nan
+    intensity[2, 1] = np.nan
+    intensity[:, 2] = -1
+    sigma[:, 2] = 1e-3
+    refined = refine(truth, intensity, sigma, MATRIX)
+    for pixel in (0, 1, 2):
+        np.testing.assert_array_equal(refined[:, pixel], truth[:, pixel])
+
+
+def test_no_updates_is_the_identity():
+    truth, intensity, sigma = observed(5)
+    np.testing.assert_array_equal(refine(2 * truth, intensity, sigma, MATRIX, updates=0), 2 * truth)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"em": np.ones((17, 4))}, "matrix must have shape|em must have shape"),
+        ({"intensity": np.ones((5, 4))}, "intensity must have shape"),
+        ({"uncertainty": np.ones((6, 3))}, "uncertainty must have shape"),
+        ({"updates": -1}, "updates must be"),
+        ({"updates": 1.5}, "updates must be"),
+        ({"target": np.nan}, "updates must be a whole number and target"),
+    ],
+)
+def test_bad_input(change, message):
+    arguments = {"em": np.ones((18, 4)), "intensity": np.ones((6, 4)), "uncertainty": np.ones((6, 4))} | change
+    with pytest.raises(ValueError, match=message):
+        refine(matrix=MATRIX, **arguments)
