@@ -157,7 +157,11 @@ def chi2(em, intensity, uncertainty, response):
     return np.mean(((response.matrix.value @ em - intensity) / uncertainty) ** 2, axis=0)
 
 
-def covered(low, high, em, truth, least=0.01):
-    """Fraction of bins whose true EM lies in the interval; bins with less than ``least`` of the EM do not count."""
-    told = em > least * em.sum(axis=0)
-    return ((truth >= low) & (truth <= high))[told].mean()
+def told(em, least=0.01):
+    """Bins that hold at least ``least`` of a pixel's EM, which are those whose interval is judged."""
+    return em > least * em.sum(axis=0)
+
+
+def covered(low, high, em, truth):
+    """Fraction of the bins that are `told` of which the true EM lies in the interval."""
+    return ((truth >= low) & (truth <= high))[told(em)].mean()

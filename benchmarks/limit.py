@@ -39,7 +39,8 @@ _FOLLOWED = 8192
 # Draws from the posterior from which quantiles are taken.
 _RESAMPLED = 2000
 _QUANTILES = (0.025, 0.16, 0.84, 0.975)
-_LEAST_ESS = 50
+#: Effective number of draws below which the limit of a pixel is not known.
+LEAST_ESS = 50
 
 
 class Draws(NamedTuple):
@@ -264,7 +265,7 @@ def _moments(shape, totals, weights, rng):
 
 def print_row(name, case, result, network, truth, response):
     """One family at one error level: only pixels count whose limit is known."""
-    known = result.ess >= _LEAST_ESS
+    known = result.ess >= LEAST_ESS
     low, median, high = np.percentile(result.ess, [10, 50, 90])
     row = (
         f"{name:22s}{case.name:12s}{low:8.0f}{median:8.0f}{high:8.0f}{np.count_nonzero(~known):6d} of {known.size:<6d}"
@@ -304,10 +305,10 @@ def main():
     for likelihood in args.likelihood:
         start = time.perf_counter()
         print(
-            f"\n{likelihood} likelihood; W1 (dex) and coverage where the effective sample size is {_LEAST_ESS} or more\n"
+            f"\n{likelihood} likelihood; W1 (dex) and coverage where the effective sample size is {LEAST_ESS} or more\n"
         )
         print(
-            f"{'family':22s}{'errors':12s}{'effective sample size':^24s}{'below ' + str(_LEAST_ESS):^16s}"
+            f"{'family':22s}{'errors':12s}{'effective sample size':^24s}{'below ' + str(LEAST_ESS):^16s}"
             f"{'median W1':^18s}{'network / limit':^16s}{'in 68 % (%)':^16s}\n"
             f"{'':34s}{'p10':>8s}{'p50':>8s}{'p90':>8s}{'':16s}{'limit':>9s}{'network':>9s}{'median':>8s}{'mean':>8s}"
             f"{'limit':>8s}{'network':>8s}"

@@ -12,6 +12,8 @@ UPDATES = 100
 _TILE = 8192
 # Work in units of 10^25 cm^-5 keeps single precision far from its limits.
 _EM_UNIT = 1e25
+# No bin falls below this share of its first guess: what the network did not rule out, six channels do not either.
+_LEAST_SHARE = np.float32(1e-3)
 
 
 def refine(em, intensity, uncertainty, matrix, *, updates=UPDATES, target=1.0):
@@ -90,6 +92,7 @@ def _refine_tile(em, observed, sigma, matrix, updates, target):
     pixels = np.flatnonzero(np.isfinite(em).all(axis=0) & np.isfinite(observed).all(axis=0))
     current = (em[:, pixels] / _EM_UNIT).astype(np.float32)
     observed, weight = observed[:, pixels], 1 / sigma[:, pixels]
+    floor = _LEAST_SHARE * current
     pull = matrix.T @ (np.maximum(observed, 0) * weight**2)
     model = matrix @ current
     chi2 = _chi2(model, observed, weight)
@@ -98,10 +101,10 @@ def _refine_tile(em, observed, sigma, matrix, updates, target):
         going = (chi2 > target) & (pull.max(axis=0) > 0)
         if not going.any():
             break
-        pixels, current, observed, weight, pull, model, chi2 = (
-            array[..., going] for array in (pixels, current, observed, weight, pull, model, chi2)
+        pixels, current, floor, observed, weight, pull, model, chi2 = (
+            array[..., going] for array in (pixels, current, floor, observed, weight, pull, model, chi2)
         )
-        proposed = current * (pull / (matrix.T @ (model * weight**2)))
+        proposed = np.maximum(current * (pull / (matrix.T @ (model * weight**2))), floor)
         model = matrix @ proposed
         proposed_chi2 = _chi2(model, observed, weight)
         better = proposed_chi2 < chi2

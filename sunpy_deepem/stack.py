@@ -122,7 +122,8 @@ class ChannelStack:
             Error of calibration and atomic data, as a fraction of the intensity, added to σ in quadrature.
         degradation : {"data", "response", None}, optional
             Whether to correct the data for degradation to ``epoch``, to leave that to a response of the date of the
-            observation, or to do nothing about it, as for maps that are corrected already.
+            observation, or to do nothing about it, as for maps that are corrected already. `True` and `False` mean
+            ``"data"`` and `None`.
         epoch : `~astropy.time.Time` or `str`, optional
             Time for which the response holds, by default launch.
         correction_table : optional
@@ -153,9 +154,10 @@ class ChannelStack:
             If a channel is shifted against the others by more than a pixel, or a level 1 map could not be registered.
         """
         systematic = _check_systematic(systematic)
-        if degradation not in ("data", "response", None):
+        if degradation not in ("data", "response", None, True, False):
             msg = f"degradation must be 'data', 'response' or None, found {degradation!r}."
             raise ValueError(msg)
+        degradation = {True: "data", False: None}.get(degradation, degradation)
         maps = _one_of_each(_load(maps))
         _check_times(maps, max_time_span)
         epoch = None if epoch is None else parse_time(epoch)
