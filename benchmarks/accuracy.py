@@ -1,7 +1,7 @@
 """
 The accuracy table: the package, the limit and other codes on the same noisy pixels of known EM.
 
-Usage: ``python benchmarks/accuracy.py [--pixels 2000] [--weights default] [--refine 100] [--output benchmarks/output]``.
+Usage: ``python benchmarks/accuracy.py [--pixels 2000] [--limit 150] [--weights default] [--refine 100]``.
 Leaves ``accuracy.csv`` (everything), ``accuracy.rst`` (W1) and ``accuracy.png`` (W1 at 10 % errors) in the output
 folder, prints both tables and, at the end, whether the package is as good as it has to be. Methods that are not
 installed are named and left out. The first run trains the chapter's network on the prior, which takes minutes; it is
@@ -356,9 +356,9 @@ def main():
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pixels", type=int, default=2000, help="of each family at each error level")
-    parser.add_argument("--limit", type=int, default=60, help="pixels for the limit; four times as many of the prior")
-    parser.add_argument("--demreg", type=int, default=150, help="pixels for demregpy")
-    parser.add_argument("--emtoolkit", type=int, default=300, help="pixels for EMToolKit")
+    parser.add_argument("--limit", type=int, default=150, help="pixels for the limit; four times as many of the prior")
+    parser.add_argument("--demreg", type=int, default=300, help="pixels for demregpy")
+    parser.add_argument("--emtoolkit", type=int, default=500, help="pixels for EMToolKit")
     parser.add_argument("--draws", type=int, default=1_000_000, help="draws for the limit")
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--weights", default="default")

@@ -33,9 +33,9 @@ _SCREEN = {False: 40.0, True: 60.0}
 # Share of the weight that may be lost by leaving out the draws of least weight.
 _LEFT_OUT = 1e-3
 # Nodes in ln(total EM), and how far they reach from the best total in standard deviations.
-_NODES, _REACH = 16, 6.0
+_NODES, _REACH = 32, 6.0
 # Most draws that are followed up; of more, this many are drawn in proportion to their weights.
-_FOLLOWED = 8192
+_FOLLOWED = 4096
 # Draws from the posterior from which quantiles are taken.
 _RESAMPLED = 2000
 _QUANTILES = (0.025, 0.16, 0.84, 0.975)
@@ -149,10 +149,10 @@ def posterior(intensity, uncertainty, draws, *, noise=None, seed=0):
         misfit = _screen(intensity[:, pixels], uncertainty[:, pixels], draws)
         for row, pixel in zip(misfit, pixels, strict=True):
             chosen = np.flatnonzero(row < row.min() + _SCREEN[noise is not None])
-            chosen, totals, weights, ess = _weigh(
+            chosen, *nodes, ess = _weigh(
                 intensity[:, pixel, np.newaxis], uncertainty[:, pixel, np.newaxis] ** 2, draws, chosen, noise, rng
             )
-            moments = _moments(draws.shape[:, chosen], totals, weights, rng)
+            moments = _moments(draws.shape[:, chosen], *nodes, rng)
             for array, value in zip(result, (*moments, ess), strict=True):
                 array[..., pixel] = value
     return result
@@ -181,8 +181,9 @@ def _weigh(intensity, variance, draws, chosen, noise, rng):
     -------
     chosen : `~numpy.ndarray`
         Indices of draws, shape ``(k,)``; one may come more than once.
-    totals, weights : `~numpy.ndarray`
-        Total EM at the nodes in 10^27 cm^-5 and the weights there, which sum to one, shape ``(k, nodes)``.
+    totals, steps, weights : `~numpy.ndarray`
+        Total EM at the nodes in 10^27 cm^-5, their spacing in ln(total), and the weights there, which sum to one, shape
+        ``(k, nodes)``.
     ess : `float`
         Effective number of draws.
     """
@@ -208,7 +209,7 @@ def _weigh(intensity, variance, draws, chosen, noise, rng):
         weights /= weight[kept, np.newaxis]
     else:
         ess = _effective(weights.sum(axis=1))
-    return chosen[kept], totals, weights / weights.sum(), ess
+    return chosen[kept], totals, steps, weights / weights.sum(), ess
 
 
 class _Fit(NamedTuple):
@@ -252,13 +253,15 @@ def _nodes(center, best, curvature, limits):
     return low[:, np.newaxis] * np.exp(0.5 * width * (points + 1)), 0.5 * width * steps
 
 
-def _moments(shape, totals, weights, rng):
+def _moments(shape, totals, steps, weights, rng):
     """Mean, standard deviation and quantiles in cm^-5 of one pixel."""
     shape = shape.astype(float)
     mean = shape @ (weights * totals).sum(axis=1)
     square = np.square(shape) @ (weights * totals**2).sum(axis=1)
     flat = _resample(weights, _RESAMPLED, rng)
-    samples = shape[:, flat // _NODES] * totals.ravel()[flat]
+    # Spread over the space between nodes, lest the quantiles fall on nodes where few draws have weight.
+    spread = np.exp((rng.random(_RESAMPLED) - 0.5) * steps.ravel()[flat])
+    samples = shape[:, flat // _NODES] * totals.ravel()[flat] * spread
     std = np.sqrt(np.maximum(square - mean**2, 0))
     return mean * _UNIT, std * _UNIT, np.quantile(samples, _QUANTILES, axis=1) * _UNIT
 

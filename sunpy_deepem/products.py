@@ -1,11 +1,15 @@
-"""What analysts derive from the channels without an inversion: `fe_xviii` and `em_loci`."""
+"""What analysts derive from the channels without an inversion: Fe XVIII and EM loci."""
 
 import astropy.units as u
 import numpy as np
+import sunpy.map
+from astropy.nddata import StdDevUncertainty
 
 from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
+from sunpy_deepem.cube import DEMCube
+from sunpy_deepem.stack import ChannelStack
 
-__all__ = ["em_loci", "fe_xviii"]
+__all__ = ["em_loci", "fe_xviii", "fe_xviii_map"]
 
 # NOTE: the share of 94 Å that is not Fe XVIII, in terms of 211 and 171 Å; Del Zanna (2013), A&A 558, A73, section 4.
 _FE_XVIII_WEIGHTS = {94: 1.0, 211: -1 / 120, 171: -1 / 450}
@@ -50,6 +54,50 @@ def fe_xviii(intensity: INTENSITY_UNIT, uncertainty: INTENSITY_UNIT = None):
     if uncertainty is None:
         return line
     return line, np.sqrt(sum((weight * uncertainty[row]) ** 2 for weight, row in terms))
+
+
+def fe_xviii_map(source):
+    """
+    Return the Fe XVIII estimate of `fe_xviii` as a map.
+
+    Parameters
+    ----------
+    source : `ChannelStack` or `DEMCube`
+        Whose observed intensities are taken.
+
+    Returns
+    -------
+    `~sunpy.map.GenericMap`
+        In DN / s, with the estimate's σ as ``uncertainty`` and the mask of ``source``.
+
+    Raises
+    ------
+    TypeError
+        If ``source`` is something else.
+
+    Examples
+    --------
+    >>> from sunpy_deepem import ChannelStack
+    >>> from sunpy_deepem.products import fe_xviii_map
+    >>> from sunpy_deepem.sample import sample_maps
+    >>> fe_xviii_map(ChannelStack.from_maps(sample_maps((64, 64)))).dimensions.x
+    <Quantity 64. pix>
+    """
+    if isinstance(source, ChannelStack):
+        header, sigma, mask = source.header, source.uncertainty, source.mask
+    elif isinstance(source, DEMCube):
+        header, sigma, mask = source.sky_header, source.intensity_uncertainty, source.mask.any(axis=0)
+    else:
+        msg = f"source must be a ChannelStack or a DEMCube, found {type(source).__name__}. Make one of the six maps."
+        raise TypeError(msg)
+    line, sigma = fe_xviii(source.intensity, sigma)
+    cards = {"bunit": "DN / s", "telescop": "SDO/AIA", "content": "Fe XVIII, 94 - 211/120 - 171/450"}
+    return sunpy.map.Map(
+        line.to_value(INTENSITY_UNIT),
+        dict(header) | cards,
+        mask=mask,
+        uncertainty=StdDevUncertainty(sigma.to_value(INTENSITY_UNIT)),
+    )
 
 
 @u.quantity_input

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sunpy_deepem.channels import INTENSITY_UNIT
-from sunpy_deepem.products import em_loci, fe_xviii
+from sunpy_deepem.products import em_loci, fe_xviii, fe_xviii_map
 
 
 def test_fe_xviii_by_hand():
@@ -18,6 +18,19 @@ def test_fe_xviii_by_hand():
 
 def test_fe_xviii_of_maps():
     assert fe_xviii(np.ones((6, 3, 4)) * INTENSITY_UNIT).shape == (3, 4)
+
+
+def test_fe_xviii_as_a_map_shows_the_hot_core(cube):
+    smap = fe_xviii_map(cube)
+    line, sigma = fe_xviii(cube.intensity, cube.intensity_uncertainty)
+    np.testing.assert_allclose(smap.data, line.value)
+    np.testing.assert_allclose(smap.uncertainty.array, sigma.value)
+    assert smap.unit == u.DN / u.s
+    assert smap.observer_coordinate.radius.to_value("AU") == pytest.approx(0.983, abs=0.001)
+    hottest = np.unravel_index(np.argmax(smap.data), smap.data.shape)
+    assert cube.em_weighted_log_t()[hottest] > 6.6
+    with pytest.raises(TypeError, match="source must be a ChannelStack or a DEMCube"):
+        fe_xviii_map(smap)
 
 
 def test_loci_of_isothermal_plasma_cross_at_its_temperature(response):
