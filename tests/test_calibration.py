@@ -1,11 +1,13 @@
 """Degradation and noise, as aiapy has them."""
 
 from importlib import resources
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 import pytest
 from aiapy.calibrate import degradation, estimate_error
+from astropy.table import Table
 from astropy.time import Time
 from sunpy.util.exceptions import SunpyUserWarning
 
@@ -125,3 +127,13 @@ class TestNoise:
         counts = np.array([-5.0, np.nan, 5.0])
         counts_uncertainty(counts, 94)
         np.testing.assert_array_equal(counts, [-5.0, np.nan, 5.0])
+
+
+@pytest.mark.parametrize(
+    "name", ["aia_v10_degradation.ecsv", "aia_v3_errors.ecsv", "aia_v10_temperature_response.ecsv"]
+)
+def test_packaged_tables_say_where_they_are_from(name):
+    with resources.as_file(resources.files("sunpy_deepem.data") / name) as path:
+        meta = Table.read(path).meta
+    assert {"source", "version", "date", "made_by", "description"} <= set(meta)
+    assert (Path(__file__).parents[1] / meta["made_by"]).is_file()

@@ -19,11 +19,17 @@ CORRECTION_COLUMNS = (
 )  # fmt: skip
 
 
-def select(source, columns, description, origin):
+def select(source, columns, version, date, description, origin):
     """Return the rows of the six channels and the named columns, with the provenance in the metadata."""
     table = Table(ascii.read(source))[list(columns)]
     table = table[np.isin(table["WAVELNTH"], CHANNELS)]
-    table.meta = {"description": description, "source": origin, "made_by": "tools/make_calibration_tables.py"}
+    table.meta = {
+        "description": description,
+        "version": version,
+        "source": origin,
+        "date": date,
+        "made_by": "tools/make_calibration_tables.py",
+    }
     return table
 
 
@@ -36,6 +42,8 @@ if __name__ == "__main__":
     select(
         args.correction,
         CORRECTION_COLUMNS,
+        "V10",
+        "2020-11-19",
         "Time-dependent degradation of the AIA coronal EUV channels. EFF_AREA in cm2, EFF_WVLN and WAVELNTH in "
         "angstrom, EFFA_Pn in day^-n.",
         "SolarSoft aia_V10_20201119_190000_response_table.txt",
@@ -44,6 +52,8 @@ if __name__ == "__main__":
         args.error,
         ("DATE", "T_START", "T_STOP", "VER_NUM", "WAVE_STR", "WAVELNTH", "DNPERPHT", "COMPRESS", "CALERR", "CHIANTI",
          "EVEERR"),
+        "V3",
+        "2012-02-10",
         "Terms of the error of AIA intensities. DNPERPHT in DN / photon, WAVELNTH in angstrom, the rest relative.",
         "SolarSoft aia_V3_error_table.txt",
     ).write(data / "aia_v3_errors.ecsv", overwrite=True)  # fmt: skip

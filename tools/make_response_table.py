@@ -52,6 +52,7 @@ def make_table(source, chiantifix):
         "distributed by the PyPI package solar-dynamics-observatory 1.3.0 (BSD-3)",
         "references": "Boerner et al. (2012), doi:10.1007/s11207-011-9804-8; "
         "Boerner et al. (2014), doi:10.1007/s11207-013-0452-z",
+        "date": "effective area 2013-01-04, chiantifix 2014-05-08, emissivity 2020-06-24",
         "made_by": "tools/make_response_table.py",
     }
     return table
