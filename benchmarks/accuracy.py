@@ -41,7 +41,7 @@ from sunpy_deepem.training import BasisPursuitTeacher, DEMPrior, DemregTeacher, 
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-_CLASSICAL = ("basis pursuit", "demregpy", "EMToolKit", "utu")
+_CLASSICAL = ("basis pursuit", "demregpy", "demregpy, EM", "EMToolKit", "utu")
 _COLORS = {
     "package": "#0072B2",
     "network": "#56B4E9",
@@ -49,6 +49,7 @@ _COLORS = {
     "chapter": "#CC79A7",
     "basis pursuit": "#E69F00",
     "demregpy": "#009E73",
+    "demregpy, EM": "#999999",
     "EMToolKit": "#D55E00",
     "utu": "#F0E442",
 }
@@ -188,8 +189,12 @@ def methods(args, response):
         "chapter": Method(of_chapter(args.output / "accuracy_chapter.safetensors", response), args.pixels),
         "basis pursuit": Method(of_teacher(BasisPursuitTeacher()), args.pixels),
     }
+    # The default of demregpy regularises the DEM; emd_int is its option to regularise EM instead.
+    by_em = DemregTeacher()
+    by_em.options["emd_int"] = True
     others = {
         "demregpy": ("demregpy", Method(of_teacher(DemregTeacher()), args.demreg)),
+        "demregpy, EM": ("demregpy", Method(of_teacher(by_em), args.demreg)),
         "EMToolKit": ("EMToolKit", Method(emtoolkit, args.emtoolkit)),
         "utu": ("utu", Method(utu, args.pixels)),
     }
@@ -288,7 +293,7 @@ def plot(results, found, families, path):
         axes.errorbar(x, low, yerr=[0 * low, high - low], fmt="o", ms=5, color=_COLORS[name], label=name)
     axes.set_xticks(positions, [family.replace(" ", "\n", 1) for family in families])
     axes.set(ylabel="W1 (dex), median to 90th percentile", yscale="log", title=f"errors: {CASES[_MAIN].name}")
-    axes.legend(ncols=4, fontsize=9)
+    fig.legend(ncols=5, fontsize=9, loc="outside lower center")
     fig.savefig(path, dpi=120)
 
 

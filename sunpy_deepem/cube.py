@@ -9,13 +9,12 @@ from ndcube import NDCube, NDMeta
 
 from sunpy_deepem._wcs import cube_wcs, sky_header
 from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
-from sunpy_deepem.forward import EM_UNIT, channel_maps, synthesize_maps, synthetic_intensity
-from sunpy_deepem.quality import Quality
+from sunpy_deepem.forward import EM_UNIT, channel_maps, chi_squared, synthesize_maps
+from sunpy_deepem.quality import HIGH_CHI2, Quality
 from sunpy_deepem.temperature import LogTBins
 
 __all__ = ["DEMCube"]
 
-_HIGH_CHI2 = 3.0
 _EDGE_SHARE = 0.25
 _EDGE_BINS = 2
 
@@ -95,8 +94,7 @@ class DEMCube(NDCube):
         quality |= np.where(missing & ((quality & Quality.SATURATED) == 0), Quality.MISSING, 0).astype(np.uint16)
         masked = (quality & (Quality.MISSING | Quality.SATURATED)) != 0
         em[:, masked] = np.nan
-        residual = ((synthetic_intensity(em << EM_UNIT, response) - intensity) / uncertainty).to_value("")
-        chi2 = np.mean(residual**2, axis=0).astype(np.float32)
+        chi2 = chi_squared(em << EM_UNIT, intensity, uncertainty, response).astype(np.float32)
         quality |= _fit_flags(em, chi2)
         saturation = np.zeros(sky, dtype=np.float32) if saturation is None else saturation
         companions = {"chi2": chi2, "quality": quality, "saturation": saturation}
@@ -313,7 +311,7 @@ def _fit_flags(em, chi2):
     with np.errstate(invalid="ignore"):
         total = em.sum(axis=0)
         edge = np.maximum(em[:_EDGE_BINS].sum(axis=0), em[-_EDGE_BINS:].sum(axis=0)) > _EDGE_SHARE * total
-        flags = np.where(chi2 > _HIGH_CHI2, Quality.HIGH_CHI2, 0) | np.where(edge, Quality.EDGE, 0)
+        flags = np.where(chi2 > HIGH_CHI2, Quality.HIGH_CHI2, 0) | np.where(edge, Quality.EDGE, 0)
     return flags.astype(np.uint16)
 
 

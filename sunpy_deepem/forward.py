@@ -6,7 +6,7 @@ import sunpy.map
 
 from sunpy_deepem.channels import INTENSITY_UNIT
 
-__all__ = ["channel_maps", "synthesize_maps", "synthetic_intensity"]
+__all__ = ["channel_maps", "chi_squared", "synthesize_maps", "synthetic_intensity"]
 
 EM_UNIT = u.cm**-5
 #: Value of the header keyword by which a synthetic map is told from an observed one.
@@ -43,6 +43,28 @@ def synthetic_intensity(em: EM_UNIT, response):
         raise ValueError(msg)
     folded = np.tensordot(matrix.value, em.to_value(EM_UNIT), axes=1)
     return folded << INTENSITY_UNIT
+
+
+@u.quantity_input
+def chi_squared(em: EM_UNIT, intensity: INTENSITY_UNIT, uncertainty: INTENSITY_UNIT, response):
+    """
+    Return the mean over channels of ((synthetic − observed) / σ)².
+
+    Parameters
+    ----------
+    em : `~astropy.units.Quantity`
+        EM per bin in cm^-5, shape ``(number of bins, ...)``.
+    intensity, uncertainty : `~astropy.units.Quantity`
+        DN s^-1 pix^-1, shape ``(6, ...)``.
+    response : `TemperatureResponse`
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape ``(...)``.
+    """
+    residual = ((synthetic_intensity(em, response) - intensity) / uncertainty).to_value("")
+    return np.mean(residual**2, axis=0)
 
 
 def synthesize_maps(em, response, header, inputs, *, mask=None):

@@ -5,6 +5,8 @@ import numpy as np
 from astropy.time import Time
 
 from sunpy_deepem.cube import DEMCube
+from sunpy_deepem.forward import EM_UNIT, chi_squared
+from sunpy_deepem.quality import HIGH_CHI2, Quality
 from sunpy_deepem.refinement import UPDATES
 from sunpy_deepem.refinement import refine as refine_em
 from sunpy_deepem.response import TemperatureResponse
@@ -71,6 +73,8 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
         network.check_response(response)
     intensity = np.where(stack.mask, np.float32(np.nan), stack.intensity.value)
     em, em_std = network.predict(intensity, stack.uncertainty.value, device=device, progress=progress)
+    first_chi2 = chi_squared(em.astype(float) * EM_UNIT, stack.intensity, stack.uncertainty, response)
+    unusual = np.where(first_chi2 > HIGH_CHI2, Quality.UNUSUAL, 0).astype(np.uint16)
     updates = UPDATES if refine is None else refine
     em = refine_em(em, intensity, stack.uncertainty.value, response.matrix.value, updates=updates)
     return DEMCube.from_arrays(
@@ -81,7 +85,7 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
         stack.inputs,
         intensity=stack.intensity,
         uncertainty=stack.uncertainty,
-        quality=stack.quality,
+        quality=stack.quality | unusual,
         saturation=stack.saturation,
         meta=stack.meta | {"method": "network", "network": network.meta, "refine": updates},
     )

@@ -15,7 +15,7 @@ from sunpy_deepem._files import atomic_path
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
 
-__all__ = ["ChapterNetwork", "DeepEM", "ScaledNetwork"]
+__all__ = ["ChapterNetwork", "DeepEM", "PointwiseConvolution", "ScaledNetwork"]
 
 # EM inside the network is in units of 10^25 cm^-5, as in the DeepEM chapter, to stay within single precision.
 EM_UNIT = 1e25
@@ -25,6 +25,25 @@ _TILE = 8192
 _RESPONSE = "response_matrix"
 # Responses that agree to this are the same for a network; rounding in tables and versions of aiapy stays below it.
 _RESPONSE_TOLERANCE = 1e-3
+
+
+class PointwiseConvolution(nn.Conv2d):
+    """
+    A 1×1 convolution computed as the matrix product that it is, which on a CPU is several times faster.
+
+    Parameters
+    ----------
+    in_channels, out_channels : `int`
+        As for `torch.nn.Conv2d`, whose weights it has.
+    """
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, values):
+        """Return the convolution of ``values``, shape ``(batch, out_channels, ny, nx)``."""
+        product = torch.matmul(self.weight.flatten(1), values.flatten(2))
+        return product.add_(self.bias[:, None]).unflatten(2, values.shape[2:])
 
 
 class ScaledNetwork(nn.Module):
@@ -56,9 +75,9 @@ class ScaledNetwork(nn.Module):
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
         layers, width = [], 2 * scale.numel()
         for next_width in self.hidden:
-            layers += [nn.Conv2d(width, next_width, kernel_size=1), nn.LeakyReLU(inplace=True)]
+            layers += [PointwiseConvolution(width, next_width), nn.LeakyReLU(inplace=True)]
             width = next_width
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 2 * self.n_bins, kernel_size=1))
+        self.layers = nn.Sequential(*layers, PointwiseConvolution(width, 2 * self.n_bins))
 
     def forward(self, intensity, uncertainty):
         """
@@ -118,9 +137,9 @@ class ChapterNetwork(nn.Module):
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
         layers, width = [], len(CHANNELS)
         for next_width in self.hidden:
-            layers += [nn.Conv2d(width, next_width, kernel_size=1), nn.LeakyReLU(inplace=True)]
+            layers += [PointwiseConvolution(width, next_width), nn.LeakyReLU(inplace=True)]
             width = next_width
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, self.n_bins, kernel_size=1))
+        self.layers = nn.Sequential(*layers, PointwiseConvolution(width, self.n_bins))
 
     def forward(self, intensity, uncertainty=None):
         """
@@ -396,7 +415,7 @@ class DeepEM:
         return _check_inputs(intensity, np.ones_like(intensity, dtype=np.float32))
 
     def __repr__(self):
-        convolutions = [layer for layer in self.module.layers if isinstance(layer, nn.Conv2d)]
+        convolutions = [layer for layer in self.module.layers if isinstance(layer, PointwiseConvolution)]
         widths = [convolutions[0].in_channels, *(layer.out_channels for layer in convolutions)]
         shape = "→".join(str(width) for width in widths)
         return f"<DeepEM {self.module.name} {shape}, {self.bins!r}, response {self.response_fingerprint}>"

@@ -2,7 +2,10 @@
 
 from enum import IntFlag
 
-__all__ = ["Quality"]
+__all__ = ["HIGH_CHI2", "Quality"]
+
+#: χ² (mean over channels) above which a fit does not explain what was observed.
+HIGH_CHI2 = 3.0
 
 
 class Quality(IntFlag):
@@ -30,3 +33,5 @@ class Quality(IntFlag):
     NEGATIVE = 32
     #: In the detector column of many saturated pixels, into which their charge may have spilled; it is kept.
     BLOOMING = 64
+    #: The network's own answer, before any refinement, has a χ² above 3: unlike what the network was trained on.
+    UNUSUAL = 128

@@ -235,3 +235,35 @@ def test_the_real_sun(real_sun):
     assert np.isfinite(dem.data[:, ~dem.mask[0]]).all()
     assert (dem.data[:, ~dem.mask[0]].sum(axis=0) > 0).all()
     assert 5.9 < np.median(dem.em_weighted_log_t()[disc]) < 6.4
+
+
+class TestUnusual:
+    """Channels that cannot be right light up over the disc, although refinement may yet explain them."""
+
+    @pytest.fixture
+    def stack(self, maps):
+        return ChannelStack.from_maps(maps)
+
+    def share(self, stack, intensity=None, uncertainty=None):
+        changed = replace(
+            stack,
+            intensity=stack.intensity if intensity is None else intensity,
+            uncertainty=stack.uncertainty if uncertainty is None else uncertainty,
+        )
+        flagged = (invert(changed).quality & Quality.UNUSUAL) != 0
+        return flagged[sample_regions(flagged.shape)["quiet Sun"]].mean()
+
+    def test_the_sun_as_it_is(self, stack):
+        assert self.share(stack) < 0.02
+
+    @pytest.mark.parametrize(("channel", "factor"), [(193, 3), (211, 3), (94, 1 / 3), (211, 1 / 3), (335, 1 / 3)])
+    def test_a_channel_scaled_by_three(self, stack, channel, factor):
+        factors = np.where(np.array(CHANNELS) == channel, factor, 1)[:, None, None]
+        assert self.share(stack, stack.intensity * factors, stack.uncertainty * factors) > 0.9
+
+    @pytest.mark.parametrize(("one", "other"), [(94, 171), (131, 193), (171, 335), (193, 211), (94, 335)])
+    def test_two_channels_swapped(self, stack, one, other):
+        order = list(range(len(CHANNELS)))
+        i, j = CHANNELS.index(one), CHANNELS.index(other)
+        order[i], order[j] = j, i
+        assert self.share(stack, stack.intensity[order], stack.uncertainty[order]) > 0.9
