@@ -1,15 +1,16 @@
 """Configuration of the Sphinx documentation."""
 
 import datetime
-from importlib.metadata import version
+import importlib.metadata
 
 project = "sunpy_deepem"
 author = "The sunpy_deepem developers"
 copyright = f"{datetime.datetime.now(tz=datetime.UTC).year}, {author}"
-release = version("sunpy_deepem")
+release = importlib.metadata.version("sunpy_deepem")
 
 extensions = [
     "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
