@@ -23,6 +23,7 @@ compared on the pixels that both have answered. The limit is compared where its 
 
 import argparse
 import csv
+import hashlib
 import importlib.util
 import time
 from pathlib import Path
@@ -113,15 +114,18 @@ def of_limit(draws):
     return invert
 
 
-def of_chapter(path, response):
-    """The chapter's network and loss, taught by the prior's truth."""
+def of_chapter(folder, response):
+    """The chapter's network and loss, taught by the prior's truth; kept until the prior or the response changes."""
+    prior = DEMPrior(response.bins)
+    content = response.fingerprint.encode() + prior.sample(1000, seed=0).astype(np.float32).tobytes()
+    path = folder / f"accuracy_chapter_{hashlib.sha256(content).hexdigest()[:12]}.safetensors"
     if not path.exists():
         from sunpy_deepem.network import ChapterNetwork
         from sunpy_deepem.training import DEMLoss, fit
 
         start = time.perf_counter()
         fit(
-            PriorStream(DEMPrior(response.bins), response, 100_000, seed=7),
+            PriorStream(prior, response, 100_000, seed=7),
             response,
             network=ChapterNetwork(),
             loss=DEMLoss.of_chapter(),
@@ -186,7 +190,7 @@ def methods(args, response):
         "package": Method(of_package(args.weights, args.refine), args.pixels),
         "network": Method(of_package(args.weights, 0), args.pixels),
         "limit": Method(of_limit(draws), args.limit),
-        "chapter": Method(of_chapter(args.output / "accuracy_chapter.safetensors", response), args.pixels),
+        "chapter": Method(of_chapter(args.output, response), args.pixels),
         "basis pursuit": Method(of_teacher(BasisPursuitTeacher()), args.pixels),
     }
     # The default of demregpy regularises the DEM; emd_int is its option to regularise EM instead.

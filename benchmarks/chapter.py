@@ -50,7 +50,7 @@ def plot_loss(history, path):
     axes.plot(epochs, [row["validation"] for row in history], color="#E69F00", label="validation (east half)")
     for name, color in (("train", "#0072B2"), ("validation", "#E69F00")):
         axes.plot(490, PUBLISHED[name], "o", mfc="none", color=color, label=f"chapter, {name}, epoch 490")
-    axes.set(xlabel="epoch", ylabel=r"MSE of $\sqrt{EM / 10^{25}\ cm^{-5}}$", yscale="log")
+    axes.set(xlabel="epoch", ylabel="MSE of √(EM / 10$^{25}$ cm$^{-5}$)", yscale="log")
     axes.legend()
     fig.savefig(path, dpi=100)
 
@@ -116,6 +116,7 @@ def show(axes, image, title, cmap, top):
 
 def print_synthesis(name, part, em, matrix, solved):
     """Median of synthetic over observed where the teacher has an answer."""
+    solved = solved & (part.intensity > 0).all(axis=0)
     ratio = (matrix @ em[:, solved]) / part.intensity[:, solved]
     print(f"{name:34s}" + "".join(f"{value:8.3f}" for value in np.nanmedian(ratio, axis=1)))
 
