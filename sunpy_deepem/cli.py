@@ -41,10 +41,11 @@ def main(traceback):
 @click.option("--systematic", default=0.1, show_default=True, help="Systematic error as a fraction of the intensity.")
 @click.option("--degradation/--no-degradation", default=True, show_default=True, help="Correct for degradation.")
 @click.option("--weights", default="default", show_default=True, help="'default' or a weights file.")
+@click.option("--refine", type=int, help="The most updates that refine pixels of high χ²; 0 for none.")
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-def invert(maps, sample, out, plot, shape, systematic, degradation, weights, device, overwrite, quiet):
+def invert(maps, sample, out, plot, shape, systematic, degradation, weights, refine, device, overwrite, quiet):
     """
     Invert six AIA maps: MAPS are six FITS files, or one folder that holds them.
 
@@ -65,6 +66,7 @@ def invert(maps, sample, out, plot, shape, systematic, degradation, weights, dev
     cube = invert_maps(
         source,
         weights=weights,
+        refine=refine,
         device=device,
         progress=not quiet,
         shape=_shape(shape),

@@ -275,3 +275,16 @@ def test_the_package_does_not_import_torch():
 
 def test_repr(network):
     assert f"{2 * len(CHANNELS)}→16→16→36" in repr(network)
+
+
+def test_reduced_precision_is_close(default):
+    intensity, sigma = (torch.tensor(array, dtype=torch.float32)[None, :, None] for array in pixels(200))
+    with torch.no_grad():
+        full, _ = default.module(intensity, sigma)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            reduced, _ = default.module(intensity, sigma)
+    assert reduced.dtype == torch.float32
+    difference = (reduced - full).abs() / full.sum(dim=1, keepdim=True)
+    # bfloat16 has eight bits of precision.
+    assert float(difference.median()) < 2**-8
+    assert float(difference.max()) < 0.1
