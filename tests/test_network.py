@@ -278,7 +278,8 @@ def test_repr(network):
 
 
 def test_reduced_precision_is_close(default):
-    intensity, sigma = (torch.tensor(array, dtype=torch.float32)[None, :, None] for array in pixels(200))
+    # Without the first tenth, which is negative in all channels.
+    intensity, sigma = (torch.tensor(array[:, 20:], dtype=torch.float32)[None, :, None] for array in pixels(200))
     with torch.no_grad():
         full, _ = default.module(intensity, sigma)
         with torch.autocast("cpu", dtype=torch.bfloat16):
