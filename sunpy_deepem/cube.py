@@ -3,6 +3,7 @@
 from operator import index
 
 import numpy as np
+import sunpy.map
 from astropy.nddata import StdDevUncertainty
 from astropy.wcs import WCS
 from ndcube import NDCube, NDMeta
@@ -209,6 +210,91 @@ class DEMCube(NDCube):
         """
         self._require_3d("observed_maps")
         return channel_maps(self.intensity, self.sky_header, self.inputs, mask=self.mask.any(axis=0))
+
+    @property
+    def dem(self):
+        """The DEM, EM over the width of the bin in temperature, `~astropy.units.Quantity` in cm^-5 K^-1."""
+        self._require_3d("dem")
+        return self.bins.em_to_dem(self.data << self.unit)
+
+    @property
+    def em_per_dex(self):
+        """EM over the width of the bin in log T, `~astropy.units.Quantity` in cm^-5 (per dex)."""
+        self._require_3d("em_per_dex")
+        return (self.data << self.unit) / self.bins.step
+
+    def bin_map(self, log_t):
+        """
+        Return the EM of the bin that holds ``log_t`` as a map.
+
+        Parameters
+        ----------
+        log_t : `float`
+            In log10(T/K).
+
+        Returns
+        -------
+        `~sunpy.map.GenericMap`
+            In cm^-5, with the cube's standard deviation, where it has one, as ``uncertainty``.
+
+        Raises
+        ------
+        ValueError
+            If no bin holds ``log_t``.
+        """
+        edges = self.bins.edges
+        if not edges[0] <= log_t < edges[-1]:
+            msg = f"log_t must lie within the cube's bins, from {edges[0]} to {edges[-1]}, found {log_t}."
+            raise ValueError(msg)
+        index = int(np.searchsorted(edges, log_t, side="right")) - 1
+        return self._em_map(slice(index, index + 1))
+
+    def total_em(self, low=None, high=None):
+        """
+        Return the EM summed over a range of log T as a map.
+
+        Parameters
+        ----------
+        low, high : `float`, optional
+            Limits in log10(T/K), which must be edges of bins; by default all bins.
+
+        Returns
+        -------
+        `~sunpy.map.GenericMap`
+            In cm^-5. The ``uncertainty`` is the root of the sum of squares over the bins, which is too large, as bins
+            next to each other share their plasma.
+
+        Raises
+        ------
+        ValueError
+            If a limit is no edge, or the range is empty.
+        """
+        edges = self.bins.edges
+        first = 0 if low is None else self._edge(low, edges)
+        last = edges.size - 1 if high is None else self._edge(high, edges)
+        if first >= last:
+            msg = f"low must be below high, found {low} and {high}."
+            raise ValueError(msg)
+        return self._em_map(slice(first, last))
+
+    @staticmethod
+    def _edge(limit, edges):
+        found = np.flatnonzero(np.isclose(edges, limit, rtol=0, atol=1e-6))
+        if found.size == 0:
+            msg = f"{limit} is no edge of a bin; the edges are {edges.tolist()}."
+            raise ValueError(msg)
+        return int(found[0])
+
+    def _em_map(self, part):
+        edges = self.bins[part].edges
+        std = None if self.uncertainty is None else self.uncertainty.array[part]
+        cards = {"bunit": self.unit.to_string("fits"), "content": f"EM, log T {edges[0]} to {edges[-1]}"}
+        return sunpy.map.Map(
+            self.data[part].sum(axis=0),
+            self.sky_header | cards,
+            mask=self.mask.any(axis=0),
+            uncertainty=None if std is None else StdDevUncertainty(np.sqrt((std**2).sum(axis=0))),
+        )
 
     def em_weighted_log_t(self):
         """

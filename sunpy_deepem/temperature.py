@@ -93,6 +93,56 @@ class LogTBins:
         """Widths of the bins in temperature, ΔT, `~astropy.units.Quantity` in K, shape ``(n,)``."""
         return np.diff(10**self.edges) * u.K
 
+    @u.quantity_input
+    def em_to_dem(self, em: u.cm**-5):
+        """
+        Turn the EM of each bin into the DEM, its mean over the bin: EM / ΔT.
+
+        Parameters
+        ----------
+        em : `~astropy.units.Quantity`
+            In cm^-5, bins along the first axis.
+
+        Returns
+        -------
+        `~astropy.units.Quantity`
+            In cm^-5 K^-1, of the same shape.
+
+        Raises
+        ------
+        ValueError
+            If ``em`` has another number of bins.
+        """
+        return (em / self._along_first_axis(self.widths, em, "em")).to(u.cm**-5 / u.K)
+
+    @u.quantity_input
+    def dem_to_em(self, dem: u.cm**-5 / u.K):
+        """
+        Turn a DEM, the mean over each bin, into the EM of the bins: the inverse of `em_to_dem`.
+
+        Parameters
+        ----------
+        dem : `~astropy.units.Quantity`
+            In cm^-5 K^-1, bins along the first axis.
+
+        Returns
+        -------
+        `~astropy.units.Quantity`
+            In cm^-5, of the same shape.
+
+        Raises
+        ------
+        ValueError
+            If ``dem`` has another number of bins.
+        """
+        return (dem * self._along_first_axis(self.widths, dem, "dem")).to(u.cm**-5)
+
+    def _along_first_axis(self, values, array, name):
+        if array.shape[:1] != (self.n,):
+            msg = f"{name} must have the {self.n} bins along its first axis, found shape {array.shape}."
+            raise ValueError(msg)
+        return values.reshape(-1, *[1] * (array.ndim - 1))
+
     def __getitem__(self, item):
         if not isinstance(item, slice):
             msg = f"LogTBins are sliced, as in bins[3:9]; found {item!r}. One bin's centre is bins.centers[i]."

@@ -353,3 +353,48 @@ class TestErrors:
         g = np.ones(6) * INTENSITY_UNIT
         with pytest.raises(ValueError, match=r"em must have shape \(bins, ny, nx\), found \(18,\)"):
             DEMCube.from_arrays(np.ones(18), None, RESPONSE, header, [{}] * 6, intensity=g, uncertainty=g)
+
+
+class TestProducts:
+    def test_dem_and_em_are_the_same_thing(self, cube):
+        dem = cube.dem
+        assert dem.unit == u.cm**-5 / u.K
+        np.testing.assert_allclose(cube.bins.dem_to_em(dem).value, cube.data, rtol=1e-12)
+        # By hand: the bin at log T 6.0 is 10^6.05 - 10^5.95 K wide.
+        np.testing.assert_allclose(dem.value[5], cube.data[5] / (10**6.05 - 10**5.95))
+        np.testing.assert_allclose(cube.em_per_dex.value, cube.data / 0.1)
+
+    def test_a_dem_of_other_bins(self):
+        with pytest.raises(ValueError, match="em must have the 18 bins"):
+            LogTBins().em_to_dem(np.ones((17, 2)) * u.cm**-5)
+        with pytest.raises(u.UnitsError):
+            LogTBins().em_to_dem(np.ones((18, 2)) * u.cm**-3)
+
+    def test_one_bin_as_a_map(self, cube):
+        smap = cube.bin_map(6.04)
+        np.testing.assert_array_equal(smap.data, cube.data[5])
+        assert smap.unit == u.cm**-5
+        np.testing.assert_array_equal(smap.data, cube[5:6].bin_map(6.0).data)
+        for log_t in (5.4, 7.26):
+            with pytest.raises(ValueError, match=r"within the cube's bins, from 5.45 to 7.25"):
+                cube.bin_map(log_t)
+
+    def test_bands_add_up(self, cube):
+        bands = [(None, 6.05), (6.05, 6.35), (6.35, 6.65), (6.65, None)]
+        parts = [cube.total_em(*band) for band in bands]
+        np.testing.assert_allclose(sum(part.data for part in parts), cube.total_em().data)
+        np.testing.assert_allclose(cube.total_em().data, cube.data.sum(axis=0))
+        squares = sum(part.uncertainty.array**2 for part in parts)
+        np.testing.assert_allclose(squares, cube.total_em().uncertainty.array ** 2)
+
+    @pytest.mark.parametrize(
+        ("low", "high", "message"), [(6.0, None, "no edge of a bin"), (6.35, 6.05, "low must be below high")]
+    )
+    def test_bands_that_make_no_sense(self, cube, low, high, message):
+        with pytest.raises(ValueError, match=message):
+            cube.total_em(low, high)
+
+    def test_a_map_knows_where_it_is(self, cube):
+        smap, observed = cube.total_em(), cube.synthesize()[0]
+        assert u.allclose(smap.observer_coordinate.radius, observed.observer_coordinate.radius, rtol=1e-9)
+        assert u.allclose(smap.scale.axis1, observed.scale.axis1)
