@@ -125,8 +125,8 @@ def counts_uncertainty(counts, channel, n_sample=1, *, calibration_error=None, c
         Mean counts per native pixel **before** division by the exposure time, DN / pix, any shape. NaN stays NaN.
     channel : `int`
         Wavelength in Å.
-    n_sample : `float`, optional
-        Native pixels that were averaged.
+    n_sample : `float` or array-like, optional
+        Native pixels that were averaged, one number or one for each of ``counts``.
     calibration_error : {None, "eve", "preflight"}, optional
         Also count the error of the photometric calibration, by EVE or from before launch.
     chianti_error : `bool`, optional
@@ -153,7 +153,7 @@ def counts_uncertainty(counts, channel, n_sample=1, *, calibration_error=None, c
     errors = estimate_error(
         counts.ravel() * u.DN / u.pix,
         channel_quantity(channel),
-        n_sample=n_sample,
+        n_sample=np.ravel(n_sample),
         include_eve=calibration_error == "eve",
         include_preflight=calibration_error == "preflight",
         include_chianti=chianti_error,

@@ -178,7 +178,7 @@ class ChannelStack:
                 noise = counts_uncertainty(
                     binned.values,
                     channel,
-                    native_pixels(scale),
+                    np.maximum(native_pixels(scale) * binned.valid_share, 1),
                     calibration_error=calibration_error,
                     chianti_error=chianti_error,
                 )
@@ -339,6 +339,7 @@ class _Counts:
     exposure: float
     level: float
     registered: bool
+    valid_share: np.ndarray | float = 1.0  # How much of a binned pixel there are counts of
 
     @classmethod
     def from_map(cls, smap):
@@ -408,7 +409,7 @@ class _Counts:
         values[share < _MIN_VALID] = np.nan
         noise = None if self.noise is None else _noise_of_mean(self.noise, valid, shape)
         saturated, bloomed = (_area_share(plane, shape) for plane in (self.saturated, self.bloomed))
-        return replace(self, values=values, saturated=saturated, bloomed=bloomed > 0, noise=noise)
+        return replace(self, values=values, saturated=saturated, bloomed=bloomed > 0, noise=noise, valid_share=share)
 
     def provenance(self):
         return {

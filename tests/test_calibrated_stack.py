@@ -173,3 +173,13 @@ def test_a_foreign_exposure_is_not_guessed():
     maps[2] = aia_map(171, np.ones((4, 4)), exptime=0)
     with pytest.raises(ValueError, match=r"171.* has exposure time 0"):
         ChannelStack.from_maps(maps, max_time_span=1 * u.s)
+
+
+def test_noise_of_a_binned_pixel_is_that_of_its_valid_native_pixels():
+    counts = np.full((8, 8), 400.0)
+    counts[0, :2] = np.nan
+    whole, part = (ChannelStack.from_maps(six(c), shape=2, systematic=0) for c in (np.full((8, 8), 400.0), counts))
+    ratio = (part.uncertainty / whole.uncertainty).value
+    # 14 of 16 are left; the dark noise does not average.
+    assert ratio[:, 0, 0] == pytest.approx(np.full(6, np.sqrt(16 / 14)), rel=0.02)
+    np.testing.assert_allclose(ratio[:, 1], 1)
