@@ -1,6 +1,8 @@
 """The network of 1×1 convolutions: `DeepEM`. Arrays in, arrays out."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -42,8 +44,8 @@ class PointwiseConvolution(nn.Conv2d):
 
     def forward(self, values):
         """Return the convolution of ``values``, shape ``(batch, out_channels, ny, nx)``."""
-        product = torch.matmul(self.weight.flatten(1), values.flatten(2))
-        return product.add_(self.bias[:, None]).unflatten(2, values.shape[2:])
+        weight = self.weight.flatten(1).expand(values.shape[0], -1, -1)
+        return torch.baddbmm(self.bias[None, :, None], weight, values.flatten(2)).unflatten(2, values.shape[2:])
 
 
 class ScaledNetwork(nn.Module):
@@ -67,6 +69,7 @@ class ScaledNetwork(nn.Module):
 
     name = "scaled"
     needs_uncertainty = True
+    has_spread = True
 
     def __init__(self, channel_scale, n_bins, hidden=(64, 64)):
         super().__init__()
@@ -131,6 +134,7 @@ class ChapterNetwork(nn.Module):
 
     name = "chapter"
     needs_uncertainty = False
+    has_spread = False
 
     def __init__(self, n_bins=18, hidden=(300, 300)):
         super().__init__()
@@ -387,21 +391,23 @@ class DeepEM:
         intensity = torch.from_numpy(intensity.reshape(len(CHANNELS), -1))
         uncertainty = torch.from_numpy(uncertainty.reshape(len(CHANNELS), -1))
         n_pixels = intensity.shape[1]
-        results = []
-        module = self.module.to(device)
-        with torch.inference_mode():
-            for start in tqdm(range(0, n_pixels, tile), desc="DEM", unit="tile", disable=not progress):
-                part = slice(start, start + tile)
-                tiles = [array[None, :, None, part].to(device) for array in (intensity, uncertainty)]
-                for index, result in enumerate(module(*tiles)):
-                    if result is None:
-                        continue
-                    if index == len(results):
-                        results.append(np.empty((len(self.bins), n_pixels), dtype=np.float32))
-                    np.multiply(result[0, :, 0].cpu().numpy(), np.float32(EM_UNIT), out=results[index][:, part])
-        if not results:  # No pixel at all
-            results = [np.empty((len(self.bins), 0), dtype=np.float32)] * 2
-        em, std = (*(result.reshape(len(self.bins), *shape) for result in results), None)[:2]
+        em = np.empty((len(self.bins), n_pixels), dtype=np.float32)
+        std = np.empty_like(em) if self.module.has_spread else None
+        module = self.module.to(device).eval()
+
+        def run(start):
+            part = slice(start, start + tile)
+            with torch.inference_mode():
+                results = module(*(array[None, :, None, part].to(device) for array in (intensity, uncertainty)))
+                for out, result in zip((em, std), results, strict=True):
+                    if out is not None:
+                        np.multiply(result[0, :, 0].cpu().numpy(), np.float32(EM_UNIT), out=out[:, part])
+
+        starts = range(0, n_pixels, tile)
+        with _tile_threads(device) as map_tiles:
+            for _ in tqdm(map_tiles(run, starts), total=len(starts), desc="DEM", unit="tile", disable=not progress):
+                pass
+        em, std = (None if array is None else array.reshape(len(self.bins), *shape) for array in (em, std))
         return em, std
 
     def _check_inputs(self, intensity, uncertainty):
@@ -451,6 +457,26 @@ def _check_inputs(intensity, uncertainty):
     if bad.any():
         intensity = np.where(bad, np.float32(np.nan), intensity)
     return intensity, uncertainty
+
+
+@contextmanager
+def _tile_threads(device):
+    """
+    Give a ``map`` that works on several tiles at once, one thread to a tile.
+
+    A tile is too small to be shared out among threads: they would mostly wait for each other, the more so where the
+    machine has other work to do.
+    """
+    if device.type != "cpu":
+        yield map
+        return
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        # Part of torch counts its threads for all of the process.
+        torch.set_num_threads(threads)
 
 
 def _first_line(error):
