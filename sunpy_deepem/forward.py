@@ -4,13 +4,11 @@ import astropy.units as u
 import numpy as np
 import sunpy.map
 
-from sunpy_deepem.channels import INTENSITY_UNIT
+from sunpy_deepem.channels import INTENSITY_UNIT, SYNTHETIC
 
 __all__ = ["channel_maps", "chi_squared", "synthesize_maps", "synthetic_intensity"]
 
 EM_UNIT = u.cm**-5
-#: Value of the header keyword by which a synthetic map is told from an observed one.
-SYNTHETIC = "synthetic, from DEM"
 # NOTE: which of the four telescopes carries a channel, Lemen et al. (2012), Solar Phys. 275, 17, Table 2.
 _TELESCOPES = {94: 4, 131: 1, 171: 3, 193: 2, 211: 2, 335: 1}
 

@@ -24,7 +24,7 @@ from sunpy_deepem._wcs import sky_wcs
 from sunpy_deepem.alignment import REFERENCE_CHANNEL, measure_misalignment
 from sunpy_deepem.calibration import correction_table as get_correction_table
 from sunpy_deepem.calibration import counts_uncertainty, degradation_factor, native_pixels
-from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
+from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT, SYNTHETIC
 from sunpy_deepem.preparation import is_level_1
 from sunpy_deepem.quality import Quality
 
@@ -160,6 +160,7 @@ class ChannelStack:
         degradation = {True: "data", False: None}.get(degradation, degradation)
         maps = _one_of_each(_load(maps))
         _check_times(maps, max_time_span)
+        _check_synthetic(maps, degradation)
         epoch = None if epoch is None else parse_time(epoch)
         table, table_origin = get_correction_table(correction_table) if degradation == "data" else (None, None)
         prepared = [_Counts.from_map(smap) for smap in maps]
@@ -307,6 +308,15 @@ def _check_times(maps, max_time_span):
         msg = (
             f"maps span {span:.1f}, more than max_time_span={max_time_span:g}: {listed}. Choose maps closer in time or "
             "raise max_time_span."
+        )
+        raise ValueError(msg)
+
+
+def _check_synthetic(maps, degradation):
+    if degradation == "data" and any(smap.meta.get("content") == SYNTHETIC for smap in maps):
+        msg = (
+            "maps are synthetic ones, as DEMCube.synthesize makes them, and have no degradation to be corrected for. "
+            "Pass degradation=None."
         )
         raise ValueError(msg)
 

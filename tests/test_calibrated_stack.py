@@ -183,3 +183,11 @@ def test_noise_of_a_binned_pixel_is_that_of_its_valid_native_pixels():
     # 14 of 16 are left; the dark noise does not average.
     assert ratio[:, 0, 0] == pytest.approx(np.full(6, np.sqrt(16 / 14)), rel=0.02)
     np.testing.assert_allclose(ratio[:, 1], 1)
+
+
+def test_synthetic_maps_are_not_corrected_for_degradation(maps):
+    synthetic = invert(maps).synthesize()
+    with pytest.raises(ValueError, match=r"synthetic ones.*Pass degradation=None"):
+        invert(synthetic)
+    again = invert(synthetic, degradation=None)
+    assert np.median(again.chi2) < 0.5
