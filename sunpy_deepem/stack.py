@@ -366,7 +366,7 @@ class _Counts:
         if noise is not None:
             bad |= ~np.isfinite(noise)
         level = float(smap.processing_level or np.nan)
-        registered = is_level_1(smap) and contains_full_disk(smap)
+        registered = bool(is_level_1(smap) and contains_full_disk(smap))
         if registered:
             values, (bad, saturated, bloomed), noise, smap = _register(smap, values, (bad, saturated, bloomed), noise)
         elif is_level_1(smap):
