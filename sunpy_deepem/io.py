@@ -154,7 +154,7 @@ def _jsonable(value):
 def _cube(hdus):
     header = hdus["EM"].header
     bins = _bins(header, hdus["EM"].data.shape[0])
-    provenance = {row["key"]: json.loads(row["value"]) for row in Table.read(hdus["PROVENANCE"])}
+    provenance = {str(row["key"]): json.loads(row["value"]) for row in Table.read(hdus["PROVENANCE"])}
     companions = {"chi2": _native(hdus["CHI2"].data), "quality": _native(hdus["QUALITY"].data)}
     companions["saturation"] = _native(hdus["SATURATION"].data)
     for index, channel in enumerate(CHANNELS):
