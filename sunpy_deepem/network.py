@@ -385,7 +385,7 @@ class DeepEM:
             If shapes do not fit, or σ is not positive where the intensity is finite.
         """
         intensity, uncertainty = self._check_inputs(intensity, uncertainty)
-        device = _device(device)
+        device = resolve_device(device)
         tile = tile if device.type == "cpu" else max(tile, 2**20)
         shape = intensity.shape[1:]
         intensity = torch.from_numpy(intensity.reshape(len(CHANNELS), -1))
@@ -484,7 +484,8 @@ def _first_line(error):
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
-def _device(device):
+def resolve_device(device):
+    """Return the `torch.device` of a name, ``"auto"`` being a GPU where there is one; raise if it is not to be had."""
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

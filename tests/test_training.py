@@ -377,6 +377,7 @@ def test_unsolved_pixels_are_left_out_unless_asked_for(response):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"device": "gpu"}, "device must be 'auto'"),
         ({"epochs": 0}, "epochs must be a positive"),
         ({"batch_size": -1}, "batch_size must be a positive"),
         ({"learning_rate": 0}, "learning_rate must be positive"),

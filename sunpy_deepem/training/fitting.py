@@ -11,7 +11,7 @@ from safetensors.torch import save
 from tqdm.auto import tqdm
 
 from sunpy_deepem._files import atomic_path
-from sunpy_deepem.network import EM_UNIT, DeepEM, ScaledNetwork
+from sunpy_deepem.network import EM_UNIT, DeepEM, ScaledNetwork, resolve_device
 from sunpy_deepem.training.loss import DEMLoss
 
 __all__ = ["fit"]
@@ -103,7 +103,7 @@ def fit(
     """
     _check_options(epochs, batch_size, learning_rate, weight_decay, schedule, patience, validation, checkpoint, resume)
     loss = DEMLoss() if loss is None else loss
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    device = resolve_device(device)
     torch.manual_seed(seed)
     matrix = response.matrix.value * EM_UNIT
     module = ScaledNetwork(matrix.sum(axis=1), len(response.bins), hidden) if network is None else network
