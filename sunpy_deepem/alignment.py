@@ -7,7 +7,7 @@ from sunpy_deepem.channels import CHANNELS
 
 __all__ = ["REFERENCE_CHANNEL", "measure_misalignment"]
 
-#: The channel against which the others are measured: of the six the one most alike to all others.
+#: The channel against which the others are measured: it shows quiet corona as well as active regions.
 REFERENCE_CHANNEL = 193
 # Structure larger than this, in pixels of the image that is correlated, is taken away.
 _SMOOTHING = 6

@@ -69,8 +69,7 @@ def invert(maps, *, weights="default", response=None, device="auto", refine=None
 
     network = weights if isinstance(weights, DeepEM) else DeepEM.load(weights)
     stack, response = _stack_and_response(maps, response, stack_options, network.bins)
-    if not refine:
-        network.check_response(response)
+    network.check_response(response, exact=not refine)
     intensity = np.where(stack.mask, np.float32(np.nan), stack.intensity.value)
     em, em_std = network.predict(intensity, stack.uncertainty.value, device=device, progress=progress)
     first_chi2 = chi_squared(em.astype(float) * EM_UNIT, stack.intensity, stack.uncertainty, response)

@@ -16,13 +16,13 @@ __all__ = ["prepare"]
 _NATIVE_SHAPE = (4096, 4096)
 
 
-def prepare(maps, *, pointing=False, spikes=False, psf=False, register=True):
+def prepare(maps, *, pointing=False, spikes=False, psf=False, register=False):
     """
     Prepare level 1 AIA maps: pointing, spikes, point spread function, registration, in aiapy's order.
 
-    What follows, degradation and exposure, is done by `ChannelStack.from_maps` and so by `sunpy_deepem.invert`, as the
-    noise has to be estimated from counts before both. Level 1.5 maps are returned as they are, with a warning where a
-    step was asked for that needs level 1.
+    What follows, registration, degradation and exposure, is done by `ChannelStack.from_maps` and so by
+    `sunpy_deepem.invert`, as saturation has to be judged before the first and noise before the others. Level 1.5 maps
+    are returned as they are, with a warning where a step was asked for that needs level 1.
 
     Parameters
     ----------
@@ -36,7 +36,8 @@ def prepare(maps, *, pointing=False, spikes=False, psf=False, register=True):
         Deconvolve by the point spread function, or by those given as ``{channel: array}``. Needs full 4096² maps and
         minutes for each on a CPU.
     register : `bool`, optional
-        Rotate, scale and shift full discs to level 1.5.
+        Also rotate, scale and shift full discs to level 1.5, for other uses than `sunpy_deepem.invert`, which could no
+        longer tell which pixels were saturated.
 
     Returns
     -------

@@ -168,7 +168,7 @@ class TemperatureResponse:
         """
         Compute the response: `aiapy.response.Channel` times a spectral emissivity, integrated over wavelength.
 
-        With SolarSoft's V9 emissivity this is its V10 response, to 4e-5 in every channel.
+        With SolarSoft's V9 emissivity this is its V10 response, to better than 1e-4 in every channel.
 
         Parameters
         ----------

@@ -267,3 +267,11 @@ class TestUnusual:
         i, j = CHANNELS.index(one), CHANNELS.index(other)
         order[i], order[j] = j, i
         assert self.share(stack, stack.intensity[order], stack.uncertainty[order]) > 0.9
+
+
+@pytest.mark.parametrize("refine", [None, 10])
+def test_responses_that_cannot_serve_at_all(small, refine):
+    with pytest.raises(ValueError, match="response must be that of all six channels"):
+        invert(small, response=TemperatureResponse.default().with_channels((171, 193)), refine=refine)
+    with pytest.raises(ValueError, match="folded onto"):
+        invert(small, response=TemperatureResponse.default(bins=LogTBins(5.6, 0.1, 17)), refine=refine)

@@ -24,7 +24,7 @@ def level_1(channel=171, n=N, **cards):
 
 
 def test_level_1_is_registered():
-    (prepared,) = prepare([level_1()])
+    (prepared,) = prepare([level_1()], register=True)
     assert prepared.processing_level == 1.5
     assert prepared.rotation_matrix == pytest.approx(np.eye(2), abs=1e-6)
     x, y = world_grid(prepared)
@@ -33,7 +33,7 @@ def test_level_1_is_registered():
 
 def test_steps_can_be_left_out():
     smap = level_1()
-    (prepared,) = prepare(smap, register=False)
+    (prepared,) = prepare(smap)
     assert prepared is smap
 
 
@@ -60,7 +60,7 @@ def test_the_order_is_aiapys(monkeypatch):
     monkeypatch.setattr(calibrate, "register", step("register"))
     monkeypatch.setattr("aiapy.psf.deconvolve", step("psf"))
     monkeypatch.setattr("sunpy_deepem.preparation._NATIVE_SHAPE", (N, N))
-    prepare([level_1()], pointing=QTable(), spikes=True, psf={171: np.ones((N, N))})
+    prepare([level_1()], pointing=QTable(), spikes=True, psf={171: np.ones((N, N))}, register=True)
     assert done == ["pointing", "spikes", "psf", "register"]
 
 
@@ -76,7 +76,7 @@ def test_pointing_is_looked_up_for_the_times_of_the_maps(monkeypatch):
         calibrate, "update_pointing", lambda smap, *, pointing_table: asked.update(given=pointing_table) or smap
     )
     late = {"date-obs": "2014-01-01T00:00:12"}
-    prepare([level_1(), level_1(193, **late)], pointing="jsoc", register=False)
+    prepare([level_1(), level_1(193, **late)], pointing="jsoc")
     assert asked["source"] == "jsoc"
     assert asked["given"] == "the table"
     assert asked["time_range"] == (Time("2014-01-01T00:00:00"), Time("2014-01-01T00:00:12"))
@@ -119,4 +119,4 @@ def test_something_else_than_aia():
 
 def test_a_level_1_cutout_is_left_unregistered():
     part = level_1().submap([10, 10] * u.pix, top_right=[30, 30] * u.pix)
-    assert prepare([part])[0].processing_level == 1
+    assert prepare([part], register=True)[0].processing_level == 1

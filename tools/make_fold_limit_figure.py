@@ -54,8 +54,10 @@ def main():
         axes.set_xlabel(r"$\log_{10}$ (T / K)")
     fig.savefig(IMAGE, dpi=100)
     for limit in LIMITS[:-1]:
-        ratio = (curves[limit].response / whole.response).value[-1]
-        print(f"335 Å up to {limit} Å:", {t: round(float(np.interp(t, log_t, ratio)), 3) for t in (5.0, 5.5, 6.0)})
+        ratios = (curves[limit].response / whole.response).value
+        for channel, curve in zip(CHANNELS, ratios, strict=True):
+            told = {t: round(float(np.interp(t, log_t, curve)), 3) for t in (5.0, 5.5, 6.0)}
+            print(f"{channel} Å up to {limit} Å over the whole, by log T: {told}")
 
 
 if __name__ == "__main__":
