@@ -69,7 +69,7 @@ def print_hot(cube, disc):
     hot = em[cube.log_t > _HOT].sum(axis=0) / em.sum(axis=0)
     for name, region in regions.items():
         q = np.nanmedian(hot[region]), np.nanpercentile(hot[region], 90)
-        temperature = np.nanmedian(cube.em_weighted_log_t()[region])
+        temperature = np.nanmedian(cube.em_weighted_log_t().data[region])
         total = np.log10(np.nanmedian(em.sum(axis=0)[region]))
         print(
             f"{name:32s}{np.nanmean(hot[region]):8.4f}{q[0]:8.4f}{q[1]:8.4f}  {temperature:8.2f}         {total:8.2f}"

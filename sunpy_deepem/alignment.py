@@ -5,7 +5,7 @@ from scipy import fft, ndimage
 
 from sunpy_deepem.channels import CHANNELS
 
-__all__ = ["REFERENCE_CHANNEL", "measure_misalignment"]
+__all__ = ["REFERENCE_CHANNEL", "measure_misalignment", "reduced"]
 
 #: The channel against which the others are measured: it shows quiet corona as well as active regions.
 REFERENCE_CHANNEL = 193
@@ -46,13 +46,13 @@ def measure_misalignment(intensity):
     True
     """
     factor = max(1, -(-max(intensity.shape[1:]) // _LARGEST))
-    images = [_structure(_reduced(np.nan_to_num(image, posinf=0, neginf=0), factor)) for image in intensity]
+    images = [_structure(reduced(np.nan_to_num(image, posinf=0, neginf=0), factor)) for image in intensity]
     reference = fft.rfft2(images[CHANNELS.index(REFERENCE_CHANNEL)])
     return np.array([_shift(image, reference) for image in images]) * factor
 
 
-def _reduced(image, factor):
-    """Average blocks of ``factor`` pixels; what does not fill a block at the edge is left out."""
+def reduced(image, factor):
+    """Average an image over blocks of ``factor`` × ``factor`` pixels; what fills no block at the end is left out."""
     ny, nx = (n // factor for n in image.shape)
     return image[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).mean(axis=(1, 3), dtype=float)
 

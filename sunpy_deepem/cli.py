@@ -3,6 +3,7 @@
 import logging
 import shlex
 import sys
+import webbrowser
 from pathlib import Path
 
 import click
@@ -35,21 +36,31 @@ def main(traceback):
 @main.command()
 @click.argument("maps", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--sample", is_flag=True, help="Use the embedded synthetic Sun instead of files.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="FITS file to write.  [default: deepem_DATE.fits]")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="FITS file to write, or a folder for maps of many times.  [default: deepem_DATE.fits]",
+)
+@click.option("--recursive", is_flag=True, help="Take also the maps in folders of a folder.")
+@click.option("--scheduler", help="Who shares out maps of many times: 'threads', 'processes' or 'tcp://HOST:PORT'.")
 @click.option("--plot", is_flag=True, help="Also draw a PNG summary beside the FITS file.")
 @click.option("--shape", default="512", show_default=True, help="Pixels along the longer side, or 'native'.")
 @click.option("--systematic", default=0.1, show_default=True, help="Systematic error as a fraction of the intensity.")
 @click.option("--degradation/--no-degradation", default=True, show_default=True, help="Correct for degradation.")
+@click.option("--method", default="network", show_default=True, help="'network', 'basis-pursuit' or 'demregpy'.")
 @click.option("--weights", default="default", show_default=True, help="'default' or a weights file.")
 @click.option("--refine", type=int, help="The most updates that refine pixels of high χ²; 0 for none.")
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-def invert(maps, sample, out, plot, shape, systematic, degradation, weights, refine, device, overwrite, quiet):
+def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, overwrite, quiet, **options):
     """
-    Invert six AIA maps: MAPS are six FITS files, or one folder that holds them.
+    Invert AIA maps: MAPS are six FITS files, or one folder that holds them, or files and folders of many times.
 
-    Writes the emission measure with its uncertainty, mask, quality and χ² as FITS.
+    Writes the emission measure with its uncertainty, mask, quality and χ² as FITS. Maps of many times are grouped into
+    sets of six channels, each of which becomes a file in the folder --out, where report.json tells what became of it.
+    Started again, it skips the sets that are done; --overwrite makes them all again.
     """
     from sunpy_deepem import invert as invert_maps
 
@@ -57,22 +68,22 @@ def invert(maps, sample, out, plot, shape, systematic, degradation, weights, ref
         if not quiet:
             click.echo(text, err=True)
 
+    options |= {"shape": _shape(shape), "degradation": "data" if degradation else None}
+    source = _maps(maps, sample)
+    if not sample:
+        sets = _sets(maps, recursive)
+        if _is_series(sets, out):
+            _invert_series(sets, out, scheduler, plot, overwrite, quiet, options)
+            return
+        if len(sets.complete) == 1 and not sets.failed:
+            source = sets.complete[0].sources
+        if sets.ignored:
+            say(f"Maps ignored, of other channels or times: {len(sets.ignored)}.")
     out = Path("deepem_sample.fits") if out is None and sample else out
     if out is not None:
         _refuse_all(out, plot, overwrite)
-    say("Reading maps ...")
-    source = _maps(maps, sample)
-    say("Calibrating, aligning, binning and inverting ...")
-    cube = invert_maps(
-        source,
-        weights=weights,
-        refine=refine,
-        device=device,
-        progress=not quiet,
-        shape=_shape(shape),
-        systematic=systematic,
-        degradation="data" if degradation else None,
-    )
+    say("Reading maps, calibrating, aligning, binning and inverting ...")
+    cube = invert_maps(source, progress=not quiet, **options)
     if out is None:
         out = Path(f"deepem_{cube.sky_header['date-obs'][:19].replace(':', '')}.fits")
         _refuse_all(out, plot, overwrite)
@@ -105,16 +116,32 @@ def synthesize(cube, out, overwrite):
 
 @main.command()
 @click.argument("cube", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="PNG file to write.  [default: beside CUBE]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="HTML or PNG to write.  [default: page beside CUBE]")
+@click.option("--open/--no-open", "in_browser", default=False, show_default=True, help="Open it in the browser.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
-def show(cube, out, overwrite):
-    """Draw the quick look of CUBE, a FITS file that 'deepem invert' wrote."""
+def show(cube, out, in_browser, overwrite):
+    """
+    Draw CUBE, a file that 'deepem invert' wrote, as a page to look around in.
+
+    Pointing at the Sun shows the pixel's EM curve, its EM loci and how well it is fitted. The page is one file and
+    works without a network. If OUT ends in .png, the quick look is drawn instead.
+    """
     from sunpy_deepem import DEMCube
 
-    out = cube.with_suffix(".png") if out is None else out
+    out = cube.with_suffix(".html") if out is None else out
     _refuse(out, overwrite)
-    _draw(DEMCube.read(cube), out, overwrite=overwrite)
+    if out.suffix == ".png":
+        _draw(DEMCube.read(cube), out, overwrite=overwrite)
+    elif out.suffix == ".html":
+        from sunpy_deepem.viewer import write_page
+
+        write_page(DEMCube.read(cube), out, overwrite=overwrite)
+    else:
+        msg = f"--out must end in .html, for a page to look around in, or .png, for the quick look, found {out.name}."
+        raise click.UsageError(msg)
     click.echo(f"Wrote {out}", err=True)
+    if in_browser:
+        webbrowser.open(out.absolute().as_uri())
 
 
 @main.command()
@@ -229,6 +256,37 @@ def _maps(paths, sample):
         msg = "Give six FITS files or a folder, or --sample for the embedded synthetic Sun."
         raise click.UsageError(msg)
     return paths[0] if len(paths) == 1 else paths
+
+
+def _sets(paths, recursive):
+    from sunpy_deepem.series import group_maps
+
+    return group_maps(paths, recursive=recursive)
+
+
+def _is_series(sets, out):
+    """Whether maps are of many times, or are to go into a folder as those do."""
+    with_time = [each for each in sets.failed if each.time is not None]
+    return (out is not None and out.is_dir()) or bool(sets.complete and len(sets.complete) + len(with_time) > 1)
+
+
+def _invert_series(sets, out, scheduler, plot, overwrite, quiet, options):
+    from sunpy_deepem.series import invert_series
+
+    found = f"{len(sets.complete)} sets of six channels, {len(sets.failed)} incomplete or ambiguous"
+    if out is None:
+        msg = f"MAPS are of many times ({found}). Name a folder for their cubes: --out FOLDER."
+        raise click.UsageError(msg)
+    if plot:
+        msg = f"MAPS are of many times ({found}); --plot draws one. Draw their cubes with 'deepem show'."
+        raise click.UsageError(msg)
+    if not quiet:
+        click.echo(f"Found {found}; maps ignored: {len(sets.ignored)}.", err=True)
+    report = invert_series(sets, out, scheduler=scheduler, overwrite=overwrite, progress=not quiet, **options)
+    if report.failed or not quiet:
+        click.echo(f"{report}\nReport: {out / 'report.json'}", err=True)
+    if report.failed:
+        sys.exit(1)
 
 
 def _shape(text):

@@ -3,6 +3,7 @@
 import astropy.units as u
 import numpy as np
 import sunpy.map
+from astropy.nddata import StdDevUncertainty
 
 from sunpy_deepem.channels import INTENSITY_UNIT, SYNTHETIC
 
@@ -65,7 +66,7 @@ def chi_squared(em: EM_UNIT, intensity: INTENSITY_UNIT, uncertainty: INTENSITY_U
     return np.mean(residual**2, axis=0)
 
 
-def synthesize_maps(em, response, header, inputs, *, mask=None):
+def synthesize_maps(em, response, header, inputs, *, mask=None, degradation=None):
     """
     Return synthetic AIA maps, one of each channel of the response.
 
@@ -81,6 +82,8 @@ def synthesize_maps(em, response, header, inputs, *, mask=None):
         For each channel of the response, in its order, the ``channel``, ``date`` and ``exposure_time``.
     mask : `~numpy.ndarray`, optional
         `True` where the maps are to be masked, shape ``(ny, nx)``.
+    degradation : sequence of `float`, optional
+        For each channel of the response the factor by which to multiply the map, which is told in its header.
 
     Returns
     -------
@@ -88,30 +91,41 @@ def synthesize_maps(em, response, header, inputs, *, mask=None):
         Maps in DN / s, in channel order.
     """
     intensity = synthetic_intensity(em, response)
-    return channel_maps(intensity, header, inputs, mask=mask, content=SYNTHETIC)
+    if degradation is None:
+        return channel_maps(intensity, header, inputs, mask=mask, content=SYNTHETIC)
+    intensity = intensity * np.reshape(degradation, (-1, 1, 1))
+    inputs = [{**one, "cards": {"degrfact": factor}} for one, factor in zip(inputs, degradation, strict=True)]
+    # Another word than that by which maps are told that have no degradation to be corrected for.
+    return channel_maps(intensity, header, inputs, mask=mask, content=f"{SYNTHETIC}, degraded")
 
 
-def channel_maps(intensity, header, inputs, *, mask=None, **cards):
+def channel_maps(values, header, inputs, *, mask=None, uncertainty=None, **cards):
     """
-    Return intensities as AIA maps, one for each of ``inputs``.
+    Return images of channels as AIA maps, one for each of ``inputs``.
 
     Parameters
     ----------
-    intensity : `~astropy.units.Quantity`
-        DN s^-1 pix^-1, shape ``(number of inputs, ny, nx)``.
+    values : `~astropy.units.Quantity`
+        DN s^-1 pix^-1 or dimensionless, shape ``(number of inputs, ny, nx)``.
     header, inputs, mask
         As for `synthesize_maps`.
+    uncertainty : `~astropy.units.Quantity`, optional
+        Standard deviation of ``values``, of the same unit and shape.
     **cards
         More header cards, the same in all maps.
 
     Returns
     -------
     `~sunpy.map.MapSequence`
-        Maps in DN / s, in channel order.
+        Maps in DN / s, or dimensionless, in channel order.
     """
+    unit = u.one if values.unit.is_equivalent(u.one) else INTENSITY_UNIT
+    # A map's pixel is understood, and the FITS standard has no DN for astropy to write.
+    cards = {"bunit": "" if unit == u.one else "DN / s"} | cards
+    errors = [None] * len(inputs) if uncertainty is None else map(StdDevUncertainty, uncertainty.to_value(unit))
     maps = [
-        sunpy.map.Map(image, dict(header) | _channel_header(observation) | cards, mask=mask)
-        for image, observation in zip(intensity.to_value(INTENSITY_UNIT), inputs, strict=True)
+        sunpy.map.Map(image, dict(header) | _channel_header(observation) | cards, mask=mask, uncertainty=error)
+        for image, observation, error in zip(values.to_value(unit), inputs, errors, strict=True)
     ]
     return sunpy.map.Map(maps, sequence=True, sortby=None)
 
@@ -128,5 +142,5 @@ def _channel_header(observation):
         "t_obs": observation["date"],
         "exptime": observation["exposure_time"],
         "lvl_num": 1.5,
-        "bunit": "DN / s",
+        **observation.get("cards", {}),
     }

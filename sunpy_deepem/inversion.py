@@ -1,16 +1,12 @@
 """From six maps to a cube: `invert`."""
 
 import astropy.units as u
-import numpy as np
 from astropy.time import Time
 
 from sunpy_deepem.cube import DEMCube
-from sunpy_deepem.forward import EM_UNIT, chi_squared
-from sunpy_deepem.quality import HIGH_CHI2, Quality
-from sunpy_deepem.refinement import UPDATES
-from sunpy_deepem.refinement import refine as refine_em
+from sunpy_deepem.engines import get_engine
 from sunpy_deepem.response import TemperatureResponse
-from sunpy_deepem.stack import ChannelStack
+from sunpy_deepem.stack import ChannelStack, Observation
 
 __all__ = ["invert"]
 
@@ -18,80 +14,131 @@ __all__ = ["invert"]
 _SAME_EPOCH = 1 * u.day
 
 
-def invert(maps, *, weights="default", response=None, device="auto", refine=None, progress=False, **stack_options):
+def invert(
+    maps,
+    *,
+    method="network",
+    weights="default",
+    response=None,
+    device="auto",
+    refine=None,
+    out=None,
+    overwrite=False,
+    chunks=None,
+    progress=False,
+    **stack_options,
+):
     """
     Return the emission measure of the corona from six AIA maps.
 
     Parameters
     ----------
     maps : `~sunpy.map.MapSequence`, path of a folder, iterable of `~sunpy.map.GenericMap` or paths, or `ChannelStack`
-        One map of each of 94, 131, 171, 193, 211 and 335 Å, in any order.
+        One map of each of 94, 131, 171, 193, 211 and 335 Å, in any order: full discs, or cutouts, of which the common
+        field is taken.
+    method : {"network", "basis-pursuit", "demregpy"} or callable, optional
+        How to invert: by the network; by sparse inversion, which states no uncertainty; by regularised inversion, which
+        needs the extra ``demregpy``; or by any `sunpy_deepem.training.Teacher`, such as
+        ``BasisPursuitTeacher(tolerance=1.0, processes=8)`` to give options to a method.
     weights : `str`, `pathlib.Path` or `DeepEM`, optional
         ``"default"``, the path of a weights file, or a network.
     response : `TemperatureResponse`, optional
         The response that the network was trained for, by default the packaged one; with ``degradation="response"`` that
-        of the date of the observation.
+        of the date of the observation. Other methods take any that has the six channels.
     device : `str`, optional
         ``"auto"`` for a GPU where there is one, else the CPU.
     refine : `int`, optional
-        The most updates by which `sunpy_deepem.refinement.refine` may move pixels of high χ² towards what was observed;
-        zero leaves the network's answer as it is. If given, ``response`` may differ from the network's own.
+        The most updates by which `sunpy_deepem.refinement.refine` may move the network's answer towards what was
+        observed; zero leaves it as it is. If given, ``response`` may differ from the network's own.
+    out : `str` or `pathlib.Path`, optional
+        A ``.fits`` file to write band by band, in single precision, so that the cube need not fit in memory. The cube
+        returned is read from it as it is needed.
+    overwrite : `bool`, optional
+        Whether ``out`` may be replaced.
+    chunks : `int` or `tuple` of two `int`, optional
+        Rows and columns of the chunks of a cube that is computed as it is needed, and of which the arrays are dask's.
     progress : `bool`, optional
         Whether to show a progress bar.
     **stack_options
-        Passed to `ChannelStack.from_maps`: ``shape`` (default 512), ``systematic`` (0.1), ``degradation`` (``"data"``),
-        ``correction_table``, ``epoch`` (by default the time for which the response holds), ``max_time_span``, ...
+        Passed to `sunpy_deepem.stack.Observation`: ``shape`` (default 512, `None` for native pixels), ``region``,
+        ``systematic`` (0.1), ``degradation`` (``"data"``), ``correction_table``, ``epoch`` (by default the time for
+        which the response holds), ``max_time_span``, ...
 
     Returns
     -------
     `DEMCube`
-        EM per bin of log T in cm^-5, with uncertainty, mask, χ² and quality. Pixels that miss a channel or are
-        saturated are NaN and masked.
+        EM per bin of log T in cm^-5, with uncertainty, mask, χ² and quality. Pixels that miss a channel, are saturated
+        or have no solution are NaN and masked.
 
     Raises
     ------
     TypeError, ValueError, FileNotFoundError
-        If the maps, weights, response or options do not fit; the message says what was found and expected.
+        If the maps, method, weights, response or options do not fit; the message says what was found and expected.
+    FileExistsError
+        If there is a file ``out`` and ``overwrite`` is `False`.
+    ImportError
+        If the method or the chunks need a package that is not installed.
 
     References
     ----------
     Wright et al., "DeepEM: A Deep Learning Approach for DEM Inversion", in HelioML, https://doi.org/10.5281/zenodo.3572099
 
+    Cheung et al. (2015), ApJ 807, 143, https://doi.org/10.1088/0004-637X/807/2/143
+
+    Hannah & Kontar (2012), A&A 539, A146, https://doi.org/10.1051/0004-6361/201117576
+
     Examples
     --------
     >>> from sunpy_deepem import invert
     >>> from sunpy_deepem.sample import sample_maps
-    >>> dem = invert(sample_maps((64, 64)))
+    >>> maps = sample_maps((64, 64))
+    >>> dem = invert(maps)
     >>> dem.shape
     (18, 64, 64)
-    """
-    from sunpy_deepem.network import DeepEM  # torch is imported when it is needed
 
-    network = weights if isinstance(weights, DeepEM) else DeepEM.load(weights)
-    stack, response = _stack_and_response(maps, response, stack_options, network.bins)
-    network.check_response(response, exact=not refine)
-    intensity = np.where(stack.mask, np.float32(np.nan), stack.intensity.value)
-    em, em_std = network.predict(intensity, stack.uncertainty.value, device=device, progress=progress)
-    first_chi2 = chi_squared(em.astype(float) * EM_UNIT, stack.intensity, stack.uncertainty, response)
-    unusual = np.where(first_chi2 > HIGH_CHI2, Quality.UNUSUAL, 0).astype(np.uint16)
-    updates = UPDATES if refine is None else refine
-    em = refine_em(em, intensity, stack.uncertainty.value, response.matrix.value, updates=updates)
+    The same by another method, in a part of the field:
+
+    >>> from astropy.coordinates import SkyCoord
+    >>> import astropy.units as u
+    >>> corners = SkyCoord([-300, 300] * u.arcsec, [-200, 200] * u.arcsec, frame=maps[0].coordinate_frame)
+    >>> invert(maps, method="basis-pursuit", region=corners).shape
+    (18, 12, 16)
+    """
+    whole = out is None and chunks is None
+    engine = get_engine(method, weights=weights, device=device, refine=refine, progress=progress and whole)
+    observation, response = _observation_and_response(maps, response, stack_options, engine.bins)
+    engine.check_response(response)
+    if whole:
+        stack = observation if isinstance(observation, ChannelStack) else observation.stack()
+        return inverted(stack, engine, response)
+    _check_streaming(observation, out, chunks)
+    from sunpy_deepem import _streaming  # it is needed for large cubes alone
+
+    if chunks is not None:
+        return _streaming.lazy_cube(observation, engine, response, chunks)
+    _streaming.write_bands(observation, engine, response, out, overwrite=overwrite, progress=progress)
+    return DEMCube.read(out, chunks="auto")
+
+
+def inverted(stack, engine, response):
+    """Return the `DEMCube` of a `ChannelStack` by one of `sunpy_deepem.engines`."""
+    solution = engine.solve(stack, response)
     return DEMCube.from_arrays(
-        em,
-        em_std,
+        solution.em,
+        solution.em_std,
         response,
         stack.header,
         stack.inputs,
         intensity=stack.intensity,
         uncertainty=stack.uncertainty,
-        quality=stack.quality | unusual,
+        quality=stack.quality | solution.quality,
         saturation=stack.saturation,
-        meta=stack.meta | {"method": "network", "network": network.meta, "refine": updates},
+        meta=stack.meta | engine.meta | ({"unsolved": dict(solution.unsolved)} if solution.unsolved else {}),
     )
 
 
-def _stack_and_response(maps, response, options, bins):
-    """Return the stack and the response that holds for it: degradation is corrected in one of the two, and once."""
+def _observation_and_response(maps, response, options, bins):
+    """Return what is observed and the response that holds for it: degradation is corrected in one of the two, once."""
     given = isinstance(maps, ChannelStack)
     if given and options:
         msg = f"maps is a ChannelStack already; {sorted(options)} must be given to ChannelStack.from_maps instead."
@@ -101,16 +148,25 @@ def _stack_and_response(maps, response, options, bins):
         response = TemperatureResponse.default(bins=bins)
     epoch = None if response is None else response.meta.get("obstime")
     options = options if by_response else {"epoch": epoch} | options
-    stack = maps if given else ChannelStack.from_maps(maps, **options)
+    observation = maps if given else Observation(maps, **options)
     if response is None:
-        return stack, TemperatureResponse.default(bins=bins, obstime=stack.header["date-obs"])
-    _check_epoch(stack, epoch)
-    return stack, response
+        return observation, TemperatureResponse.default(bins=bins, obstime=observation.header["date-obs"])
+    _check_epoch(observation, epoch)
+    return observation, response
 
 
-def _check_epoch(stack, epoch):
+def _check_streaming(observation, out, chunks):
+    if isinstance(observation, ChannelStack):
+        msg = "maps is a ChannelStack, which is in memory already; out and chunks need the maps themselves."
+        raise TypeError(msg)
+    if out is not None and chunks is not None:
+        msg = "out and chunks are two ways to the same end. Pass one of them."
+        raise TypeError(msg)
+
+
+def _check_epoch(observation, epoch):
     """Raise if degradation is corrected twice, or not at all."""
-    how, corrected_to = stack.meta.get("degradation"), stack.meta.get("epoch")
+    how, corrected_to = observation.meta.get("degradation"), observation.meta.get("epoch")
     if how == "data" and corrected_to != epoch:
         msg = (
             f"The intensities are corrected for degradation to {corrected_to or 'launch'}, but response holds for "
@@ -119,7 +175,7 @@ def _check_epoch(stack, epoch):
         raise ValueError(msg)
     if how != "response":
         return
-    observed = Time(stack.header["date-obs"])
+    observed = Time(observation.header["date-obs"])
     if epoch is None or abs(Time(epoch) - observed) > _SAME_EPOCH:
         msg = (
             f"With degradation='response' the intensities are not corrected, but response holds for "

@@ -1,48 +1,65 @@
 """
-FITS files of cubes, both ways.
+Files of cubes, FITS and ASDF, both ways.
 
-The primary HDU is the EM with its WCS (two helioprojective axes and CTYPE3 'LOGT'); the extensions are UNCERT, MASK,
-QUALITY, CHI2, SATURATION, INTENSITY and SIGMA (what was inverted), RESPONSE and INPUTS (tables) and PROVENANCE (a table
-of keys and JSON values).
+Files are written whole or not at all, and what is no cube, or no longer one, is refused with a reason. The layouts are
+described under "The format of files" in the documentation.
 """
 
-import json
-import warnings
+import gzip
 from pathlib import Path
 
-import astropy.units as u
-import numpy as np
-from astropy.io import fits
-from astropy.nddata import StdDevUncertainty
-from astropy.table import Table
-from astropy.utils.exceptions import AstropyUserWarning
-from ndcube import NDMeta
-
 from sunpy_deepem._files import atomic_path
-from sunpy_deepem._wcs import cube_wcs, sky_header, sky_wcs
-from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem._fits import read_fits, write_fits
+from sunpy_deepem._parts import in_memory
 from sunpy_deepem.cube import DEMCube
-from sunpy_deepem.response import RESPONSE_UNIT, TemperatureResponse
-from sunpy_deepem.temperature import LogTBins
 
-__all__ = ["read_fits", "write_fits"]
+__all__ = ["check_path", "read_cube", "write_cube"]
 
-_FORMAT = "sunpy_deepem 1"
-# The FITS standard has no DN. SunPy reads it in images, as AIA's files write it; in tables it is the standard's adu.
-_INTENSITY_UNIT = "DN / (pix s)"
-_RESPONSE_COLUMN_UNIT = "cm5 adu pixel-1 s-1"
+_FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz")
+_FITS_STARTS = (b"SIMPLE  =", b"\x1f\x8b")
+_ASDF_SUFFIX, _ASDF_START = ".asdf", b"#ASDF"
+_ASDF_KEY = "dem"
 
 
-def write_fits(cube, path, *, overwrite=False):
+def check_path(path):
     """
-    Write a cube to a FITS file; the file is there whole or not at all.
+    Raise unless a cube can be written to a file of this name, before it takes long to make the cube.
+
+    Parameters
+    ----------
+    path : `str` or `pathlib.Path`
+
+    Raises
+    ------
+    ValueError
+        If the suffix is none of ``.fits``, ``.fit``, ``.fts``, ``.fits.gz`` and ``.asdf``, or ``path`` is a folder.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.io import check_path
+    >>> check_path("dem.png")
+    Traceback (most recent call last):
+    ValueError: path must end in .fits, .fit, .fts, .fits.gz or .asdf, which tells the format, found dem.png.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.name.lower().endswith((*_FITS_SUFFIXES, _ASDF_SUFFIX)):
+        msg = f"path must end in {', '.join(_FITS_SUFFIXES)} or {_ASDF_SUFFIX}, which tells the format, found {path}."
+        raise ValueError(msg)
+
+
+def write_cube(cube, path, *, overwrite=False, compress=False):
+    """
+    Write a cube to a file, as FITS or as ASDF by its suffix; the file is there whole or not at all.
 
     Parameters
     ----------
     cube : `DEMCube`
     path : `str` or `pathlib.Path`
+        Ends in ``.fits``, ``.fit``, ``.fts``, ``.fits.gz`` or ``.asdf``.
     overwrite : `bool`, optional
         Whether a file that is there may be replaced.
+    compress : `bool`, optional
+        Whether to compress the arrays, without loss.
 
     Raises
     ------
@@ -50,43 +67,50 @@ def write_fits(cube, path, *, overwrite=False):
         If there is a file and ``overwrite`` is `False`.
     FileNotFoundError
         If the folder does not exist.
+    ValueError
+        If the suffix is another, or the cube lacks an axis.
+    ImportError
+        If the file is ASDF and the extra ``asdf`` is not installed.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sunpy_deepem import invert
+    >>> from sunpy_deepem.io import read_cube, write_cube
+    >>> from sunpy_deepem.sample import sample_maps
+    >>> dem = invert(sample_maps((64, 64)))
+    >>> with TemporaryDirectory() as folder:
+    ...     write_cube(dem, Path(folder) / "dem.fits", compress=True)
+    ...     again = read_cube(Path(folder) / "dem.fits")
+    >>> bool((again.data == dem.data).all())
+    True
     """
-    sky = fits.Header(cube.sky_header)
-    log_t = fits.Header(cube.sky_header)
-    log_t["WCSAXES"] = 3
-    for card in (("CTYPE3", "LOGT", "log10 of temperature in K"), ("CUNIT3", ""), ("CRPIX3", 1.0)):
-        log_t[card[0]] = card[1:]
-    log_t["CRVAL3"], log_t["CDELT3"] = cube.bins.first, cube.bins.step
-    em = fits.PrimaryHDU(_compact(cube.data), log_t)
-    em.header["EXTNAME"] = "EM"
-    em.header["BUNIT"] = cube.unit.to_string("fits")
-    em.header["DEMFMT"] = (_FORMAT, "layout of this file")
-    em.header["BTYPE"] = ("emission measure per bin of log T, with n_e n_H", "")
-    hdus = [em]
-    if cube.uncertainty is not None:
-        hdus.append(_image("UNCERT", cube.uncertainty.represent_as(StdDevUncertainty).array, log_t, em.header["BUNIT"]))
-    hdus += [
-        _image("MASK", np.broadcast_to(cube.mask, cube.data.shape).astype(np.uint8), log_t),
-        _image("QUALITY", cube.quality, sky),
-        _image("CHI2", cube.chi2, sky),
-        _image("SATURATION", cube.saturation, sky),
-        _image("INTENSITY", cube.intensity.value, sky, _INTENSITY_UNIT),
-        _image("SIGMA", cube.intensity_uncertainty.value, sky, _INTENSITY_UNIT),
-        _response_table(cube.response),
-        fits.BinTableHDU(Table(rows=list(cube.inputs)), name="INPUTS"),
-        _provenance_table(cube),
-    ]
+    check_path(path)
+    path = Path(path)
+    cube._require_3d("write")
+    cube = in_memory(cube)
     with atomic_path(path, overwrite=overwrite) as partial:
-        fits.HDUList(hdus).writeto(partial, checksum=True)
+        if path.name.lower().endswith(_ASDF_SUFFIX):
+            tree = _import_asdf().AsdfFile({_ASDF_KEY: cube})
+            tree.write_to(partial, all_array_compression="zlib" if compress else None)
+        elif path.name.lower().endswith(".gz"):
+            with gzip.open(partial, "wb") as file:
+                write_fits(cube, file, compress=compress)
+        else:
+            write_fits(cube, partial, compress=compress)
 
 
-def read_fits(path):
+def read_cube(path, *, chunks=None):
     """
-    Read a cube that `write_fits` wrote.
+    Read a cube that `write_cube` wrote, or another program in the same layout; its content tells FITS from ASDF.
 
     Parameters
     ----------
     path : `str` or `pathlib.Path`
+    chunks : `int`, `tuple` or ``"auto"``, optional
+        Chunks, as dask takes them, in which the arrays of a FITS file are read as they are needed, without checking
+        their checksums. By default the whole file is read at once.
 
     Returns
     -------
@@ -97,99 +121,65 @@ def read_fits(path):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file cannot be read as FITS, is truncated, or holds no cube of this package.
+        If the file is neither FITS nor ASDF, or ASDF with ``chunks``, is truncated or damaged, or holds no cube.
+    ImportError
+        If the file is ASDF and the extra ``asdf`` is not installed.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.io import read_cube
+    >>> read_cube("nowhere.fits")
+    Traceback (most recent call last):
+    FileNotFoundError: There is no file nowhere.fits.
     """
     path = Path(path)
+    if path.is_dir():
+        msg = f"{path} is a folder. Name the file in it."
+        raise ValueError(msg)
     if not path.is_file():
         msg = f"There is no file {path}."
         raise FileNotFoundError(msg)
+    with path.open("rb") as file:
+        start = file.read(len(_FITS_STARTS[0]))
+    if start.startswith(_ASDF_START):
+        read = _read_asdf
+        _import_asdf()
+    elif start.startswith(_FITS_STARTS):
+        read = read_fits
+    else:
+        msg = f"{path} is neither FITS nor ASDF: it starts with {start!r}. Cubes are written by DEMCube.write."
+        raise ValueError(msg)
+    if chunks is not None and read is not read_fits:
+        msg = f"chunks is for FITS files alone, found {path}."
+        raise ValueError(msg)
     try:
-        with warnings.catch_warnings():
-            # A file that is cut short or fails its checksum is no cube, however much of it can be read.
-            warnings.simplefilter("error", AstropyUserWarning)
-            with fits.open(path, memmap=False, checksum=True) as hdus:
-                cube = _cube(hdus) if hdus[0].header.get("DEMFMT") == _FORMAT else None
-    except Exception as error:  # astropy lets through whatever a damaged file leads to
-        msg = f"{path} cannot be read as a DEM cube ({type(error).__name__}: {error}). It may be truncated or not FITS."
+        return read(path) if chunks is None else read(path, chunks=chunks)
+    except Exception as error:  # the libraries let through whatever a damaged file leads to
+        msg = (
+            f"{path} cannot be read as a DEM cube ({type(error).__name__}: {error}). It may be truncated, damaged or "
+            "of another kind; cubes are written by DEMCube.write."
+        )
         raise ValueError(msg) from error
-    if cube is None:
-        msg = f"{path} holds no DEM cube: it lacks DEMFMT={_FORMAT!r}. Cubes are written by DEMCube.write."
+
+
+def _read_asdf(path):
+    asdf = _import_asdf()
+    with asdf.config_context() as config:
+        # A tree that does not fit its schemas is an error here, not a warning.
+        config.validate_on_read, config.warn_on_failed_conversion = True, False
+        with asdf.open(path, memmap=False, lazy_load=False, validate_checksums=True) as file:
+            cube, found = file.tree.get(_ASDF_KEY), sorted(map(str, file.tree))
+    if not isinstance(cube, DEMCube):
+        msg = f"its tree must have a DEMCube under {_ASDF_KEY!r}, found {found}"
         raise ValueError(msg)
     return cube
 
 
-def _image(name, data, header, unit=None):
-    hdu = fits.ImageHDU(_compact(data), header, name=name)
-    if unit is not None:
-        hdu.header["BUNIT"] = unit
-    return hdu
-
-
-def _compact(data):
-    """Return double precision as single where nothing is lost by it, as in a cube fresh from the network."""
-    if data.dtype != np.float64:
-        return data
-    with np.errstate(over="ignore"):
-        single = data.astype(np.float32)
-    return single if np.array_equal(single, data, equal_nan=True) else data
-
-
-def _response_table(response):
-    columns = [fits.Column("temperature", "D", unit="K", array=response.temperature.to_value(u.K))]
-    for channel, curve in zip(CHANNELS, response.response.to_value(RESPONSE_UNIT), strict=True):
-        columns.append(fits.Column(f"response_{channel}", "D", unit=_RESPONSE_COLUMN_UNIT, array=curve))
-    return fits.BinTableHDU.from_columns(columns, name="RESPONSE")
-
-
-def _provenance_table(cube):
-    facts = cube.meta["provenance"] | {"response": cube.response.meta}
-    rows = [(key, json.dumps(value, default=_jsonable)) for key, value in facts.items()]
-    return fits.BinTableHDU(Table(rows=rows, names=["key", "value"]), name="PROVENANCE")
-
-
-def _jsonable(value):
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
-
-
-def _cube(hdus):
-    header = hdus["EM"].header
-    bins = _bins(header, hdus["EM"].data.shape[0])
-    provenance = {str(row["key"]): json.loads(row["value"]) for row in Table.read(hdus["PROVENANCE"])}
-    companions = {"chi2": _native(hdus["CHI2"].data), "quality": _native(hdus["QUALITY"].data)}
-    companions["saturation"] = _native(hdus["SATURATION"].data)
-    for index, channel in enumerate(CHANNELS):
-        companions[f"intensity_{channel}"] = _native(hdus["INTENSITY"].data[index])
-        companions[f"sigma_{channel}"] = _native(hdus["SIGMA"].data[index])
-    facts = {
-        "response": _response(hdus["RESPONSE"].data, bins, provenance.pop("response")),
-        "inputs": tuple(_plain(row) for row in Table.read(hdus["INPUTS"], mask_invalid=False)),
-        "provenance": provenance,
-    }
-    em = hdus["EM"].data.astype(float)
-    return DEMCube(
-        em,
-        wcs=cube_wcs(sky_header(sky_wcs(header)), bins),
-        uncertainty=StdDevUncertainty(hdus["UNCERT"].data.astype(float)) if "UNCERT" in hdus else None,
-        mask=hdus["MASK"].data.astype(bool),
-        unit=u.Unit(header["BUNIT"]),
-        meta=NDMeta(companions | facts, axes=dict.fromkeys(companions, (1, 2)), data_shape=em.shape),
-    )
-
-
-def _bins(header, n):
-    return LogTBins(round(header["CRVAL3"] + (1 - header["CRPIX3"]) * header["CDELT3"], 9), header["CDELT3"], n)
-
-
-def _response(table, bins, meta):
-    curves = np.array([table[f"response_{channel}"] for channel in CHANNELS], dtype=float)
-    return TemperatureResponse(table["temperature"].astype(float) << u.K, curves << RESPONSE_UNIT, bins=bins, meta=meta)
-
-
-def _native(array):
-    """Return the array in the machine's byte order; FITS is big-endian."""
-    return array.astype(array.dtype.newbyteorder("="))
-
-
-def _plain(row):
-    """Return a table row as a `dict` of Python's own types."""
-    return {name: row[name].item() if hasattr(row[name], "item") else str(row[name]) for name in row.colnames}
+def _import_asdf():
+    try:
+        import asdf
+        import asdf_astropy  # noqa: F401 - its converters are needed, by entry point
+    except ImportError as error:
+        msg = 'ASDF files need the packages asdf and asdf-astropy: pip install "sunpy_deepem[asdf]".'
+        raise ImportError(msg) from error
+    return asdf

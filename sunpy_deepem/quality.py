@@ -2,7 +2,9 @@
 
 from enum import IntFlag
 
-__all__ = ["HIGH_CHI2", "Quality"]
+import numpy as np
+
+__all__ = ["HIGH_CHI2", "MASKED", "Quality", "signal_flags"]
 
 #: χ² (mean over channels) above which a fit does not explain what was observed.
 HIGH_CHI2 = 3.0
@@ -35,3 +37,39 @@ class Quality(IntFlag):
     BLOOMING = 64
     #: The network's own answer, before any refinement, has a χ² above 3: unlike what the network was trained on.
     UNUSUAL = 128
+    #: The method of inversion found no EM here, as its status tells; the pixel is masked.
+    UNSOLVED = 256
+    #: Outside of the region that was asked for; the pixel is masked.
+    OUTSIDE = 512
+
+
+#: Flags of pixels that have no EM.
+MASKED = Quality.MISSING | Quality.SATURATED | Quality.UNSOLVED | Quality.OUTSIDE
+
+
+def signal_flags(intensity, sigma):
+    """
+    Return the flags LOW_SIGNAL and NEGATIVE, which follow from intensities and their errors alone.
+
+    Parameters
+    ----------
+    intensity, sigma : `~numpy.ndarray`
+        Of one unit, shape ``(6, ...)``. A pixel that is not finite in all channels is not LOW_SIGNAL.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        `numpy.uint16`, shape ``(...)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sunpy_deepem.quality import Quality, signal_flags
+    >>> Quality(int(signal_flags(np.array([1, 5, 200, 150, 70, -1]), np.full(6, 20.0))))
+    <Quality.NEGATIVE: 32>
+    """
+    intensity, sigma = np.asarray(intensity), np.asarray(sigma)
+    with np.errstate(invalid="ignore"):
+        few = np.isfinite(intensity).all(axis=0) & ((intensity > 3 * sigma).sum(axis=0) < 3)
+        flags = np.where(few, Quality.LOW_SIGNAL, 0) | np.where((intensity < 0).any(axis=0), Quality.NEGATIVE, 0)
+    return flags.astype(np.uint16)

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from sunpy_deepem import LogTBins, TemperatureResponse
-from sunpy_deepem.training import basis_pursuit
-from sunpy_deepem.training.basis_pursuit import BasisPursuit, SolveStatus
+from sunpy_deepem import LogTBins, TemperatureResponse, basis_pursuit
+from sunpy_deepem.basis_pursuit import BasisPursuit, SolveStatus
 
 BAD_PIXELS = {
     "nan": (np.nan, 1.0, SolveStatus.INVALID),

@@ -1,5 +1,7 @@
 """The limit of ``benchmarks/limit.py`` where it can be worked out by hand, and the test pixels and their measures."""
 
+import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from limit import Draws, SimulatedNoise, draw, posterior
 
 from sunpy_deepem.training import DEMPrior
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 UNIT = 1e27
 
 
@@ -159,3 +162,120 @@ def test_chianti_quiet_sun_peaks_where_its_table_does():
 def test_wasserstein_distance_of_shifted_isothermal_plasma_is_the_shift():
     bins = LogTBins()
     np.testing.assert_allclose(wasserstein(3 * one_bin(4, 4, 4), one_bin(4, 5, 9), bins), [0, 0.1, 0.5], atol=1e-12)
+
+
+def benchmark_module(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def speed_content():
+    """What ``speed.py`` writes, of invented times."""
+    result = {"pixels": 100, "times": [1.0, 2.0, 4.0], "first": 5.0, "w1": 0.03}
+    result |= {"rate": 50.0, "best": 100.0, "per_core": 60.0}
+    return {
+        "machine": {
+            "date": "2014-01-01 00:00 UTC",
+            "processor": "abacus",
+            "cores": 2,
+            "instructions": "beads",
+            "gpu": None,
+            "memory": 1,
+            "system": "wood",
+            "load": [[0.1, 0.1, 0.1], [0.2, 0.1, 0.1]],
+            "versions": {"sunpy_deepem": "1"},
+        },
+        "network": "",
+        "threads": 2,
+        "shape": 10,
+        "results": {"package": result, "demregpy": result | {"rate": 0.5, "best": 1.0, "w1": None}},
+        "asked": [{"what": "package over demregpy", "asked": 3000, "measured": 100.0}],
+    }
+
+
+def test_rates_are_by_the_median_and_the_fastest_round():
+    speed = benchmark_module("speed")
+    result = speed.Result(pixels=100, times=[4.0, 1.0, 2.0], cpu=[5.0, 2.5, 4.0], first=9.0, w1=None)
+    assert result.rate == 50
+    assert result.best == 100
+    assert result.per_core == 40
+
+
+def test_speed_compares_with_what_is_there():
+    speed = benchmark_module("speed")
+    results = {
+        name: speed.Result(100, [seconds], [seconds], seconds, None)
+        for name, seconds in {"package": 1e-5, "package, bfloat16": 5e-6, "demregpy": 0.1}.items()
+    }
+    measured = {name: (asked, value) for name, asked, value in speed.verdicts(results)}
+    assert measured["package over demregpy"] == (3000, pytest.approx(1e4))
+    assert measured["package, M pixels/s"] == (4, pytest.approx(10))
+    assert measured["fastest of the package, M pixels/s (goal)"] == (10.87, pytest.approx(20))
+    assert not any("utu" in name for name in measured)
+
+
+def test_every_code_is_called_in_every_round_on_the_same_pixels(capsys, monkeypatch):
+    speed = benchmark_module("speed")
+    seen = []
+
+    def code(name):
+        def call(intensity, uncertainty):
+            seen.append((name, intensity.tolist()))
+            return np.ones((18, intensity.shape[1]))
+
+        return call
+
+    def missing(intensity, uncertainty):
+        raise ImportError("no such code")
+
+    pixels = np.arange(60.0).reshape(6, 10)
+    found = {"one": speed.Code(code("one"), 3), "two": speed.Code(code("two"), 100), "three": speed.Code(missing, 3)}
+    monkeypatch.setattr(speed, "_PAUSE", 0)
+    results = speed.run(found, np.ones((18, 10)), pixels, pixels, 2, LogTBins())
+    assert [name for name, _ in seen] == ["one", "two"] * 3
+    assert seen[0][1] == pixels[:, :3].tolist()
+    assert {name: result.pixels for name, result in results.items()} == {"one": 3, "two": 10}
+    assert {len(result.times) for result in results.values()} == {2}
+    assert {result.w1 for result in results.values()} == {0.0}
+    assert "three: not installed (no such code)" in capsys.readouterr().out
+
+
+def test_the_page_says_where_and_when_and_what(tmp_path, monkeypatch):
+    page = benchmark_module("page")
+    (tmp_path / "speed.json").write_text(json.dumps(speed_content()), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["page.py", "--output", str(tmp_path), "--docs", str(tmp_path / "docs")])
+    page.main()
+    text = (tmp_path / "docs" / "topics" / "benchmarks.rst").read_text(encoding="utf-8")
+    assert "2014-01-01 00:00 UTC, abacus, 2 cores" in text
+    assert "* - demregpy\n     - 100\n     - 0.5\n     - 1\n     - 60\n     - \n     - 100\n" in text
+    assert "* - package over demregpy\n     - 3000\n     - 100\n" in text
+    assert "Accuracy" not in text
+    assert (tmp_path / "docs" / "images" / "speed.png").stat().st_size > 1000
+
+
+def test_the_machine_is_described_in_json():
+    facts = benchmark_module("machine").describe()
+    assert json.loads(json.dumps(facts)) == facts
+    assert {"torch", "numpy"} <= set(facts["versions"])
+
+
+def test_what_cannot_be_run_is_said(tmp_path, monkeypatch, capsys):
+    every = benchmark_module("__main__")
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--only", "real_sun", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        every.main()
+    assert caught.value.code == 0
+    assert "real_sun                  needs a FOLDER of maps" in capsys.readouterr().out
+    runs = json.loads((tmp_path / "benchmarks.json").read_text())["runs"]
+    assert runs["real_sun"] == {"status": "needs a FOLDER of maps"}
+    assert runs["speed"] == {"status": "not asked for"}
+
+
+def test_a_failing_benchmark_is_reported_and_its_output_kept(tmp_path):
+    every = benchmark_module("__main__")
+    status, seconds = every.run([sys.executable, "-c", "print('half done'); raise SystemExit(3)"], tmp_path / "log")
+    assert status == 3
+    assert seconds > 0
+    assert (tmp_path / "log").read_text() == "half done\n"

@@ -1,15 +1,18 @@
 """The ``deepem`` command, run where the user stands."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import astropy.units as u
 import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sunpy.map
 from click.testing import CliRunner
+from helpers import changed
 
 from sunpy_deepem import DEMCube, sample
 from sunpy_deepem.cli import main
@@ -87,6 +90,11 @@ class TestInvert:
         assert cube.meta["provenance"]["systematic"] == 0.2
         assert cube.meta["provenance"]["degradation"] is None
 
+    def test_another_method(self, folder, files):
+        assert run("invert", files, "-o", "a.fits", "--shape", "8", "--method", "basis-pursuit").exit_code == 0
+        assert DEMCube.read("a.fits").uncertainty is None
+        assert_one_line(run("invert", files, "-o", "b.fits", "--method", "abacus"), "method")
+
     def test_native_resolution(self, folder, files):
         assert run("invert", files, "-o", "a.fits", "--shape", "native").exit_code == 0
         assert DEMCube.read("a.fits").data.shape == (18, 32, 32)
@@ -140,6 +148,92 @@ class TestInvert:
         assert isinstance(run("--traceback", "invert", files, "--shape", "-3").exception, ValueError)
 
 
+class TestInvertMany:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def many(cls, tmp_path_factory):
+        """The files of two times in one folder, with one of another wavelength."""
+        folder = tmp_path_factory.mktemp("many") / "day"
+        folder.mkdir()
+        for smap in sample_maps((32, 32)):
+            for minute in (0, 2):
+                later = changed(smap, **{"date-obs": (smap.date + minute * u.min).isot})
+                later.save(folder / f"aia_{minute}_{smap.wavelength.value:04.0f}.fits")
+        changed(later, wavelnth=304).save(folder / "aia_304.fits")
+        return folder
+
+    def test_a_file_for_each_time(self, folder, many):
+        result = run("invert", many, "-o", "dem")
+        assert result.exit_code == 0, result.output
+        assert names(folder / "dem") == [
+            "deepem_2014-01-01T000005.fits",
+            "deepem_2014-01-01T000205.fits",
+            "report.json",
+        ]
+        assert "Found 2 sets of six channels, 0 incomplete or ambiguous; maps ignored: 1." in result.stderr
+        assert "2 inverted, 0 skipped as done before, 0 failed" in result.stderr
+        assert f"Report: {Path('dem') / 'report.json'}" in result.stderr
+
+    def test_started_again_it_skips_what_is_done(self, folder, many):
+        assert run("invert", many, "-o", "dem", "-q").output == ""
+        assert "0 inverted, 2 skipped as done before, 0 failed" in run("invert", many, "-o", "dem").stderr
+        assert "2 inverted, 0 skipped" in run("invert", many, "-o", "dem", "--overwrite").stderr
+
+    def test_a_failed_set_is_told_and_does_not_stop_the_others(self, folder, many):
+        files = [path for path in sorted(many.iterdir()) if path.name != "aia_0_0171.fits"]
+        result = run("invert", *files, "-o", "dem", "-q")
+        assert result.exit_code == 1
+        assert "1 inverted, 0 skipped as done before, 1 failed\n  2014-01-01T00:00:05: missing: 171 Å" in result.stderr
+        told = json.loads(Path("dem/report.json").read_text(encoding="utf-8"))
+        assert [(each["status"], each["reason"]) for each in told["sets"]] == [
+            ("failed", "missing: 171 Å"),
+            ("done", None),
+        ]
+
+    def test_lines_fit_a_terminal(self, folder, many):
+        files = [path for path in sorted(many.iterdir()) if path.name != "aia_0_0171.fits"]
+        run("invert", *files, "-o", "dem")
+        result = run("invert", *files, "-o", "dem", "--systematic", "0.2")
+        told = [line for line in result.stderr.splitlines() if "Sets:" not in line]  # Not the progress bar
+        assert len(told) > 4
+        assert max(map(len, told)) <= 80
+
+    def test_folders_of_a_folder(self, folder, many):
+        assert_one_line(run("invert", many.parent, "-o", "dem"), "holds no FITS file")
+        result = run("invert", many.parent, "--recursive", "-o", "dem", "--shape", "16")
+        assert "2 inverted" in result.stderr
+
+    def test_one_set_into_a_folder(self, folder, files):
+        Path("dem").mkdir()
+        assert run("invert", files, "-o", "dem").exit_code == 0
+        assert names(folder / "dem") == ["deepem_2014-01-01T000005.fits", "report.json"]
+
+    def test_one_set_and_other_wavelengths(self, folder, many):
+        files = [path for path in many.iterdir() if not path.name.startswith("aia_0_")]
+        result = run("invert", *files, "-o", "a.fits")
+        assert result.exit_code == 0, result.output
+        assert "Maps ignored, of other channels or times: 1." in result.stderr
+        assert DEMCube.read("a.fits").shape == (18, 32, 32)
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ([], "MAPS are of many times (2 sets of six channels, 0 incomplete or ambiguous)"),
+            (["-o", "dem.fits"], "out must be a folder"),
+            (["-o", "dem", "--plot"], "--plot draws one"),
+            (["-o", "dem", "--weights", "none.safetensors"], "none.safetensors"),
+            (["-o", "dem", "--scheduler", "abacus"], "scheduler must be"),
+            (["-o", "file/dem"], "cannot be written to"),
+        ],
+    )
+    def test_errors_are_one_line(self, folder, many, arguments, words):
+        Path("file").write_text("no folder")
+        if "--scheduler" in arguments:
+            pytest.importorskip("distributed")
+        assert_one_line(run("invert", many, *arguments), words)
+        assert not list(folder.glob("**/deepem*"))
+
+
 class TestSynthesize:
     def test_six_maps(self, folder, dem):
         result = run("synthesize", dem, "-o", "maps")
@@ -179,10 +273,30 @@ class TestShow:
         assert names(folder) == ["look.png"]
         assert_one_line(run("show", dem, "-o", "look.png"), "look.png exists")
 
-    def test_beside_the_cube(self, folder, dem):
+    def test_a_page_beside_the_cube(self, folder, dem):
         Path("dem.fits").write_bytes(dem.read_bytes())
-        assert run("show", "dem.fits").exit_code == 0
-        assert names(folder) == ["dem.fits", "dem.png"]
+        result = run("show", "dem.fits")
+        assert result.exit_code == 0, result.output
+        assert result.stderr == "Wrote dem.html\n"
+        assert names(folder) == ["dem.fits", "dem.html"]
+        assert_one_line(run("show", "dem.fits"), "dem.html exists", "--overwrite")
+
+    @pytest.mark.parametrize(("options", "opened"), [([], 0), (["--no-open"], 0), (["--open"], 1)])
+    def test_it_is_opened_if_asked_for(self, folder, dem, monkeypatch, options, opened):
+        pages = []
+        monkeypatch.setattr("webbrowser.open", pages.append)
+        assert run("show", dem, "-o", "look.html", *options).exit_code == 0
+        assert pages == [(folder / "look.html").as_uri()] * opened
+
+    def test_another_kind_of_file(self, folder, dem):
+        assert_one_line(run("show", dem, "-o", "look.pdf"), "--out must end in .html", ".png", "found look.pdf")
+        assert names(folder) == []
+
+    def test_without_bokeh(self, folder, dem, monkeypatch):
+        monkeypatch.setitem(sys.modules, "bokeh.embed", None)
+        monkeypatch.delitem(sys.modules, "sunpy_deepem.viewer", raising=False)
+        assert_one_line(run("show", dem, "-o", "look.html"), 'pip install "sunpy_deepem[viewer]"')
+        assert names(folder) == []
 
     def test_no_cube(self, folder):
         assert_one_line(run("show", "cube.fits"), "cube.fits")

@@ -334,7 +334,7 @@ class TestMaps:
         em = isothermal(5, 10, 5, 0)
         em[10, 2] = 3e27
         em[:, 3] = 0
-        weighted = made(em, header).em_weighted_log_t()[0]
+        weighted = made(em, header).em_weighted_log_t().data[0]
         np.testing.assert_allclose(weighted, [6.0, 6.5, (6.0 + 3 * 6.5) / 4, np.nan])
 
 
@@ -359,10 +359,11 @@ class TestProducts:
     def test_dem_and_em_are_the_same_thing(self, cube):
         dem = cube.dem
         assert dem.unit == u.cm**-5 / u.K
-        np.testing.assert_allclose(cube.bins.dem_to_em(dem).value, cube.data, rtol=1e-12)
+        np.testing.assert_allclose(cube.bins.dem_to_em(dem).value, cube.data, rtol=1e-15)
         # By hand: the bin at log T 6.0 is 10^6.05 - 10^5.95 K wide.
         np.testing.assert_allclose(dem.value[5], cube.data[5] / (10**6.05 - 10**5.95))
         np.testing.assert_allclose(cube.em_per_dex.value, cube.data / 0.1)
+        np.testing.assert_allclose(cube.em_per_dex * cube.bins.step, cube.data << cube.unit, rtol=1e-15)
 
     def test_a_dem_of_other_bins(self):
         with pytest.raises(ValueError, match="em must have the 18 bins"):
@@ -388,7 +389,14 @@ class TestProducts:
         np.testing.assert_allclose(squares, cube.total_em().uncertainty.array ** 2)
 
     @pytest.mark.parametrize(
-        ("low", "high", "message"), [(6.0, None, "no edge of a bin"), (6.35, 6.05, "low must be below high")]
+        ("low", "high", "message"),
+        [
+            (5.4, None, "within the cube's bins, from 5.45 to 7.25, found 5.4 and 7.25"),
+            (None, 7.3, "within the cube's bins"),
+            (6.35, 6.05, "low must be below high"),
+            (6.2, 6.2, "low must be below high"),
+            (np.nan, None, "low must be below high"),
+        ],
     )
     def test_bands_that_make_no_sense(self, cube, low, high, message):
         with pytest.raises(ValueError, match=message):

@@ -5,12 +5,17 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from helpers import changed, true_cube
 
 from sunpy_deepem import CHANNELS, ChannelStack, DeepEM, DEMCube, LogTBins, Quality, TemperatureResponse, invert
 from sunpy_deepem.sample import sample_em, sample_maps, sample_regions
 
 N = 32
+
+
+def frame_of(dem):
+    return dem.observed_maps()[0].coordinate_frame
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +77,11 @@ class TestKnownTruth:
         total = np.log10(cube.data.sum(axis=0) / truth.sum(axis=0))[where]
         assert np.median(np.abs(total)) < dex
         true_log_t = np.tensordot(cube.log_t, truth, axes=1) / truth.sum(axis=0)
-        assert np.median(np.abs(cube.em_weighted_log_t() - true_log_t)[where]) < log_t
+        assert np.median(np.abs(cube.em_weighted_log_t().data - true_log_t)[where]) < log_t
 
     def test_brighter_and_hotter_where_it_should_be(self, cube):
         regions = sample_regions(cube.data.shape[1:])
-        total, log_t = np.log10(cube.data.sum(axis=0)), cube.em_weighted_log_t()
+        total, log_t = np.log10(cube.data.sum(axis=0)), cube.em_weighted_log_t().data
         order = ["coronal hole", "quiet Sun", "active region", "flare"]
         assert np.all(np.diff([np.median(total[regions[name]]) for name in order]) > 0.3)
         assert np.all(np.diff([np.median(log_t[regions[name]]) for name in order]) > 0.05)
@@ -234,7 +239,7 @@ def test_the_real_sun(real_sun):
         assert np.median(np.abs(synthetic.data[disc] / observed[disc] - 1)) < 0.1, channel
     assert np.isfinite(dem.data[:, ~dem.mask[0]]).all()
     assert (dem.data[:, ~dem.mask[0]].sum(axis=0) > 0).all()
-    assert 5.9 < np.median(dem.em_weighted_log_t()[disc]) < 6.4
+    assert 5.9 < np.median(dem.em_weighted_log_t().data[disc]) < 6.4
 
 
 class TestUnusual:
@@ -267,6 +272,106 @@ class TestUnusual:
         i, j = CHANNELS.index(one), CHANNELS.index(other)
         order[i], order[j] = j, i
         assert self.share(stack, stack.intensity[order], stack.uncertainty[order]) > 0.9
+
+
+class TestRegion:
+    """A region is what would be cut from the answer for all of it."""
+
+    def corners(self, dem, low, high):
+        return SkyCoord(*(np.transpose([low, high]) << u.arcsec), frame=frame_of(dem))
+
+    def assert_part(self, part, dem, rows, columns):
+        whole = dem[:, rows, columns]
+        assert part.shape == whole.shape
+        np.testing.assert_allclose(part.data, whole.data, rtol=1e-4)
+        np.testing.assert_allclose(part.chi2, whole.chi2, rtol=1e-2, atol=1e-5)
+        np.testing.assert_allclose(part.intensity, whole.intensity, rtol=1e-6)
+        ends = [[0, 0, 0], [5, 3, 1]]
+        np.testing.assert_allclose(part.wcs.wcs_pix2world(ends, 0), whole.wcs.wcs_pix2world(ends, 0), rtol=1e-9)
+
+    @pytest.mark.parametrize("shape", [None, 16, (16, 11)])
+    def test_two_corners_as_a_crop(self, small, shape):
+        dem = invert(small, shape=shape)
+        corners = self.corners(dem, (-500, -420), (310, 260))
+        part = invert(small, shape=shape, region=corners)
+        cropped = dem.crop((corners[0], None), (corners[1], None))
+        assert part.shape == cropped.shape
+        np.testing.assert_allclose(part.data, cropped.data, rtol=1e-4)
+
+    def test_two_corners_as_sunpy_cuts_a_map(self, small, dem):
+        corners = self.corners(dem, (-500, -420), (310, 260))
+        part = invert(small, region=tuple(corners))
+        submap = dem.observed_maps()[2].submap(corners[0], top_right=corners[1])
+        assert part.shape[1:] == submap.data.shape
+        np.testing.assert_allclose(part.observed_maps()[2].data, submap.data, rtol=1e-6)
+        assert u.allclose(part.synthesize()[2].center.Tx, submap.center.Tx)
+
+    def test_off_the_limb_and_in_another_frame(self, small, dem):
+        later = small[5].coordinate_frame
+        corners = SkyCoord([1000, 1200] * u.arcsec, [-200, 200] * u.arcsec, frame=later)
+        self.assert_part(invert(small, region=corners), dem, slice(13, 19), slice(29, 32))
+
+    @pytest.mark.parametrize("kind", ["map", "header", "wcs"])
+    def test_the_field_of_view_of_something(self, small, dem, kind):
+        smap = small[3].submap([4, 9] * u.pix, top_right=[20, 17] * u.pix)
+        region = {"map": smap, "header": dict(smap.meta), "wcs": smap.wcs}[kind]
+        self.assert_part(invert(small, region=region), dem, slice(9, 18), slice(4, 21))
+
+    @pytest.mark.parametrize("in_pixels", [True, False])
+    def test_a_region_of_another_shape(self, small, dem, in_pixels):
+        regions = pytest.importorskip("regions")
+        circle = regions.CirclePixelRegion(regions.PixCoord(12, 20), 4.3)
+        part = invert(small, region=circle if in_pixels else circle.to_sky(dem.observed_maps()[0].wcs))
+        y, x = np.indices(part.shape[1:]) + np.array([16, 8])[:, None, None]
+        outside = np.hypot(y - 20, x - 12) > 4.3
+        assert part.shape[1:] == (9, 9)
+        np.testing.assert_array_equal(part.sky_mask, outside)
+        np.testing.assert_array_equal((part.quality & Quality.OUTSIDE) != 0, outside)
+        np.testing.assert_allclose(part.data[:, ~outside], dem.data[:, 16:25, 8:17][:, ~outside], rtol=1e-4)
+
+    def test_no_more_is_done_than_is_needed(self, small, dem, monkeypatch):
+        asked = []
+        predict = DeepEM.predict
+
+        def counting(self, intensity, *args, **kwargs):
+            asked.append(intensity[0].size)
+            return predict(self, intensity, *args, **kwargs)
+
+        monkeypatch.setattr(DeepEM, "predict", counting)
+        part = invert(small, region=self.corners(dem, (-500, -420), (310, 260)))
+        assert sum(asked) == part.data[0].size < N * N / 3
+
+    def test_outside_of_the_maps(self, small, dem):
+        with pytest.raises(ValueError, match="region holds no pixel of the maps"):
+            invert(small, region=self.corners(dem, (3000, 3000), (3500, 3500)))
+
+    @pytest.mark.parametrize("region", [3, "disc", (1, 2), np.ones(4), SkyCoord(0, 0, unit="deg")])
+    def test_no_region(self, small, region):
+        with pytest.raises(TypeError, match="region must be a pair of SkyCoord"):
+            invert(small, region=region)
+
+
+class TestCutouts:
+    """Six cutouts, each of a slightly different field."""
+
+    @staticmethod
+    def cutouts(maps):
+        return [
+            smap.submap([4 + i % 3, 6 + i % 2] * u.pix, top_right=[20 + i % 4, 18 - i % 2] * u.pix)
+            for i, smap in enumerate(maps)
+        ]
+
+    def test_the_common_field_is_that_of_the_whole(self, small, dem):
+        part = invert(self.cutouts(small), shape=None)
+        assert not part.mask.any()
+        np.testing.assert_allclose(part.data, dem.data[:, 7:18, 6:21], rtol=1e-3)
+        assert not any(one["reprojected"] for one in part.inputs)
+
+    def test_they_are_synthesised_and_written(self, small, tmp_path):
+        part = invert(self.cutouts(small))
+        assert part.synthesize()[0].data.shape == (11, 15)
+        part.write(tmp_path / "dem.fits")
+        assert DEMCube.read(tmp_path / "dem.fits").shape == (18, 11, 15)
 
 
 @pytest.mark.parametrize("refine", [None, 10])

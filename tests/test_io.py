@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.time import Time
 from astropy.wcs import WCS
+from cube_comparison import assert_same_cube
 from helpers import changed, six, true_cube
 from ndcube import NDCube
 
@@ -34,35 +35,27 @@ def path(tmp_path):
     return tmp_path / "dem.fits"
 
 
-def assert_same(one, other):
-    np.testing.assert_array_equal(one.data, other.data)
-    np.testing.assert_array_equal(one.mask, other.mask)
-    assert one.data.dtype == other.data.dtype
-    assert one.unit == other.unit
-    assert (one.uncertainty is None) == (other.uncertainty is None)
-    if one.uncertainty is not None:
-        np.testing.assert_array_equal(one.uncertainty.array, other.uncertainty.array)
-        assert one.uncertainty.unit == other.uncertainty.unit
-    for name in ("chi2", "quality", "saturation", "intensity", "intensity_uncertainty"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-        assert getattr(one, name).dtype == getattr(other, name).dtype
-    # As text, in which what is not a number equals itself.
-    assert str(one.inputs) == str(other.inputs)
-    assert one.meta["provenance"] == other.meta["provenance"]
-    assert one.response == other.response
-    assert one.response.meta == other.response.meta
-    assert one.bins == other.bins
-    nz, ny, nx = one.data.shape
-    corners = np.array([[0, 0, 0], [nx - 1, 0, nz - 1], [nx / 2, ny - 1, 3]])
-    there = [cube.wcs.wcs_pix2world(corners, 0) for cube in (one, other)]
-    np.testing.assert_allclose(*there, rtol=0, atol=1e-10)
-    assert one.sky_header.keys() == other.sky_header.keys()
+#: Every way to write a cube as FITS: name of the file and options.
+KINDS = [("dem.fits", {}), ("dem.fits", {"compress": True}), ("dem.fits.gz", {}), ("DEM.FTS", {})]
+
+
+def rotated_cube():
+    """A small cube with noise for data, on a sky that is turned by 20 degrees."""
+    sine, cosine = np.sin(np.deg2rad(20)), np.cos(np.deg2rad(20))
+    turn = {"crota2": None, "pc1_1": cosine, "pc1_2": -sine, "pc2_1": sine, "pc2_2": cosine, "crval1": -321.1}
+    random = np.random.default_rng(0)
+    stack = ChannelStack.from_maps(six(random.uniform(50, 500, (6, 5, 7)), **turn))
+    em = random.uniform(0, 1e27, (18, 5, 7))
+    options = {"intensity": stack.intensity, "uncertainty": stack.uncertainty, "quality": stack.quality}
+    options |= {"saturation": stack.saturation, "meta": stack.meta}
+    return DEMCube.from_arrays(em, em / 3, TemperatureResponse.default(), stack.header, stack.inputs, **options)
 
 
 class TestRoundTrip:
-    def test_nothing_is_lost(self, cube, path):
-        cube.write(path)
-        assert_same(DEMCube.read(path), cube)
+    @pytest.mark.parametrize(("name", "options"), KINDS)
+    def test_nothing_is_lost(self, cube, tmp_path, name, options):
+        cube.write(tmp_path / name, **options)
+        assert_same_cube(DEMCube.read(tmp_path / name), cube)
 
     @pytest.mark.parametrize("kind", [str, lambda path: path])
     def test_names(self, cube, path, kind):
@@ -72,20 +65,41 @@ class TestRoundTrip:
     @pytest.mark.parametrize("item", [np.s_[3:9], np.s_[:, 4:10, -7:], np.s_[2:5, 5:6, 7:8]])
     def test_of_a_part(self, cube, path, item):
         cube[item].write(path)
-        assert_same(DEMCube.read(path), cube[item])
+        assert_same_cube(DEMCube.read(path), cube[item])
 
     def test_twice(self, cube, tmp_path):
         cube.write(tmp_path / "1.fits")
         once = DEMCube.read(tmp_path / "1.fits")
         once.write(tmp_path / "2.fits")
-        assert_same(DEMCube.read(tmp_path / "2.fits"), once)
+        assert_same_cube(DEMCube.read(tmp_path / "2.fits"), once)
         assert DEMCube.read(tmp_path / "2.fits").sky_header == once.sky_header
+
+    def test_of_a_rotated_sky(self, path):
+        turned = rotated_cube()
+        turned.write(path)
+        assert turned.sky_header["pc1_2"] != 0
+        assert_same_cube(DEMCube.read(path), turned)
+
+    def test_numbers_that_are_none(self, path):
+        """Compression keeps every bit: infinities, NaN, the sign of zero and numbers near the limits."""
+        odd = rotated_cube()
+        odd.data[:, 0, 0] = np.resize([np.inf, -np.inf, np.nan, -0.0, 1e300, 5e-324], 18)
+        odd.write(path, compress=True)
+        again = DEMCube.read(path)
+        np.testing.assert_array_equal(again.data, odd.data)
+        np.testing.assert_array_equal(np.signbit(again.data), np.signbit(odd.data))
+
+    def test_what_a_user_added(self, path):
+        noted = rotated_cube()
+        noted.meta["note"] = {"who": "me", "when": [2014, 1.5, None]}
+        noted.write(path)
+        assert DEMCube.read(path).meta["note"] == noted.meta["note"]
 
     def test_without_uncertainty(self, cube, path):
         bare = cube[:]
         bare.uncertainty = None
         bare.write(path)
-        assert_same(DEMCube.read(path), bare)
+        assert_same_cube(DEMCube.read(path), bare)
         assert "UNCERT" not in fits.open(path)
 
     def test_in_double_precision(self, cube, path):
@@ -113,7 +127,7 @@ class TestRoundTrip:
         options = {"intensity": stack.intensity, "uncertainty": stack.uncertainty}
         cube = DEMCube.from_arrays(em, None, response, stack.header, stack.inputs, **options)
         cube.write(path)
-        assert_same(DEMCube.read(path), cube)
+        assert_same_cube(DEMCube.read(path), cube)
 
     def test_facts_that_are_not_numbers_or_text(self, cube, path):
         response = TemperatureResponse(
@@ -131,7 +145,7 @@ class TestRoundTrip:
         )
         told.write(path)
         again = DEMCube.read(path)
-        assert again.meta["provenance"] == {"seed": 3, "who": None, "nested": {"a": [1, 2.5]}}
+        assert again.meta["provenance"].items() >= {"seed": 3, "who": None, "nested": {"a": [1, 2.5]}}.items()
         assert again.response.meta["obstime"].startswith("2014-01-01")
 
     def test_inputs_of_which_little_is_known(self, path):
@@ -155,11 +169,11 @@ class TestOtherReaders:
             yield hdus
 
     def test_layout(self, hdus):
-        images = ["EM", "UNCERT", "MASK", "QUALITY", "CHI2", "SATURATION", "INTENSITY", "SIGMA"]
+        channels = [f"{name}_{channel}" for channel in CHANNELS for name in ("INTENSITY", "SIGMA")]
+        images = ["EM", "UNCERT", "MASK", "CHI2", "QUALITY", "SATURATION", *channels]
         assert [hdu.name for hdu in hdus] == [*images, "RESPONSE", "INPUTS", "PROVENANCE"]
         assert hdus["EM"].shape == hdus["UNCERT"].shape == hdus["MASK"].shape == (18, N, N)
-        assert hdus["INTENSITY"].shape == (6, N, N)
-        assert hdus["CHI2"].shape == (N, N)
+        assert all(hdus[name].shape == (N, N) for name in images[3:])
 
     def test_headers_are_standard(self, hdus):
         for hdu in hdus:
@@ -182,13 +196,36 @@ class TestOtherReaders:
         (log_t,) = NDCube(hdus["EM"].data, wcs=WCS(hdus["EM"].header)).axis_world_coords(0)
         np.testing.assert_allclose(log_t.value, np.arange(55, 73) / 10)
 
-    @pytest.mark.parametrize("name", ["CHI2", "QUALITY"])
-    def test_sunpy_reads_the_images(self, cube, hdus, name):
-        smap = sunpy.map.Map(hdus[name].data, hdus[name].header)
-        np.testing.assert_array_equal(smap.data, getattr(cube, name.lower()))
+    @pytest.mark.parametrize("compress", [False, True])
+    def test_sunpy_reads_the_images(self, cube, path, compress):
+        """Each two-dimensional extension is a map, named by its number, and without a warning."""
+        cube.write(path, overwrite=True, compress=compress)
+        with fits.open(path) as hdus:
+            names = {hdu.name: index for index, hdu in enumerate(hdus) if hdu.is_image and hdu.header["NAXIS"] == 2}
+        assert len(names) == 15
         there = sample_maps((N, N))[0]
-        assert u.allclose(smap.scale[0], there.scale[0])
-        assert u.allclose(smap.observer_coordinate.radius, there.observer_coordinate.radius)
+        for name, index in names.items():
+            smap = sunpy.map.Map(path, hdus=[index])
+            np.testing.assert_array_equal(smap.data, cube.meta[name.lower()])
+            assert u.allclose(smap.scale[0], there.scale[0])
+            assert u.allclose(smap.observer_coordinate.radius, there.observer_coordinate.radius)
+
+    def test_intensities_are_maps_of_their_channels(self, cube, hdus):
+        for channel, observed in zip(CHANNELS, cube.observed_maps(), strict=True):
+            for name in ("INTENSITY", "SIGMA"):
+                hdu = hdus[f"{name}_{channel}"]
+                smap = sunpy.map.Map(hdu.data, hdu.header)
+                assert smap.wavelength == channel * u.angstrom
+                assert smap.unit == u.DN / (u.pix * u.s)
+                assert (smap.date, smap.exposure_time) == (observed.date, observed.exposure_time)
+
+    def test_compression_makes_files_smaller(self, path):
+        flat = true_cube(n=64)
+        sizes = []
+        for compress in (False, True):
+            flat.write(path, overwrite=True, compress=compress)
+            sizes.append(path.stat().st_size)
+        assert sizes[1] < 0.9 * sizes[0]
 
     def test_tables(self, hdus):
         response = Table.read(hdus["RESPONSE"])
@@ -207,8 +244,19 @@ class TestWriting:
             cube.write(path)
         assert path.read_text() == "precious"
         cube.write(path, overwrite=True)
-        assert_same(DEMCube.read(path), cube)
+        assert_same_cube(DEMCube.read(path), cube)
         assert self.leftovers(path) == ["dem.fits"]
+
+    @pytest.mark.parametrize("name", ["dem", "dem.png", "dem.nc", "fits", "dem.fits.bz2"])
+    def test_other_suffixes(self, cube, tmp_path, name):
+        with pytest.raises(ValueError, match=r"path must end in \.fits, .* or \.asdf"):
+            cube.write(tmp_path / name)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder(self, cube, path):
+        path.mkdir()
+        with pytest.raises(ValueError, match="path must end in"):
+            cube.write(path, overwrite=True)
 
     def test_a_missing_folder(self, cube, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"none/dem\.fits lies in a folder that does not exist"):
@@ -256,39 +304,92 @@ class TestReading:
         with pytest.raises(FileNotFoundError, match=r"no file .*dem\.fits"):
             DEMCube.read(path)
 
-    @pytest.mark.parametrize("content", [b"", b"log T, EM\n5.5, 1e26\n", b"SIMPLE  =                    T"])
+    def test_a_folder(self, tmp_path):
+        with pytest.raises(ValueError, match="is a folder"):
+            DEMCube.read(tmp_path)
+
+    @pytest.mark.parametrize("content", [b"", b"log T, EM\n5.5, 1e26\n", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
     def test_no_fits(self, path, content):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"dem\.fits is neither FITS nor ASDF: it starts with b"):
+            DEMCube.read(path)
+
+    @pytest.mark.parametrize("content", [b"SIMPLE  =                    T", b"\x1f\x8b\x08", b"\x1f\x8bnonsense"])
+    def test_no_fits_but_for_the_start(self, path, content):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"dem\.fits cannot be read as a DEM cube"):
             DEMCube.read(path)
 
-    def test_other_fits(self, path):
+    def test_an_image(self, path):
         sample_maps((4, 4))[0].save(path)
-        with pytest.raises(ValueError, match=r"dem\.fits holds no DEM cube: it lacks DEMFMT"):
+        with pytest.raises(ValueError, match=r"dem\.fits cannot be read.*DEMFMT must be 'sunpy_deepem 2', found None"):
             DEMCube.read(path)
 
-    @pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
-    def test_truncated(self, cube, path, share):
+    def test_a_table(self, path):
+        Table({"log_t": [5.5, 5.6], "em": [1e26, 2e26]}).write(path)
+        with pytest.raises(ValueError, match=r"dem\.fits cannot be read.*DEMFMT must be 'sunpy_deepem 2', found None"):
+            DEMCube.read(path)
+
+    def test_another_layout(self, cube, path):
         cube.write(path)
+        fits.setval(path, "DEMFMT", value="sunpy_deepem 3")
+        with pytest.raises(ValueError, match=r"DEMFMT must be 'sunpy_deepem 2', found 'sunpy_deepem 3'"):
+            DEMCube.read(path)
+
+    @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
+    @pytest.mark.parametrize(("name", "options"), KINDS[:3])
+    def test_truncated(self, cube, tmp_path, name, options, share):
+        path = tmp_path / name
+        cube.write(path, **options)
         whole = path.read_bytes()
         path.write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(ValueError, match=r"dem\.fits cannot be read as a DEM cube"):
+        with pytest.raises(ValueError, match=r"dem\.fits.* cannot be read as a DEM cube"):
             DEMCube.read(path)
 
-    def test_damaged(self, cube, path):
+    @pytest.mark.parametrize(("name", "options"), KINDS[:3])
+    def test_a_damaged_byte(self, tmp_path, name, options):
+        """Wherever a byte changes, the file is refused, or no part of the cube but of a checksum has changed."""
+        path, cube = tmp_path / name, rotated_cube()
+        cube.write(path, **options)
+        whole = path.read_bytes()
+        refused = 0
+        not_blank = np.flatnonzero(np.frombuffer(whole, dtype=np.uint8) != ord(" "))
+        places = np.random.default_rng(1).choice(not_blank, 25)
+        for place in places:
+            damaged = bytearray(whole)
+            damaged[place] ^= 0x11
+            path.write_bytes(damaged)
+            try:
+                again = DEMCube.read(path)
+            except ValueError as error:
+                refused += "cannot be read as a DEM cube" in str(error)
+            else:
+                assert_same_cube(again, cube)
+        assert refused > 0.9 * len(places)
+
+    def test_a_checksum_that_is_wrong_is_told(self, cube, path):
         cube.write(path)
         content = bytearray(path.read_bytes())
         content[30000] ^= 0xFF
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"dem\.fits cannot be read as a DEM cube"):
+        with pytest.raises(ValueError, match=r"cannot be read.*Checksum verification failed for HDU \('EM', 1\)"):
             DEMCube.read(path)
 
-    @pytest.mark.parametrize("name", ["MASK", "QUALITY", "CHI2", "INTENSITY", "RESPONSE", "INPUTS", "PROVENANCE"])
+    def test_a_file_without_checksums(self, cube, path):
+        cube.write(path)
+        with fits.open(path) as hdus:
+            for hdu in hdus:
+                del hdu.header["CHECKSUM"], hdu.header["DATASUM"]
+            hdus.writeto(path, overwrite=True)
+        assert "CHECKSUM" not in fits.getheader(path)
+        assert_same_cube(DEMCube.read(path), cube)
+
+    @pytest.mark.parametrize("name", ["MASK", "QUALITY", "CHI2", "INTENSITY_171", "RESPONSE", "INPUTS", "PROVENANCE"])
     def test_parts_that_are_missing(self, cube, path, name):
         cube.write(path)
         with fits.open(path, mode="update") as hdus:
             del hdus[name]
-        with pytest.raises(ValueError, match=rf"dem\.fits cannot be read as a DEM cube.*{name}"):
+        with pytest.raises(ValueError, match=rf"dem\.fits cannot be read as a DEM cube.*(?i:{name})"):
             DEMCube.read(path)
 
     def test_parts_that_do_not_fit(self, cube, path):

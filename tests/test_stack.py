@@ -451,11 +451,15 @@ class TestBadPixels:
 
 class TestAlignment:
     @staticmethod
-    def scene(**cards):
+    def counts(smap):
+        """Smooth counts as the pixels of a map see them."""
+        x, y = world_grid(smap)
+        return 1000 * (blob(x, y, (60, -40), 40) + 0.5 * blob(x, y, (-90, 70), 50)) + 20
+
+    def scene(self, **cards):
         """Smooth counts as a pointing of ``cards`` sees them."""
         pointing = {"scale": 9.6} | cards
-        x, y = world_grid(aia_map(94, np.zeros((48, 48)), **pointing))
-        return 1000 * (blob(x, y, (60, -40), 40) + 0.5 * blob(x, y, (-90, 70), 50)) + 20, pointing
+        return self.counts(aia_map(94, np.zeros((48, 48)), **pointing)), pointing
 
     def maps(self, **cards):
         """Six maps of one scene, of which that in 193 Å points elsewhere."""
@@ -468,8 +472,8 @@ class TestAlignment:
 
     @pytest.mark.parametrize(
         "cards",
-        [{"crpix1": 25.5}, {"crval2": 14.0}, {"crota2": 5.0}, {"scale": 9.0}],
-        ids=["a pixel", "pointing", "roll", "plate scale"],
+        [{"crpix1": 25.0}, {"crval2": 14.0}, {"crota2": 5.0}, {"scale": 9.0}],
+        ids=["half a pixel", "pointing", "roll", "plate scale"],
     )
     def test_maps_that_differ_are_reprojected(self, cards):
         maps = self.maps(**cards)
@@ -477,9 +481,17 @@ class TestAlignment:
         assert [one["reprojected"] for one in stack.inputs] == [False, False, False, True, False, False]
         inner = np.s_[4:-4, 4:-4]
         apart = np.abs(maps[3].data - maps[2].data)[inner].max()
-        aligned = np.abs(stack.intensity.value[3] * EXPOSURES[193] - maps[2].data)[inner].max()
+        expected = self.counts(sunpy.map.Map(stack.intensity.value[3], stack.header))
+        aligned = np.abs(stack.intensity.value[3] * EXPOSURES[193] - expected)[inner].max()
         assert aligned < 15
-        assert apart > 60
+        assert apart > 30
+
+    @pytest.mark.parametrize("cards", [{"crpix1": 27.5}, {"crpix1": 20.5, "crpix2": 25.5}])
+    def test_maps_whole_pixels_apart_are_moved_and_not_resampled(self, cards):
+        stack = ChannelStack.from_maps(self.maps(**cards), degradation=None)
+        assert not any(one["reprojected"] for one in stack.inputs)
+        expected = self.counts(sunpy.map.Map(stack.intensity.value[3], stack.header))
+        np.testing.assert_allclose(stack.intensity.value[3] * EXPOSURES[193], expected, rtol=1e-5)
 
     def test_maps_of_a_twentieth_of_a_pixel_are_left_alone(self):
         maps = self.maps(crpix1=24.55)
@@ -492,17 +504,29 @@ class TestAlignment:
         assert not any(one["reprojected"] for one in ChannelStack.from_maps(maps).inputs)
 
     def test_reprojection_keeps_what_is_off_the_limb(self):
-        maps = self.maps(crpix1=25.5, crval1=2000.0, crval2=2000.0)
+        maps = self.maps(crpix1=25.0, crval1=2000.0, crval2=2000.0)
         maps = [changed(smap, crval1=2000.0, crval2=2000.0, hgln_obs=0.001 * i) for i, smap in enumerate(maps)]
         stack = ChannelStack.from_maps(maps)
         assert stack.inputs[3]["reprojected"]
         assert np.isfinite(stack.intensity[3, :, 1:-1]).all()
 
-    def test_what_no_map_covers_is_missing(self):
-        stack = ChannelStack.from_maps(self.maps(crpix1=34.5))
+    def test_the_field_is_the_one_that_cutouts_have_in_common(self):
+        stack = ChannelStack.from_maps(self.maps(crpix1=34.5, crpix2=20.0))
+        assert stack.intensity.shape == (6, 44, 38)
+        assert not stack.mask.any()
+        counts = stack.intensity.value[0] * EXPOSURES[94] * stack.inputs[0]["degradation"]
+        np.testing.assert_allclose(counts, self.counts(sunpy.map.Map(counts, stack.header)), rtol=1e-5)
+
+    def test_a_full_disc_is_kept_whole(self):
+        maps = six(random_counts((32, 32)), scale=76.8)
+        stack = ChannelStack.from_maps(replaced(maps, 193, lambda smap: changed(smap, crpix1=18.5)))
         missing = (stack.quality & Quality.MISSING) != 0
-        assert missing[:, :10].all() or missing[:, -10:].all()
-        assert missing.mean() < 0.25
+        assert missing[:, 30:].all()
+        assert missing.mean() == pytest.approx(2 / 32)
+
+    def test_cutouts_of_different_places_are_an_error(self):
+        with pytest.raises(ValueError, match="no field of view in common"):
+            ChannelStack.from_maps(self.maps(crval1=900.0))
 
     def test_bad_pixels_move_with_the_map(self):
         def spoiled(smap):
@@ -510,7 +534,7 @@ class TestAlignment:
             data[20, 11], data[30, 31] = np.nan, 16000
             return changed(smap, data=data)
 
-        stack = ChannelStack.from_maps(replaced(self.maps(crpix1=25.5), 193, spoiled))
+        stack = ChannelStack.from_maps(replaced(self.maps(crpix1=25.0), 193, spoiled))
         assert stack.quality[20, 10] & Quality.MISSING
         assert stack.quality[30, 30] & Quality.SATURATED
         assert stack.mask[:, :-2].sum() <= 2 * 9
@@ -521,9 +545,10 @@ class TestAlignment:
         def known(smap):
             return sunpy.map.Map(smap.data, smap.meta, uncertainty=StdDevUncertainty(sigma))
 
-        maps = replaced(self.maps(crpix2=25.5), 193, known)
+        maps = replaced(self.maps(crpix2=25.0), 193, known)
         stack = ChannelStack.from_maps(maps, degradation=None, systematic=0)
-        np.testing.assert_allclose(stack.uncertainty.value[3, :-1] * EXPOSURES[193], sigma[1:], rtol=1e-2)
+        expected = (sigma[1:] + sigma[:-1]) / 2
+        np.testing.assert_allclose(stack.uncertainty.value[3, :47] * EXPOSURES[193], expected, rtol=2e-2)
 
     def test_onto_the_coarsest(self):
         fine, pointing = self.scene(scale=4.8)

@@ -5,10 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from sunpy_deepem import TemperatureResponse
-from sunpy_deepem.training import teachers
-from sunpy_deepem.training.basis_pursuit import BasisPursuit, SolveStatus
-from sunpy_deepem.training.teachers import BasisPursuitTeacher, DemregTeacher, Teacher, get_teacher, run_teacher
+from sunpy_deepem import TemperatureResponse, solvers
+from sunpy_deepem.basis_pursuit import BasisPursuit, SolveStatus
+from sunpy_deepem.solvers import BasisPursuitTeacher, DemregTeacher, Teacher, get_teacher, run_teacher
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +144,7 @@ class TestDemreg:
         assert (status == 0).all()
         matrix, bins = response.matrix.value, response.bins
         channels_last = (np.moveaxis(array, 0, -1) for array in pixels)
-        fitted = teachers._import_dn2dem()(
+        fitted = solvers._import_dn2dem()(
             *channels_last, matrix.T, bins.centers, 10**bins.edges, dem_norm0=np.ones((2, 4, 18))
         )[4]
         np.testing.assert_allclose(np.tensordot(matrix, em, 1), np.moveaxis(fitted, -1, 0), rtol=1e-6)
@@ -170,7 +169,7 @@ class TestDemreg:
         assert np.isnan(em[:, status == SolveStatus.NEGATIVE]).all()
 
     def test_error_is_narrowed_down_to_its_pixel(self, response, pixels, monkeypatch):
-        original = teachers._call_dn2dem
+        original = solvers._call_dn2dem
 
         def fragile(response, options, intensity, uncertainty):
             if (intensity[:, 0] > 1e6).any():
@@ -178,7 +177,7 @@ class TestDemreg:
                 raise np.linalg.LinAlgError(msg)
             return original(response, options, intensity, uncertainty)
 
-        monkeypatch.setattr(teachers, "_call_dn2dem", fragile)
+        monkeypatch.setattr(solvers, "_call_dn2dem", fragile)
         intensity, uncertainty = pixels
         intensity[0, 1, 1] = 1e7
         _, status = run_teacher(DemregTeacher(), intensity, uncertainty, response)
@@ -195,6 +194,6 @@ class TestDemreg:
 
     def test_blocks_are_joined_in_order(self, response, pixels, monkeypatch):
         whole, _ = DemregTeacher()(*pixels, response)
-        monkeypatch.setattr(teachers, "_DEMREG_BLOCK", 3)
+        monkeypatch.setattr(solvers, "_DEMREG_BLOCK", 3)
         joined, _ = DemregTeacher()(*pixels, response)
         np.testing.assert_allclose(joined, whole)

@@ -1,13 +1,14 @@
 """
 Training: priors, teachers, training sets, the loss and `fit`.
 
-Nothing outside this subpackage imports it: the only thing that passes from training to inference is a weights file.
+Nothing outside this subpackage imports it: the only thing that passes from training to inference is a weights file. The
+teachers are the solvers that `sunpy_deepem.invert` offers, too, and so live above it.
 """
 
-from sunpy_deepem.training.basis_pursuit import BasisPursuit, BasisPursuitSolution, SolveStatus
+from sunpy_deepem.basis_pursuit import BasisPursuit, BasisPursuitSolution, SolveStatus
+from sunpy_deepem.solvers import BasisPursuitTeacher, DemregTeacher, Teacher, get_teacher, run_teacher
 from sunpy_deepem.training.dataset import PriorStream, TrainingSet
 from sunpy_deepem.training.prior import DEMPrior, simulate_observation
-from sunpy_deepem.training.teachers import BasisPursuitTeacher, DemregTeacher, Teacher, get_teacher, run_teacher
 
 __all__ = [
     "BasisPursuit",

@@ -9,10 +9,10 @@ from safetensors.numpy import save
 
 from sunpy_deepem._files import atomic_path
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.solvers import get_teacher, run_teacher
 from sunpy_deepem.stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.training.prior import simulate_observation, usual_uncertainty
-from sunpy_deepem.training.teachers import get_teacher, run_teacher
 
 __all__ = ["PriorStream", "TrainingSet"]
 

@@ -1,14 +1,14 @@
-"""Methods of inversion that a network may learn from: `Teacher`, and what it takes to call one safely."""
+"""Methods that solve each pixel by itself, which networks may learn from: `Teacher`, and how to call one safely."""
 
 from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from sunpy_deepem.basis_pursuit import BasisPursuit, SolveStatus, checked_pixels, map_tiles
 from sunpy_deepem.response import RESPONSE_UNIT, TemperatureResponse
-from sunpy_deepem.training.basis_pursuit import BasisPursuit, SolveStatus, checked_pixels, map_tiles
 
-__all__ = ["BasisPursuitTeacher", "DemregTeacher", "Teacher", "get_teacher", "run_teacher"]
+__all__ = ["BasisPursuitTeacher", "DemregTeacher", "Teacher", "get_teacher", "run_solver", "run_teacher"]
 
 # demregpy opens a pool of processes of its own, and a progress bar, from 200 pixels on. Blocks stay below that.
 _DEMREG_BLOCK = 100
@@ -110,13 +110,32 @@ class DemregTeacher:
         ValueError
             If the shapes do not fit.
         """
+        em, status, _ = self.with_uncertainty(intensity, uncertainty, response)
+        return em, status
+
+    def with_uncertainty(self, intensity, uncertainty, response):
+        """
+        Invert pixels, and tell the standard deviation of the EM that follows from that of the intensities.
+
+        Parameters and errors are those of a call.
+
+        Returns
+        -------
+        em, status
+            As of a call.
+        em_std : `~numpy.ndarray`
+            In cm-5, of the shape of ``em``; NaN where ``status`` is not zero.
+        """
         _import_dn2dem()  # before any work, and not as an error of every pixel
         intensity, uncertainty = checked_pixels(intensity, uncertainty)
         shape = intensity.shape[1:]
         flat = (array.reshape(array.shape[0], -1) for array in (intensity, uncertainty))
         invert = partial(_demreg_block, response, self.options)
-        em, status = map_tiles(invert, *flat, tile=_DEMREG_BLOCK, processes=self.processes, progress=self.progress)
-        return em.reshape(em.shape[0], *shape), status.reshape(shape)
+        em, em_std, status = map_tiles(
+            invert, *flat, tile=_DEMREG_BLOCK, processes=self.processes, progress=self.progress
+        )
+        em, em_std = (array.reshape(len(response.bins), *shape) for array in (em, em_std))
+        return em, status.reshape(shape), em_std
 
 
 _TEACHERS = {"basis-pursuit": BasisPursuitTeacher, "demreg": DemregTeacher}
@@ -199,16 +218,40 @@ def run_teacher(teacher, intensity, uncertainty, response):
     if not callable(teacher):
         msg = f"teacher must be callable, found {type(teacher).__name__}. By name, use get_teacher({teacher!r})."
         raise TypeError(msg)
+    return _run(teacher, 2, intensity, uncertainty, response)
+
+
+def run_solver(solver, intensity, uncertainty, response):
+    """
+    Call a solver and check what it returns.
+
+    Parameters and errors are those of `run_teacher`. A solver with a method ``with_uncertainty``, called alike, is
+    asked for ``(em, status, em_std)``.
+
+    Returns
+    -------
+    em, status
+        As of `run_teacher`.
+    em_std : `~numpy.ndarray` or `None`
+        Standard deviation of the EM in cm-5, of its shape.
+    """
+    if hasattr(solver, "with_uncertainty"):
+        return _run(solver.with_uncertainty, 3, intensity, uncertainty, response)
+    return *_run(solver, 2, intensity, uncertainty, response), None
+
+
+def _run(solver, n_returned, intensity, uncertainty, response):
     if not isinstance(response, TemperatureResponse):
         msg = f"response must be a TemperatureResponse, found {type(response).__name__}."
         raise TypeError(msg)
     intensity, uncertainty = checked_pixels(intensity, uncertainty)
-    returned = teacher(intensity, uncertainty, response)
-    if not isinstance(returned, tuple | list) or len(returned) != 2:
-        msg = f"teacher must return the pair (em, status), found {type(returned).__name__}."
+    returned = solver(intensity, uncertainty, response)
+    if not isinstance(returned, tuple | list) or len(returned) != n_returned:
+        wanted = ("pair (em, status)", "triple (em, status, em_std)")[n_returned - 2]
+        msg = f"teacher must return the {wanted}, found {type(returned).__name__}."
         raise TypeError(msg)
-    em = _checked_em(returned[0], (len(response.bins), *intensity.shape[1:]))
-    status = _checked_status(returned[1], intensity.shape[1:])
+    shape = len(response.bins), *intensity.shape[1:]
+    em, status = _checked_em(returned[0], shape), _checked_status(returned[1], intensity.shape[1:])
     wrong = (status == 0) & ~(np.isfinite(em) & (em >= 0)).all(axis=0)
     if wrong.any():
         msg = (
@@ -216,7 +259,7 @@ def run_teacher(teacher, intensity, uncertainty, response):
             "pixels, with status zero. Give such pixels another status, so that nothing is learnt from them."
         )
         raise ValueError(msg)
-    return em, status
+    return em, status, *(_checked_em(std, shape) for std in returned[2:])
 
 
 def _checked_em(em, shape):
@@ -254,40 +297,40 @@ def _import_dn2dem():
 
 
 def _demreg_block(response, options, intensity, uncertainty):
-    """Invert fewer than 200 pixels, shape ``(channels, n)``; returns EM ``(bins, n)`` and status ``(n,)``."""
+    """Invert fewer than 200 pixels, shape ``(channels, n)``; returns EM and its σ ``(bins, n)`` and status ``(n,)``."""
     status = np.zeros(intensity.shape[1], dtype=np.int8)
     status[~(intensity > 0).all(axis=0)] = SolveStatus.NO_SIGNAL
     valid = np.isfinite(intensity) & np.isfinite(uncertainty) & (uncertainty > 0)
     status[~valid.all(axis=0)] = SolveStatus.INVALID
     usable = status == SolveStatus.SOLVED
-    em = np.full((len(response.bins), status.size), np.nan)
-    em[:, usable] = _demreg_em(response, options, intensity[:, usable].T, uncertainty[:, usable].T).T
+    em, em_std = both = np.full((2, len(response.bins), status.size), np.nan)
+    both[:, :, usable] = _demreg_em(response, options, intensity[:, usable].T, uncertainty[:, usable].T)
     # Zeros are what demregpy returns of pixels on which it did not work.
     found = np.isfinite(em).all(axis=0) & (em != 0).any(axis=0)
     status[usable & ~found] = SolveStatus.SOLVER_FAILED
     status[found & (em < 0).any(axis=0)] = SolveStatus.NEGATIVE
-    em[:, status != SolveStatus.SOLVED] = np.nan
-    return em, status
+    both[:, :, status != SolveStatus.SOLVED] = np.nan
+    return em, em_std, status
 
 
 def _demreg_em(response, options, intensity, uncertainty):
-    """EM of pixels, shape ``(n, bins)``; NaN where demregpy raises an error, the pixel being found by halving."""
+    """EM and its σ, shape ``(2, bins, n)``; NaN where demregpy raises an error, the pixel being found by halving."""
     n = len(intensity)
     if n == 0:
-        return np.empty((0, len(response.bins)))
+        return np.empty((2, len(response.bins), 0))
     try:
         return _call_dn2dem(response, options, intensity, uncertainty)
     except Exception:  # whatever NumPy raises inside demregpy, of which one pixel is the cause
         if n == 1:
-            return np.full((1, len(response.bins)), np.nan)
+            return np.full((2, len(response.bins), 1), np.nan)
         halves = (slice(0, n // 2), slice(n // 2, n))
-        return np.concatenate([_demreg_em(response, options, intensity[h], uncertainty[h]) for h in halves])
+        return np.concatenate([_demreg_em(response, options, intensity[h], uncertainty[h]) for h in halves], axis=-1)
 
 
 def _call_dn2dem(response, options, intensity, uncertainty):
     bins = response.bins
     with np.errstate(all="ignore"):
-        dem = _import_dn2dem()(
+        dem_and_std = _import_dn2dem()(
             intensity,
             uncertainty,
             response.matrix.to_value(RESPONSE_UNIT).T,
@@ -296,7 +339,7 @@ def _call_dn2dem(response, options, intensity, uncertainty):
             # The default, None, is compared to an array by demregpy 0.6.2, which NumPy 2 refuses. Ones mean the same.
             dem_norm0=np.ones((len(intensity), len(bins))),
             **options,
-        )[0]
+        )[:2]
     # ΔT as demregpy takes it, which is 0.2 % below the width of the bin: with it K EM is the intensity that was fitted.
     widths = bins.temperatures.to_value("K") * np.log(10) * bins.step
-    return dem.reshape(len(intensity), len(bins)) * widths
+    return np.stack([(array.reshape(-1, len(bins)) * widths).T for array in dem_and_std])

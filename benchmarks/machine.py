@@ -1,0 +1,50 @@
+"""What the benchmarks ran on: `describe`."""
+
+import importlib.metadata
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+_PACKAGES = ("sunpy_deepem", "torch", "numpy", "sunpy", "aiapy", "demregpy", "EMToolKit", "utu")
+
+
+def describe():
+    """Return date, processor, cores, memory, load and versions, as a `dict` for JSON."""
+    load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "memory": _memory(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "load": load,
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def _processor():
+    """Return what the processor calls itself; `platform.processor` leaves that out on Linux."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return platform.processor()
+    facts = dict((part.strip() for part in line.split(":", 1)) for line in path.read_text().splitlines() if ":" in line)
+    return f"{facts.get('model name', platform.processor())}, family {facts.get('cpu family', '?')}"
+
+
+def _memory():
+    """Return the memory of the machine in GiB, `None` where that cannot be told."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,133 @@
+"""
+The page of the documentation that shows the benchmarks, from the JSON that they left.
+
+Usage: ``python benchmarks/page.py [--output benchmarks/output]``. Writes ``docs/topics/benchmarks.rst`` and the plot
+``docs/images/speed.png``, and takes over ``accuracy.rst`` and ``accuracy.png`` where they are.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+
+_DOCS = Path(__file__).parents[1] / "docs"
+_INTRODUCTION = """.. _benchmarks:
+
+Benchmarks
+==========
+
+``python benchmarks FOLDER`` runs them all, FOLDER being one with six full-disc AIA maps; ``benchmarks/README.rst`` says
+what each is for. ``python benchmarks/page.py`` makes this page of what they leave.
+"""
+_SPEED = """
+Speed
+-----
+
+{date}, {processor}, {cores} cores ({instructions}), {memory} GiB, {gpu}, {system}; {versions}. Load average before and
+after {load}; {threads} threads.
+
+All codes got the same noisy pixels of the training prior, {shape} × {shape} for the networks and the first so many of
+them for the others, in turn. Rates are by the median of {rounds} calls, best ones by the fastest, those per core by the
+least processor time; W1 is the median distance of recovered and true EM in dex.
+
+{table}
+.. figure:: /images/speed.png
+
+   Pixels per second, median (bars) and best (lines).
+
+.. list-table:: What is asked of the package
+   :header-rows: 1
+
+{asked}"""
+_ACCURACY = """
+Accuracy
+--------
+
+Distance of recovered and true EM on the same noisy pixels, one run of ``benchmarks/accuracy.py``. Errors are those of 1
+or 64 native pixels, with a systematic fraction.
+
+{table}"""
+_FIGURE = """
+.. figure:: /images/accuracy.png
+
+   The same at 10 % errors.
+"""
+
+
+def rows(cells):
+    """Lines of a list-table."""
+    return "".join(f"   {'*' if index == 0 else ' '} - {cell}\n" for line in cells for index, cell in enumerate(line))
+
+
+def speed_table(results):
+    """Rates of everything, and how much faster the package is."""
+    own = results["package"]["rate"]
+    cells = [("", "pixels", "pixels/s", "best", "per core", "W1 (dex)", "package is faster by")]
+    for name, result in results.items():
+        w1 = "" if result["w1"] is None else f"{result['w1']:.3f}"
+        ratio = "" if name.startswith(("package", "training")) else f"{own / result['rate']:.3g}"
+        rates = [f"{result[key]:.3g}" for key in ("rate", "best", "per_core")]
+        cells.append((name, result["pixels"], *rates, w1, ratio))
+    return ".. list-table::\n   :header-rows: 1\n\n" + rows(cells)
+
+
+def plot_speed(results, path):
+    """Rates on a logarithmic axis."""
+    names = list(results)[::-1]
+    fig, axes = plt.subplots(figsize=(8, 0.35 * len(names) + 1), layout="constrained")
+    colors = ["#0072B2" if name.startswith("package") else "#999999" for name in names]
+    rates = [results[name]["rate"] for name in names]
+    spread = [[0] * len(names), [results[name]["best"] - results[name]["rate"] for name in names]]
+    axes.barh(names, rates, xerr=spread, color=colors, ecolor="#D55E00")
+    axes.axvline(10.87e6, color="black", lw=0.8, ls="--", label="the DeepEM chapter's figure, on a GPU")
+    axes.set(xscale="log", xlabel="pixels per second")
+    fig.legend(loc="outside lower center", fontsize=9)
+    fig.savefig(path, dpi=120)
+
+
+def speed_section(content):
+    """Machine, table and figure of `speed.py`."""
+    facts, results = content["machine"], content["results"]
+    asked = [("", "asked", "measured")]
+    asked += [(line["what"], f"{line['asked']:.4g}", f"{line['measured']:.4g}") for line in content["asked"]]
+    filled = {key: value for key, value in facts.items() if key not in ("gpu", "versions", "load")}
+    return _SPEED.format(
+        **filled,
+        gpu=facts["gpu"] or "no GPU",
+        versions=", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
+        load=" and ".join(f"{load[0]}" for load in facts["load"]),
+        threads=content["threads"],
+        shape=content["shape"],
+        rounds=len(results["package"]["times"]),
+        table=speed_table(results),
+        asked=rows(asked),
+    )
+
+
+def main():
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "output")
+    parser.add_argument("--docs", type=Path, default=_DOCS)
+    args = parser.parse_args()
+    (args.docs / "images").mkdir(parents=True, exist_ok=True)
+    (args.docs / "topics").mkdir(parents=True, exist_ok=True)
+    content = json.loads((args.output / "speed.json").read_text(encoding="utf-8"))
+    plot_speed(content["results"], args.docs / "images" / "speed.png")
+    text = _INTRODUCTION + speed_section(content)
+    table, figure = (args.output / f"accuracy.{suffix}" for suffix in ("rst", "png"))
+    if table.exists():
+        text += _ACCURACY.format(table=table.read_text(encoding="utf-8"))
+        if figure.exists():
+            shutil.copyfile(figure, args.docs / "images" / "accuracy.png")
+            text += _FIGURE
+    (args.docs / "topics" / "benchmarks.rst").write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
