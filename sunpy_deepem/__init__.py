@@ -5,6 +5,8 @@ Differential emission measures from the six coronal EUV channels of SDO/AIA.
 `DEMCube.synthesize` turns back into AIA maps.
 """
 
+from importlib import import_module
+
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube import DEMCube
 from sunpy_deepem.inversion import invert
@@ -23,22 +25,25 @@ __all__ = [
     "CHANNELS",
     "ChannelStack",
     "DEMCube",
+    "DEMCubeSequence",
     "DeepEM",
     "LogTBins",
     "Quality",
     "TemperatureResponse",
     "__version__",
     "invert",
+    "invert_series",
     "prepare",
 ]
 
 
-def __getattr__(name):
-    # torch takes seconds to import, so the network is fetched only when it is asked for.
-    if name == "DeepEM":
-        from sunpy_deepem.network import DeepEM
+# torch takes seconds to import and dask half of one, so what needs them is fetched only when it is asked for.
+_ON_DEMAND = {"DeepEM": "network", "DEMCubeSequence": "series", "invert_series": "series"}
 
-        return DeepEM
+
+def __getattr__(name):
+    if name in _ON_DEMAND:
+        return getattr(import_module(f"sunpy_deepem.{_ON_DEMAND[name]}"), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
 

@@ -1,6 +1,7 @@
 """Writing files whole or not at all."""
 
 import os
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def atomic_path(path, *, overwrite=True):
     if not path.absolute().parent.is_dir():
         msg = f"{path} lies in a folder that does not exist. Make {path.parent} first."
         raise FileNotFoundError(msg)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A name of its own, as several machines may write to one folder.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         yield partial
         os.replace(partial, path)
