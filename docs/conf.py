@@ -2,6 +2,15 @@
 
 import datetime
 import importlib.metadata
+import logging
+import os
+import urllib.error
+import urllib.request
+import warnings
+
+os.environ.setdefault("MPLBACKEND", "agg")  # Before anything imports pyplot
+
+import sunpy_deepem
 
 project = "sunpy_deepem"
 author = "The sunpy_deepem developers"
@@ -16,22 +25,108 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_automodapi.automodapi",
     "sphinx_automodapi.smart_resolver",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "api/.gitkeep"]
+exclude_patterns = ["_build"]
+html_theme = "sunpy"
+html_title = "sunpy_deepem"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# -- Cross references ------------------------------------------------------------------------------------------------
+
+# Types stand in docstrings as text with references, not as words that are each an object.
+napoleon_google_docstring = False
+napoleon_use_param = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+# Signatures hold names and defaults; types, with shapes and units, are in the docstrings.
+autodoc_typehints = "none"
 default_role = "obj"
 nitpicky = True
 nitpick_ignore_regex = [
     # Words of numpydoc types that are no objects
-    (r"py:.*", r"optional|array-like|sequence.*|iterable.*|callable|path of a folder"),
+    (r"py:.*", r"optional|array-like|callable|[{\"].*"),
+    # Public, but not in its package's inventory under this name
+    (r"py:.*", r"bokeh\.models\.LayoutDOM|fiasco\.IonCollection"),
 ]
-intersphinx_mapping = {
-    "python": ("https://docs.python.org/3", None),
-    "numpy": ("https://numpy.org/doc/stable", None),
-    "astropy": ("https://docs.astropy.org/en/stable", None),
-    "sunpy": ("https://docs.sunpy.org/en/stable", None),
-    "aiapy": ("https://aiapy.readthedocs.io/en/stable", None),
-    "ndcube": ("https://docs.sunpy.org/projects/ndcube/en/stable", None),
-    "matplotlib": ("https://matplotlib.org/stable", None),
-    "torch": ("https://docs.pytorch.org/docs/stable", None),
+
+# Where the documentation of other packages is, and what their objects are called.
+_ELSEWHERE = {
+    "python": ("https://docs.python.org/3", r"pathlib|datetime|enum|typing|collections"),
+    "numpy": ("https://numpy.org/doc/stable", r"numpy|np"),
+    "astropy": ("https://docs.astropy.org/en/stable", r"astropy|u"),
+    "sunpy": ("https://docs.sunpy.org/en/stable", r"sunpy"),
+    "aiapy": ("https://aiapy.readthedocs.io/en/stable", r"aiapy"),
+    "ndcube": ("https://docs.sunpy.org/projects/ndcube/en/stable", r"ndcube"),
+    "matplotlib": ("https://matplotlib.org/stable", r"matplotlib"),
+    "torch": ("https://docs.pytorch.org/docs/stable", r"torch"),
+    "regions": ("https://astropy-regions.readthedocs.io/en/stable", r"regions"),
+    "dask": ("https://docs.dask.org/en/stable", r"dask"),
+    "distributed": ("https://distributed.dask.org/en/stable", r"distributed"),
+    "xarray": ("https://docs.xarray.dev/en/stable", r"xarray"),
 }
-html_theme = "sunpy"
+intersphinx_mapping = {}
+
+
+def _has_inventory(url):
+    try:
+        with urllib.request.urlopen(f"{url}/objects.inv", timeout=10):
+            return True
+    except (urllib.error.URLError, TimeoutError):
+        return False
+
+
+# References to a package of which the inventory cannot be had, as without a network, cannot be checked. They are let
+# through, and the build says so; references within this package are checked all the same.
+for _name, (_url, _objects) in _ELSEWHERE.items():
+    if _has_inventory(_url):
+        intersphinx_mapping[_name] = (_url, None)
+        continue
+    logging.getLogger(__name__).warning("No inventory of %s: references to it are not checked.", _name)
+    nitpick_ignore_regex.append((r"py:.*", rf"({_objects})(\..*)?"))
+    if _name == "python":
+        _builtins = r"(bool|bytes|dict|float|int|list|object|set|str|tuple|type|slice|True|False|None|\w+(Error|Warning))"
+        nitpick_ignore_regex.append((r"py:.*", _builtins))
+
+# -- Gallery ---------------------------------------------------------------------------------------------------------
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "generated/gallery",
+    # The others need a network.
+    "filename_pattern": r"[\\/]plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "matplotlib_animations": True,
+    "write_computation_times": False,
+    "show_memory": False,
+    "remove_config_comments": True,
+    "doc_module": ("sunpy_deepem",),
+    "backreferences_dir": "generated/backreferences",
+    "reference_url": {"sunpy_deepem": None},
+}
+warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")
+
+
+# -- Names in docstrings ---------------------------------------------------------------------------------------------
+
+
+def _resolve_short_name(app, env, node, contnode):
+    """Resolve DEMCube.curve or sunpy_deepem.series.invert_series to where the package documents the object."""
+    if node.get("refdomain") != "py" or not node.get("reftarget"):
+        return None
+    domain = env.get_domain("py")
+    parts = node["reftarget"].removeprefix("sunpy_deepem.").split(".")
+    for start in range(len(parts)):
+        suffix = "." + ".".join(parts[start:])
+        found = [name for name in domain.objects if name.startswith("sunpy_deepem.") and name.endswith(suffix)]
+        # A full name may leave out modules; a short one is taken as it stands.
+        if found and (start == 0 or node["reftarget"].startswith("sunpy_deepem.")):
+            shortest = min(found, key=lambda name: (name.count("."), name))
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", shortest, node, contnode)
+    return None
+
+
+def setup(app):
+    app.connect("missing-reference", _resolve_short_name)

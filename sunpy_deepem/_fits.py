@@ -19,7 +19,7 @@ from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.response import RESPONSE_UNIT, TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 
-__all__ = ["image_hdus", "read_fits", "table_hdus", "write_fits"]
+__all__ = ["image_hdus", "import_dask_array", "read_fits", "table_hdus", "write_fits"]
 
 _FORMAT = "sunpy_deepem 2"
 # The FITS standard has no DN. SunPy reads it in images, as AIA's files write it; in tables it is the standard's adu.
@@ -154,7 +154,7 @@ def _cube(hdus, chunks):
         # FITS is big-endian.
         dtype = stored.dtype.newbyteorder("=") if dtype is None else dtype
         if chunks is not None:
-            stored = _import_dask_array().from_array(_OnDisk(stored), chunks=chunks, name=False)
+            stored = import_dask_array().from_array(_OnDisk(stored), chunks=chunks, name=False)
         return stored.astype(dtype)
 
     header = hdus["EM"].header
@@ -184,7 +184,7 @@ def _facts(hdu):
     return {str(row["key"]): json.loads(row["value"]) for row in Table.read(hdu)}
 
 
-def _import_dask_array():
+def import_dask_array():
     try:
         import dask.array
     except ImportError as error:

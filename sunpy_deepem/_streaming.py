@@ -49,7 +49,7 @@ def write_bands(observation, engine, response, path, *, overwrite=False, progres
     if not str(path).lower().endswith(".fits"):
         msg = f"out must end in .fits, found {path}. Other formats are written by DEMCube.write."
         raise ValueError(msg)
-    block = max(1, max(observation.shape) // _TO_ALIGN)
+    block = min(max(1, max(observation.shape) // _TO_ALIGN), *observation.shape)
     whole_columns = slice(0, observation.shape[1])
     coarse, unsolved = {}, Counter()
     with atomic_path(path, overwrite=overwrite) as partial:
@@ -89,21 +89,21 @@ def lazy_cube(observation, engine, response, chunks):
     chunks : `int` or `tuple` of two `int`
         Rows and columns of a chunk.
     """
-    import dask
-    import dask.array as da
-
     steps = _checked_chunks(chunks)
+    da = _fits.import_dask_array()
+    import dask
+
     rows, columns = (
         [slice(start, min(start + step, n)) for start in range(0, n, step)]
         for n, step in zip(observation.shape, steps, strict=True)
     )
     like = _images(observation.part(slice(0, 1), slice(0, 1)), engine, response)[0]
 
-    @dask.delayed(pure=False)
     def invert(rows, columns):
         return _images(observation.part(rows, columns), engine, response)[0]
 
-    parts = [[(invert(r, c), (r.stop - r.start, c.stop - c.start)) for c in columns] for r in rows]
+    delayed = dask.delayed(invert, pure=False)
+    parts = [[(delayed(r, c), (r.stop - r.start, c.stop - c.start)) for c in columns] for r in rows]
     images = {
         name: da.block(
             [

@@ -51,7 +51,7 @@ class SolveStatus(IntEnum):
     SOLVER_FAILED = 3
     #: The method found a negative EM; basis pursuit never does.
     NEGATIVE = 10
-    #: Nothing above the noise: an EM of zero meets the constraints as soon as any EM does.
+    #: Nothing above the noise, as an EM of zero meets the constraints as soon as any EM does.
     NO_SIGNAL = 11
     #: An intensity or uncertainty is not finite or beyond all reason, or an uncertainty is not positive.
     INVALID = 12

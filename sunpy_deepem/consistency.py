@@ -52,8 +52,8 @@ class ChannelConsistency(nn.Module):
         Returns
         -------
         foretold, log_spread, observed, noise : `~torch.Tensor`
-            Of ln(intensity), in which an intensity below σ counts as σ, shape ``(6, n)``: its expectation, the logarithm
-            of the spread of that, its observed value, and its σ.
+            Of ln(intensity), where one below σ counts as σ, shape ``(6, n)``: its expectation, the logarithm of the
+            spread of that, its observed value, and its σ.
         """
         signal = torch.hypot(intensity.clamp_min(0), uncertainty)
         observed, noise = torch.log(signal / self.channel_scale), uncertainty / signal

@@ -1087,7 +1087,9 @@ class DEMCube(NDCube):
     def _slice_wcs(self, item):
         # A FITS WCS stays one where no axis is dropped, so that the slice can be written and synthesised.
         if isinstance(self.wcs, WCS) and all(isinstance(part, slice) for part in item):
-            return self.wcs.slice(item)
+            wcs = self.wcs.deepcopy()
+            wcs.array_shape = self.data.shape  # astropy before 7.2 cannot slice three axes without it
+            return wcs.slice(item)
         return super()._slice_wcs(item)
 
     def _require_3d(self, what):

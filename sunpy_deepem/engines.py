@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.forward import EM_UNIT, chi_squared
-from sunpy_deepem.quality import HIGH_CHI2, Quality
+from sunpy_deepem.quality import Quality, unusual_flags
 from sunpy_deepem.refinement import UPDATES
 from sunpy_deepem.refinement import refine as refine_em
 from sunpy_deepem.temperature import LogTBins
@@ -66,10 +65,10 @@ class NetworkEngine:
         intensity, uncertainty = _valid(stack), stack.uncertainty.value
         with _PREDICTING:
             em, em_std = self.network.predict(intensity, uncertainty, device=self.device, progress=self.progress)
-        first_chi2 = chi_squared(em << EM_UNIT, stack.intensity, stack.uncertainty, response)
-        unusual = np.where(first_chi2 > HIGH_CHI2, Quality.UNUSUAL, 0).astype(np.uint16)
+            deviation = self.network.deviation(intensity, uncertainty)
+        quality = np.zeros(em.shape[1:], dtype=np.uint16) if deviation is None else unusual_flags(deviation)
         em = refine_em(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self.updates)
-        return Solution(em, em_std, unusual, Counter())
+        return Solution(em, em_std, quality, Counter())
 
 
 class SolverEngine:

@@ -18,20 +18,25 @@ from tqdm.auto import tqdm
 
 from sunpy_deepem._files import atomic_path
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.consistency import ChannelConsistency
 from sunpy_deepem.temperature import LogTBins
 
 __all__ = ["ChapterNetwork", "DeepEM", "PointwiseConvolution", "PointwiseLayers", "ScaledNetwork"]
 
 # EM inside the network is in units of 10^25 cm^-5, as in the DeepEM chapter, to stay within single precision.
 EM_UNIT = 1e25
-_FORMAT = "sunpy_deepem weights 1"
+_FORMAT = "sunpy_deepem weights 2"
 # Pixels worked on at a time on a CPU, whose cache they should stay in, and on a GPU, which they should fill.
 _TILE = 8192
 _GPU_TILE = 2**20
 _GPU_STREAMS = 3
 _PRECISIONS = ("float32", "bfloat16")
-# Name of the folded response among the tensors of a file.
-_RESPONSE = "response_matrix"
+# Names of the folded response and of the second network among the tensors of a file.
+_RESPONSE, _CONSISTENCY = "response_matrix", "consistency."
+# Brightness in powers of ten, beyond which the shape of the EM does not depend on it: EM of 10^24 to 10^30 cm^-5.
+_LEVELS = (-1.0, 5.0)
+# Smallest output in ln, lest the EM of a bin be zero.
+_LEAST_OUTPUT = -60.0
 # Responses that agree to this are the same for a network; rounding in tables and versions of aiapy stays below it.
 _RESPONSE_TOLERANCE = 1e-3
 
@@ -116,8 +121,9 @@ class ScaledNetwork(nn.Module):
 
     Intensities over the channels' typical response are EM-like numbers. A pixel's brightness is the mean over channels
     of their moduli plus σ; the network sees intensity and σ over brightness, and what it answers is multiplied by
-    brightness. So an intensity and σ twice as large give exactly twice the EM. The outputs pass through a softplus,
-    which is never negative.
+    brightness. It also sees the logarithm of the brightness, as dim and bright plasma are not of the same kind: the
+    corona that is as dim as a coronal hole has not the hot plasma of an active region. The outputs are made positive by
+    exp(x) below and x + 1 above zero.
 
     Parameters
     ----------
@@ -138,7 +144,7 @@ class ScaledNetwork(nn.Module):
         scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(1, -1, 1, 1)
         self.register_buffer("channel_scale", scale)
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
-        self.layers = PointwiseLayers((2 * scale.numel(), *self.hidden, 2 * self.n_bins))
+        self.layers = PointwiseLayers((2 * scale.numel() + 1, *self.hidden, 2 * self.n_bins))
 
     def forward(self, intensity, uncertainty, *, spread=True):
         """
@@ -159,9 +165,10 @@ class ScaledNetwork(nn.Module):
         intensity = intensity / self.channel_scale
         uncertainty = uncertainty / self.channel_scale
         brightness = (intensity.abs() + uncertainty).mean(dim=1, keepdim=True)
-        inputs = torch.cat([intensity, uncertainty], dim=1) / brightness
+        level = 0.25 * (torch.log10(brightness).clamp(*_LEVELS) - 2)
+        inputs = torch.cat([intensity / brightness, uncertainty / brightness, level], dim=1)
         outputs = self.layers(inputs, None if spread else self.n_bins)
-        outputs = nn.functional.softplus(outputs).mul_(brightness)
+        outputs = (torch.exp(outputs.clamp(_LEAST_OUTPUT, 0)) + outputs.clamp_min(0)) * brightness
         return outputs[:, : self.n_bins], outputs[:, self.n_bins :] if spread else None
 
     def architecture(self):
@@ -229,6 +236,8 @@ class DeepEM:
         Bins of its log T axis.
     response : `TemperatureResponse` or `None`
         The response it was trained for; `None` where that is not known.
+    consistency : `~sunpy_deepem.consistency.ChannelConsistency`, optional
+        What tells channels that do not fit the others.
     meta : `dict`, optional
         How it was made: training command, seed, package version. Values are strings.
 
@@ -246,8 +255,9 @@ class DeepEM:
     (18,)
     """
 
-    def __init__(self, module, *, bins, response=None, meta=None):
+    def __init__(self, module, *, bins, response=None, consistency=None, meta=None):
         self.module = module.eval()
+        self.consistency = None if consistency is None else consistency.eval()
         self.bins = bins
         self.response_fingerprint = None if response is None else response.fingerprint
         self.response_matrix = None if response is None else np.array(response.matrix.value)
@@ -300,6 +310,7 @@ class DeepEM:
             raise ValueError(msg)
         try:
             matrix = state.pop(_RESPONSE, None)
+            consistency = _consistency_of(state)
             architecture = json.loads(meta.pop("architecture"))
             bins = LogTBins(**json.loads(meta.pop("bins")))
             module = _ARCHITECTURES[architecture.pop("name")](**architecture)
@@ -307,7 +318,7 @@ class DeepEM:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             msg = f"{path} holds weights that do not fit their own description ({error}). Train or download it again."
             raise ValueError(msg) from error
-        network = cls(module, bins=bins)
+        network = cls(module, bins=bins, consistency=consistency)
         network.response_fingerprint = meta.pop("response_fingerprint", None)
         network.response_matrix = None if matrix is None else matrix.numpy()
         network.meta = meta
@@ -376,7 +387,10 @@ class DeepEM:
             "architecture": json.dumps(self.module.architecture()),
             "bins": json.dumps({"first": self.bins.first, "step": self.bins.step, "n": self.bins.n}),
         }
-        state = {key: value.detach().cpu().contiguous() for key, value in self.module.state_dict().items()}
+        tensors = self.module.state_dict()
+        if self.consistency is not None:
+            tensors |= {_CONSISTENCY + key: value for key, value in self.consistency.state_dict().items()}
+        state = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         if self.response_matrix is not None:
             meta["response_fingerprint"] = self.response_fingerprint
             state[_RESPONSE] = torch.from_numpy(self.response_matrix)
@@ -451,9 +465,9 @@ class DeepEM:
         Returns
         -------
         em, em_std : `~numpy.ndarray`
-            Mean and standard deviation of the EM per bin in cm^-5, `~numpy.float32`, shape ``(18, ...)``. The latter is
-            `None` without ``std``, and for the chapter's network, which does not state it. Both are tensors, on its
-            device, if ``intensity`` is one.
+            EM per bin in cm^-5 and half the width of the interval about it that holds the truth in 68 % of all cases,
+            `~numpy.float32`, shape ``(18, ...)``. The latter is `None` without ``std``, and for the chapter's network,
+            which does not state it. Both are tensors, on its device, if ``intensity`` is one.
 
         Raises
         ------
@@ -500,6 +514,43 @@ class DeepEM:
         em, *rest = outputs if on_tensors else [array.numpy() for array in outputs]
         return em, rest[0] if rest else None
 
+    def deviation(self, intensity, uncertainty):
+        """
+        Return how far each channel is from what the other five foretell.
+
+        Parameters
+        ----------
+        intensity, uncertainty : array-like
+            DN s^-1 pix^-1, as for `predict`.
+
+        Returns
+        -------
+        `~numpy.ndarray` or `None`
+            In units of the spread of what is foretold and observed, `~numpy.float32`, of the shape of ``intensity``;
+            NaN where a channel is not finite. `None` if the weights cannot tell.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict`.
+        """
+        if self.consistency is None:
+            return None
+        inputs = self._check_inputs(intensity, uncertainty)
+        inputs = [np.asarray(values).reshape(len(CHANNELS), -1) for values in inputs]
+        result = np.empty(inputs[0].shape, dtype=np.float32)
+        device = torch.device("cpu")
+
+        def run(start):
+            part = slice(start, start + _TILE)
+            with torch.inference_mode():
+                arrays, _ = _usable(*(_tile_of(values, part, device) for values in inputs))
+                result[:, part] = self.consistency.deviation(*(values[0, :, 0] for values in arrays)).numpy()
+
+        with _workers(device) as map_tiles:
+            list(map_tiles(run, range(0, result.shape[1], _TILE)))
+        return result.reshape(np.shape(intensity))
+
     def _module_in(self, precision):
         """Return the network with all layers but the first, whose inputs are the measured ones, in ``precision``."""
         if precision not in _PRECISIONS:
@@ -540,6 +591,17 @@ class DeepEM:
         widths = [convolutions[0].in_channels, *(layer.out_channels for layer in convolutions)]
         shape = "→".join(str(width) for width in widths)
         return f"<DeepEM {self.module.name} {shape}, {self.bins!r}, response {self.response_fingerprint}>"
+
+
+def _consistency_of(state):
+    """Take the tensors of a `ChannelConsistency` out of ``state`` and return it, or `None` if there is none."""
+    tensors = {key: state.pop(key) for key in list(state) if key.startswith(_CONSISTENCY)}
+    if not tensors:
+        return None
+    tensors = {key.removeprefix(_CONSISTENCY): value for key, value in tensors.items()}
+    module = ChannelConsistency(tensors["channel_scale"], width=tensors["layers.0.bias"].shape[1])
+    module.load_state_dict(tensors)
+    return module
 
 
 def _check_array(name, values):

@@ -4,10 +4,12 @@ from enum import IntFlag
 
 import numpy as np
 
-__all__ = ["HIGH_CHI2", "MASKED", "Quality", "signal_flags"]
+__all__ = ["HIGH_CHI2", "MASKED", "Quality", "signal_flags", "unusual_flags"]
 
 #: χ² (mean over channels) above which a fit does not explain what was observed.
 HIGH_CHI2 = 3.0
+# Spreads by which a channel of a pixel, and the median of a channel of an image, may be off.
+_MOST_DEVIATION, _MOST_MEDIAN_DEVIATION = 3.0, 2.5
 
 
 class Quality(IntFlag):
@@ -35,7 +37,8 @@ class Quality(IntFlag):
     NEGATIVE = 32
     #: In the detector column of many saturated pixels, into which their charge may have spilled; it is kept.
     BLOOMING = 64
-    #: The network's own answer, before any refinement, has a χ² above 3: unlike what the network was trained on.
+    #: A channel is not what the other five foretell, here or all over the image. It is unlike what the network was
+    #: trained on, as are channels that were swapped or are off by a factor.
     UNUSUAL = 128
     #: The method of inversion found no EM here, as its status tells; the pixel is masked.
     UNSOLVED = 256
@@ -73,3 +76,35 @@ def signal_flags(intensity, sigma):
         few = np.isfinite(intensity).all(axis=0) & ((intensity > 3 * sigma).sum(axis=0) < 3)
         flags = np.where(few, Quality.LOW_SIGNAL, 0) | np.where((intensity < 0).any(axis=0), Quality.NEGATIVE, 0)
     return flags.astype(np.uint16)
+
+
+def unusual_flags(deviation):
+    """
+    Return the flag UNUSUAL where a channel does not fit the others.
+
+    A pixel has it if a channel is more than 3 spreads from what the others foretell. If the median over the image of
+    some channel is more than 2.5 spreads off, it is the channel that is wrong, and all pixels have it.
+
+    Parameters
+    ----------
+    deviation : `~numpy.ndarray`
+        As `DeepEM.deviation` gives it, shape ``(6, ...)``, NaN where there is nothing to judge.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        `numpy.uint16`, shape ``(...)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sunpy_deepem.quality import Quality, unusual_flags
+    >>> Quality(int(unusual_flags(np.array([0.3, -0.5, 1.1, 4.2, 0.0, -0.2]))))
+    <Quality.UNUSUAL: 128>
+    """
+    valid = np.isfinite(deviation).all(axis=0)
+    with np.errstate(invalid="ignore"):
+        unusual = (np.abs(deviation) > _MOST_DEVIATION).any(axis=0)
+    if valid.any() and (np.abs(np.median(deviation[:, valid], axis=1)) > _MOST_MEDIAN_DEVIATION).any():
+        unusual = valid
+    return np.where(unusual & valid, Quality.UNUSUAL, 0).astype(np.uint16)

@@ -25,12 +25,14 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     An update is that of optimal estimation, with the EM before it as the prior mean, made in ln(EM) so that none turns
     negative:
 
-    .. math:: \mathrm{EM}_j \leftarrow \mathrm{EM}_j \exp\Bigl(\frac{s_j^2}{\mathrm{EM}_j} \sum_i K_{ij} \lambda_i\Bigr),
+    .. math::
+
+        \mathrm{EM}_j \leftarrow \mathrm{EM}_j \exp\Bigl(\frac{s_j^2}{\mathrm{EM}_j} \sum_i K_{ij} \lambda_i\Bigr),
         \quad \Bigl(\Sigma + K \,\mathrm{diag}(s^2)\, K^T\Bigr) \lambda = g - K \,\mathrm{EM},
 
-    where Σ holds σ² of the intensities and s is the spread of the EM, which keeps its ratio to the EM. A pixel is updated
-    if its χ² (mean over channels) is above ``tolerance``, more than noise explains, and then until it is at most
-    ``target``, since beyond that only noise would be fitted. An update that does not lower χ² is not made.
+    where Σ holds σ² of the intensities and s is the spread of the EM, which keeps its ratio to the EM. A pixel is
+    updated if its χ² (mean over channels) is above ``tolerance``, more than noise explains, and then until it is at
+    most ``target``, since beyond that only noise would be fitted. An update that does not lower χ² is not made.
 
     Parameters
     ----------

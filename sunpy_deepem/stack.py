@@ -285,7 +285,7 @@ class Observation:
         Parameters
         ----------
         rows, columns : `slice`
-            Of step one, within `shape`.
+            Of step one, within ``shape``.
 
         Returns
         -------

@@ -111,7 +111,7 @@ def test_what_cannot_be_refined_is_left_alone():
 
 
 def test_a_pixel_in_which_all_is_negative_loses_most_of_its_em_but_not_all():
-    truth, intensity, sigma = observed(5)
+    truth, intensity, _ = observed(5)
     refined = refine(truth, -intensity, 0.1 * intensity, MATRIX, updates=100)
     assert (refined > 0).all()
     assert (refined.sum(axis=0) < 0.1 * truth.sum(axis=0)).all()

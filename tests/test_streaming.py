@@ -6,6 +6,7 @@ import pytest
 from astropy.io import fits
 from helpers import changed
 
+import sunpy_deepem._streaming
 import sunpy_deepem.stack
 from sunpy_deepem import ChannelStack, DEMCube, Quality, invert
 from sunpy_deepem.engines import NetworkEngine
@@ -87,6 +88,19 @@ class TestIntoAFile:
         with pytest.raises(FileExistsError, match="overwrite=True"):
             invert(small, out=path)
         invert(small, out=path, overwrite=True)
+
+    @pytest.mark.parametrize("shape", [(N, N), (1, N), (30, N)])
+    def test_misalignment_is_measured_on_blocks_of_pixels(self, small, shape, tmp_path, monkeypatch):
+        monkeypatch.setattr(sunpy_deepem._streaming, "_TO_ALIGN", N // 2)
+        monkeypatch.setattr(sunpy_deepem.stack, "_LEAST_TO_ALIGN", N // 2)
+        options = {"region": small[0].submap([0, 20] * u.pix, width=N * u.pix, height=(shape[0] - 1) * u.pix)}
+        options = {} if shape == (N, N) else options
+        streamed = invert(small, out=tmp_path / "dem.fits", **options)
+        told = streamed.meta["provenance"]["misalignment"]
+        assert streamed.shape == (18, *shape)
+        assert set(told) == {"94", "131", "171", "193", "211", "335"}
+        assert all(shift is None or np.hypot(*shift) < 40 for shift in told.values())
+        assert (told["193"] == [0, 0]) == (shape == (N, N))
 
     def test_an_error_on_the_way_leaves_nothing(self, small, tmp_path, monkeypatch):
         solve, calls = NetworkEngine.solve, []

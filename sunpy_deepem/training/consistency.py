@@ -13,7 +13,16 @@ __all__ = ["fit_consistency"]
 
 
 def fit_consistency(
-    training, response, *, epochs=10, batch_size=2048, learning_rate=4e-3, seed=0, device="auto", progress=False
+    training,
+    response,
+    *,
+    epochs=12,
+    batch_size=2048,
+    learning_rate=4e-3,
+    keep_unsolved=False,
+    seed=0,
+    device="auto",
+    progress=False,
 ):
     """
     Train a `~sunpy_deepem.consistency.ChannelConsistency`.
@@ -30,6 +39,8 @@ def fit_consistency(
         Pixels in a step.
     learning_rate : `float`, optional
         Of the Adam optimiser, at the start; it falls to zero as a cosine.
+    keep_unsolved : `bool`, optional
+        Look also at pixels that the teacher did not solve.
     seed : `int`, optional
         Seed of the initial weights and of the order of pixels.
     device : `str`, optional
@@ -52,7 +63,7 @@ def fit_consistency(
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
     bar = tqdm(range(epochs), desc="consistency", unit="epoch", disable=not progress)
     for epoch in bar:
-        pixels = training.epoch(epoch).usable(response)
+        pixels = training.epoch(epoch).usable(response, keep_unsolved=keep_unsolved)
         order = np.random.default_rng([seed, epoch]).permutation(len(pixels))
         intensity, uncertainty = (
             torch.as_tensor(array[:, order], device=device) for array in (pixels.intensity, pixels.uncertainty)

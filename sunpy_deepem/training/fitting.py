@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 
 from sunpy_deepem._files import atomic_path
 from sunpy_deepem.network import EM_UNIT, DeepEM, ScaledNetwork, resolve_device
+from sunpy_deepem.training.consistency import fit_consistency
 from sunpy_deepem.training.loss import DEMLoss
 
 __all__ = ["fit"]
@@ -37,6 +39,7 @@ def fit(
     checkpoint=None,
     resume=False,
     keep_unsolved=False,
+    consistency_epochs=12,
     seed=0,
     device="auto",
     progress=False,
@@ -81,6 +84,10 @@ def fit(
     keep_unsolved : `bool`, optional
         Learn also from pixels whose status is not 0 or whose EM is zero, as the chapter did; an EM that is not finite
         then counts as zero.
+    consistency_epochs : `int`, optional
+        Passes over ``training`` after those of the network, in which a
+        `~sunpy_deepem.consistency.ChannelConsistency` learns what each channel is where the other five are known; zero
+        for weights that cannot tell an unusual pixel.
     seed : `int`, optional
         Seed of the initial weights and of the order of pixels.
     device : `str`, optional
@@ -117,19 +124,33 @@ def fit(
     if resume and checkpoint is not None and Path(checkpoint).exists():
         run.restore(checkpoint, options)
     bar = tqdm(total=epochs, initial=len(run.history), desc="training", unit="epoch", disable=not progress)
-    while len(run.history) < epochs and not run.stalled(patience):
-        epoch = len(run.history)
-        data = _tensors(training.epoch(epoch).usable(response, keep_unsolved=keep_unsolved), device)
-        train_loss = run.epoch(data, batch_size, np.random.default_rng([seed, epoch]), _rates(epoch, epochs, schedule))
-        run.close_epoch(train_loss, None if held_out is None else run.evaluate(held_out))
-        bar.set_postfix({name: f"{value:.4g}" for name, value in run.history[-1].items() if name != "epoch"})
-        bar.update()
-        if checkpoint is not None:
-            run.store(checkpoint, options)
+
+    def prepare(epoch):
+        return _tensors(training.epoch(epoch).usable(response, keep_unsolved=keep_unsolved), device)
+
+    # The pixels of an epoch are drawn while the one before is learnt from; they depend on its number alone.
+    with ThreadPoolExecutor(1) as drawing:
+        following = drawing.submit(prepare, len(run.history)) if len(run.history) < epochs else None
+        while len(run.history) < epochs and not run.stalled(patience):
+            epoch = len(run.history)
+            data = following.result()
+            following = drawing.submit(prepare, epoch + 1) if epoch + 1 < epochs else None
+            train_loss = run.epoch(
+                data, batch_size, np.random.default_rng([seed, epoch]), _rates(epoch, epochs, schedule)
+            )
+            run.close_epoch(train_loss, None if held_out is None else run.evaluate(held_out))
+            bar.set_postfix({name: f"{value:.4g}" for name, value in run.history[-1].items() if name != "epoch"})
+            bar.update()
+            if checkpoint is not None:
+                run.store(checkpoint, options)
     bar.close()
     module.load_state_dict(run.best_state)
+    consistency = None
+    if consistency_epochs:
+        passes = {"epochs": consistency_epochs, "keep_unsolved": keep_unsolved}
+        consistency = fit_consistency(training, response, **passes, seed=seed, device=device, progress=progress)
     facts = {"history": json.dumps(run.history), "seed": seed, "loss": repr(loss)} | (meta or {})
-    return DeepEM(module.cpu(), bins=response.bins, response=response, meta=facts)
+    return DeepEM(module.cpu(), bins=response.bins, response=response, consistency=consistency, meta=facts)
 
 
 class _Run:

@@ -9,7 +9,7 @@ __all__ = ["DEMLoss"]
 # A residual beyond this many σ counts linearly, so that a few wild pixels do not lead the training.
 _HUBER_WIDTH = 3.0
 # The spread is not asked to be known below this fraction of a pixel's total EM.
-_LEAST_SPREAD = 1e-4
+_LEAST_SPREAD = 1e-3
 # Share of true values that the interval EM ± spread is to hold: that of ±1 σ of a normal distribution.
 _HELD = 0.6827
 # Total EM in 10^25 cm^-5 below which there is nothing to be seen.
@@ -49,7 +49,7 @@ class DEMLoss:
     distribution: float = 1.0
     chapter: float = 0.0
     forward: float = 0.05
-    spread: float = 0.02
+    spread: float = 0.01
 
     def __post_init__(self):
         weights = (self.distribution, self.chapter, self.forward, self.spread)

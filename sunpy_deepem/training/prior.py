@@ -15,7 +15,7 @@ _EXPOSURE_TIMES = np.array([2.9, 2.9, 2.0, 2.0, 2.9, 2.9])
 # Automatic exposure control keeps counts below full well (16383 DN).
 _MAX_COUNTS = 10000.0
 # Small systematic errors ask the most of a network, and so come more often.
-_TOWARDS_ZERO = 1.5
+_TOWARDS_ZERO = 1.25
 # exp of it is near the largest number of single precision.
 _MAX_EXPONENT = np.float32(80)
 
@@ -100,7 +100,7 @@ class DEMPrior:
         seed : `int` or `~numpy.random.Generator`
             Source of randomness; the same seed gives the same draws.
         return_family : `bool`, optional
-            Also return the index into `families` of each draw.
+            Also return the index into ``families`` of each draw.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class DEMPrior:
         Parameters
         ----------
         name : `str`
-            One of `families`.
+            One of ``families``.
         n : `int`
             How many.
         seed : `int` or `~numpy.random.Generator`
@@ -158,7 +158,7 @@ def simulate_observation(em, response, *, seed, systematic=None, n_sample=None, 
     seed : `int` or `~numpy.random.Generator`
         Source of randomness.
     systematic : `float`, optional
-        Systematic fraction; by default drawn per pixel from 0 to 0.3, of which a tenth below 0.01.
+        Systematic fraction; by default drawn per pixel from 0 to 0.3, small ones more often.
     n_sample : `float`, optional
         Native pixels averaged; by default drawn per pixel, log-uniform in 1 to 64.
     exposure_times : array-like, optional
