@@ -1,7 +1,7 @@
 """
 The accuracy table: the package, the limit and other codes on the same noisy pixels of known EM.
 
-Usage: ``python benchmarks/accuracy.py [--pixels 2000] [--limit 150] [--weights default] [--refine 100]``.
+Usage: ``python benchmarks/accuracy.py [--pixels 2000] [--limit 150] [--weights default] [--refine 20]``.
 Leaves ``accuracy.csv`` (everything), ``accuracy.rst`` (W1) and ``accuracy.png`` (W1 at 10 % errors) in the output
 folder, prints both tables and, at the end, whether the package is as good as it has to be. Methods that are not
 installed are named and left out. The first run trains the chapter's network on the prior, which takes minutes; it is
@@ -88,7 +88,7 @@ def of_package(weights, updates):
 
     def invert(intensity, uncertainty, response):
         em, std = network.predict(intensity, uncertainty)
-        em = refine(em, intensity, uncertainty, response.matrix.value, updates=updates)
+        em = refine(em, intensity, uncertainty, response.matrix.value, em_std=std, updates=updates)
         return em, std, np.ones(em.shape[1:], dtype=bool)
 
     return invert

@@ -87,7 +87,9 @@ for _name, (_url, _objects) in _ELSEWHERE.items():
     logging.getLogger(__name__).warning("No inventory of %s: references to it are not checked.", _name)
     nitpick_ignore_regex.append((r"py:.*", rf"({_objects})(\..*)?"))
     if _name == "python":
-        _builtins = r"(bool|bytes|dict|float|int|list|object|set|str|tuple|type|slice|True|False|None|\w+(Error|Warning))"
+        _builtins = (
+            r"(bool|bytes|dict|float|int|list|object|set|str|tuple|type|slice|True|False|None|\w+(Error|Warning))"
+        )
         nitpick_ignore_regex.append((r"py:.*", _builtins))
 
 # -- Gallery ---------------------------------------------------------------------------------------------------------

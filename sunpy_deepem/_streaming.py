@@ -25,6 +25,8 @@ __all__ = ["lazy_cube", "write_bands"]
 # Misalignment is measured on images of about this size.
 _TO_ALIGN = 512
 _FITS_BLOCK = 2880
+# Rows, evenly spaced, by which an image is judged as a whole.
+_SURVEYED = 16
 # Names of a cube's parts in its file; those of its companions are the same but for their case.
 _HDU_NAMES = {"em": "EM", "std": "UNCERT", "mask": "MASK"}
 
@@ -49,6 +51,7 @@ def write_bands(observation, engine, response, path, *, overwrite=False, progres
     if not str(path).lower().endswith(".fits"):
         msg = f"out must end in .fits, found {path}. Other formats are written by DEMCube.write."
         raise ValueError(msg)
+    engine.survey(_surveyed(observation))
     block = min(max(1, max(observation.shape) // _TO_ALIGN), *observation.shape)
     whole_columns = slice(0, observation.shape[1])
     coarse, unsolved = {}, Counter()
@@ -97,6 +100,7 @@ def lazy_cube(observation, engine, response, chunks):
         [slice(start, min(start + step, n)) for start in range(0, n, step)]
         for n, step in zip(observation.shape, steps, strict=True)
     )
+    engine.survey(_surveyed(observation))
     like = _images(observation.part(slice(0, 1), slice(0, 1)), engine, response)[0]
 
     def invert(rows, columns):
@@ -202,6 +206,13 @@ def _datasum(total):
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total
+
+
+def _surveyed(observation):
+    """Return a few rows of an observation, each as a `ChannelStack`."""
+    ny, nx = observation.shape
+    rows = np.unique(np.linspace(0, ny - 1, min(_SURVEYED, ny)).round().astype(int))
+    return [observation.part(slice(row, row + 1), slice(0, nx)) for row in rows.tolist()]
 
 
 def _checked_chunks(chunks):

@@ -61,7 +61,7 @@ class ChannelConsistency(nn.Module):
         values = torch.addmm(self.first.bias[:, None], self.first.weight * self.others, values)
         values = values.unflatten(0, (_N, self.width))
         for layer in self.layers:
-            values = layer(nn.functional.leaky_relu(values))
+            values = layer(nn.functional.leaky_relu(values, inplace=True))
         foretold, log_spread = values.unbind(dim=1)
         return _RANGE * foretold + _TYPICAL, log_spread.clamp(*_LOG_SPREAD), observed, noise
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.quality import Quality, unusual_flags
+from sunpy_deepem.quality import Quality, image_deviation, unusual_flags
 from sunpy_deepem.refinement import UPDATES
 from sunpy_deepem.refinement import refine as refine_em
 from sunpy_deepem.temperature import LogTBins
@@ -55,20 +55,39 @@ class NetworkEngine:
         self.bins = network.bins
         self.meta = {"method": "network", "network": network.meta, "refine": self.updates}
         self.states_std = network.module.has_spread
+        self._of_image = None
 
     def check_response(self, response):
         """Raise `ValueError` unless ``response`` is the one for which the network was trained, or may be another."""
         self.network.check_response(response, exact=self.exact)
 
+    def survey(self, stacks):
+        """Learn from a few parts of an image, each a `ChannelStack`, what is to be said of all of it."""
+        pairs = [(_valid(stack), stack.uncertainty.value) for stack in stacks]
+        pixels = [
+            np.concatenate([part.reshape(len(CHANNELS), -1) for part in parts], axis=1)
+            for parts in zip(*pairs, strict=True)
+        ]
+        deviation = self.network.deviation(*pixels)
+        self._of_image = None if deviation is None else image_deviation(deviation, *pixels)
+
     def solve(self, stack, response):
-        """Return the `Solution` of the valid pixels of a `ChannelStack`."""
+        """Return the `Solution` of the valid pixels of a `ChannelStack`: of an image, or of a part after a `survey`."""
         intensity, uncertainty = _valid(stack), stack.uncertainty.value
         with _PREDICTING:
             em, em_std = self.network.predict(intensity, uncertainty, device=self.device, progress=self.progress)
-            deviation = self.network.deviation(intensity, uncertainty)
-        quality = np.zeros(em.shape[1:], dtype=np.uint16) if deviation is None else unusual_flags(deviation)
+            quality = self._unusual(intensity, uncertainty)
         em = refine_em(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self.updates)
         return Solution(em, em_std, quality, Counter())
+
+    def _unusual(self, intensity, uncertainty):
+        deviation = self.network.deviation(intensity, uncertainty)
+        if deviation is None:
+            return np.zeros(intensity.shape[1:], dtype=np.uint16)
+        of_image = self._of_image
+        if of_image is None:
+            of_image = image_deviation(deviation, intensity, uncertainty)
+        return unusual_flags(deviation, of_image)
 
 
 class SolverEngine:
@@ -96,6 +115,9 @@ class SolverEngine:
         if response.channels != CHANNELS:
             msg = f"response must be that of all six channels {CHANNELS}, found {response.channels}."
             raise ValueError(msg)
+
+    def survey(self, stacks):
+        """Do nothing: each pixel is judged by itself."""
 
     def solve(self, stack, response):
         """Return the `Solution` of the valid pixels of a `ChannelStack`; those without one are flagged UNSOLVED."""

@@ -4,12 +4,12 @@ from enum import IntFlag
 
 import numpy as np
 
-__all__ = ["HIGH_CHI2", "MASKED", "Quality", "signal_flags", "unusual_flags"]
+__all__ = ["HIGH_CHI2", "MASKED", "Quality", "image_deviation", "signal_flags", "unusual_flags"]
 
 #: χ² (mean over channels) above which a fit does not explain what was observed.
 HIGH_CHI2 = 3.0
-# Spreads by which a channel of a pixel, and the median of a channel of an image, may be off.
-_MOST_DEVIATION, _MOST_MEDIAN_DEVIATION = 3.0, 2.5
+# Spreads by which a channel may be off in a pixel, and in the median over an image.
+_MOST_DEVIATION, _MOST_IMAGE_DEVIATION = 3.0, 2.5
 
 
 class Quality(IntFlag):
@@ -78,17 +78,42 @@ def signal_flags(intensity, sigma):
     return flags.astype(np.uint16)
 
 
-def unusual_flags(deviation):
+def image_deviation(deviation, intensity, sigma):
     """
-    Return the flag UNUSUAL where a channel does not fit the others.
-
-    A pixel has it if a channel is more than 3 spreads from what the others foretell. If the median over the image of
-    some channel is more than 2.5 spreads off, it is the channel that is wrong, and all pixels have it.
+    Return the median deviation of each channel over the half of an image that has the more signal.
 
     Parameters
     ----------
     deviation : `~numpy.ndarray`
         As `DeepEM.deviation` gives it, shape ``(6, ...)``, NaN where there is nothing to judge.
+    intensity, sigma : `~numpy.ndarray`
+        Of one unit, of the same shape.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape ``(6,)``; zero if no pixel can be judged.
+    """
+    valid = np.isfinite(deviation).all(axis=0)
+    if not valid.any():
+        return np.zeros(len(deviation))
+    signal = (intensity[:, valid] / sigma[:, valid]).mean(axis=0)
+    return np.median(deviation[:, valid][:, signal >= np.median(signal)], axis=1)
+
+
+def unusual_flags(deviation, of_image):
+    """
+    Return the flag UNUSUAL where a channel does not fit the others.
+
+    A pixel has it if a channel is more than 3 spreads from what the others foretell. If a channel is more than 2.5
+    spreads off all over the image, it is the channel that is wrong, and all pixels have it.
+
+    Parameters
+    ----------
+    deviation : `~numpy.ndarray`
+        As `DeepEM.deviation` gives it, shape ``(6, ...)``, NaN where there is nothing to judge.
+    of_image : `~numpy.ndarray`
+        The `image_deviation` of the image that the pixels are of, shape ``(6,)``.
 
     Returns
     -------
@@ -99,12 +124,11 @@ def unusual_flags(deviation):
     --------
     >>> import numpy as np
     >>> from sunpy_deepem.quality import Quality, unusual_flags
-    >>> Quality(int(unusual_flags(np.array([0.3, -0.5, 1.1, 4.2, 0.0, -0.2]))))
+    >>> Quality(int(unusual_flags(np.array([0.3, -0.5, 1.1, 4.2, 0.0, -0.2]), np.zeros(6))))
     <Quality.UNUSUAL: 128>
     """
     valid = np.isfinite(deviation).all(axis=0)
     with np.errstate(invalid="ignore"):
         unusual = (np.abs(deviation) > _MOST_DEVIATION).any(axis=0)
-    if valid.any() and (np.abs(np.median(deviation[:, valid], axis=1)) > _MOST_MEDIAN_DEVIATION).any():
-        unusual = valid
+    unusual |= (np.abs(of_image) > _MOST_IMAGE_DEVIATION).any()
     return np.where(unusual & valid, Quality.UNUSUAL, 0).astype(np.uint16)

@@ -76,11 +76,13 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     """
     em_std = em if em_std is None else em_std
     _check(em, em_std, intensity, uncertainty, matrix, updates, tolerance, target)
-    refined = em.reshape(em.shape[0], -1).copy()
-    arrays = [array.reshape(array.shape[0], -1) for array in (em_std, intensity, uncertainty)]
-    for start in range(0, refined.shape[1], _TILE):
-        part = slice(start, start + _TILE)
-        _refine_tile(refined[:, part], *(array[:, part] for array in arrays), matrix, updates, tolerance, target)
+    refined, *arrays = (array.reshape(array.shape[0], -1) for array in (em.copy(), em_std, intensity, uncertainty))
+    # Few pixels need it; they are brought together, since work on many at once is quicker.
+    poor = np.flatnonzero(_poor(refined, *arrays[1:], matrix, tolerance))
+    for start in range(0, poor.size, _TILE):
+        pixels = poor[start : start + _TILE]
+        columns = (array[:, pixels].astype(float) for array in (refined, *arrays))
+        refined[:, pixels] = _refined(*columns, matrix, updates, target)
     return refined.reshape(em.shape)
 
 
@@ -101,20 +103,28 @@ def _check(em, em_std, intensity, uncertainty, matrix, updates, tolerance, targe
         raise ValueError(msg)
 
 
-def _refine_tile(em, em_std, observed, sigma, matrix, updates, tolerance, target):
-    """Update ``em`` (bins, n) in place."""
-    usable = np.isfinite(em).all(axis=0) & np.isfinite(observed).all(axis=0)
-    pixels = np.flatnonzero(usable)
-    # Double precision, as the squares of what a bright pixel's σ allows go beyond single.
-    current = em[:, pixels].astype(float)
-    weight = 1 / sigma[:, pixels].astype(float)
-    observed = observed[:, pixels] * weight
+def _poor(em, observed, sigma, matrix, tolerance):
+    """Return whether χ² is above ``tolerance``, shape ``(n,)``."""
+    result = np.empty(em.shape[1], dtype=bool)
+    matrix = matrix.astype(em.dtype)
+    for start in range(0, result.size, _TILE):
+        part = slice(start, start + _TILE)
+        with np.errstate(invalid="ignore"):
+            result[part] = _chi2((observed[:, part] - matrix @ em[:, part]) / sigma[:, part]) > tolerance
+    return result
+
+
+def _refined(em, em_std, observed, sigma, matrix, updates, target):
+    """Return ``em`` (bins, n) after updates, in double precision: squares of what a bright pixel allows are large."""
+    result, current, pixels = em.copy(), em, np.arange(em.shape[1])
+    weight = 1 / sigma
+    observed = observed * weight
     # A bin without EM stays without.
-    variance = np.square(np.divide(em_std[:, pixels], current, out=np.zeros_like(current), where=current > 0))
-    floor = _LEAST_SHARE * current
+    variance = np.square(np.divide(em_std, em, out=np.zeros_like(em), where=em > 0))
+    floor = _LEAST_SHARE * em
     damping = np.ones(pixels.size)
     residual = observed - weight * (matrix @ current)
-    going = _chi2(residual) > tolerance
+    going = np.isfinite(_chi2(residual))
     for _ in range(updates):
         if not going.any():
             break
@@ -126,8 +136,9 @@ def _refine_tile(em, em_std, observed, sigma, matrix, updates, tolerance, target
         better = _chi2(new_residual) < _chi2(residual)
         current, residual = np.where(better, proposed, current), np.where(better, new_residual, residual)
         damping *= np.where(better, 1 / _FALL, _GROW)
-        em[:, pixels[better]] = current[:, better]
+        result[:, pixels[better]] = current[:, better]
         going = (_chi2(residual) > target) & (damping < _MOST_DAMPING)
+    return result
 
 
 def _update(em, relative_variance, residual, weight, matrix, damping):

@@ -109,6 +109,7 @@ class TestTrees:
             asdf.AsdfFile({"cube": cube[3]}).write_to(path)
 
     def test_other_cubes_stay_what_they_are(self, cube, path):
+        pytest.importorskip("ndcube.asdf", reason="ndcube writes its own cubes from 2.4 on")
         asdf.AsdfFile({"cube": NDCube(np.zeros((3, N, N)), wcs=cube.wcs)}).write_to(path)
         with asdf.open(path) as file:
             assert type(file["cube"]) is NDCube

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sunpy_deepem import CHANNELS, ChannelStack, DeepEM, Quality, TemperatureResponse, invert
-from sunpy_deepem.quality import unusual_flags
+from sunpy_deepem.quality import image_deviation, unusual_flags
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import DEMPrior, TrainingSet, fit
 
@@ -20,7 +20,8 @@ def sun():
 
 def unusual(intensity, uncertainty):
     """Share of pixels that are flagged."""
-    return (unusual_flags(DeepEM.load().deviation(intensity, uncertainty)) != 0).mean()
+    deviation = DeepEM.load().deviation(intensity, uncertainty)
+    return (unusual_flags(deviation, image_deviation(deviation, intensity, uncertainty)) != 0).mean()
 
 
 def test_the_sun_is_not_unusual(sun):
@@ -76,7 +77,8 @@ def test_missing_channels_are_not_judged(sun):
     deviation = DeepEM.load().deviation(intensity, sun[1])
     assert np.isnan(deviation[:, 7]).all()
     assert np.isfinite(np.delete(deviation, 7, axis=1)).all()
-    assert unusual_flags(deviation)[7] == 0
+    assert unusual_flags(deviation, np.full(6, 10.0))[7] == 0
+    assert (np.delete(unusual_flags(deviation, np.full(6, 10.0)), 7) == Quality.UNUSUAL).all()
 
 
 def test_invert_flags_a_map_in_the_wrong_place():

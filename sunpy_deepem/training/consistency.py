@@ -77,5 +77,5 @@ def fit_consistency(
             loss = module.loss(intensity[:, part], uncertainty[:, part])
             loss.backward()
             optimizer.step()
-        bar.set_postfix(loss=f"{float(loss):.4g}")
+        bar.set_postfix(loss=f"{float(loss.detach()):.4g}")
     return module.cpu().eval()
