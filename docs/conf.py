@@ -10,8 +10,6 @@ import warnings
 
 os.environ.setdefault("MPLBACKEND", "agg")  # Before anything imports pyplot
 
-import sunpy_deepem
-
 project = "sunpy_deepem"
 author = "The sunpy_deepem developers"
 copyright = f"{datetime.datetime.now(tz=datetime.UTC).year}, {author}"

@@ -12,8 +12,8 @@ from sunpy_deepem import invert
 from sunpy_deepem.sample import sample_maps
 
 # %%
-# Six maps as level 1.5 files hold them, of 94, 131, 171, 193, 211 and 335 Å. Here they are of the synthetic Sun; your own
-# come from ``sunpy.map.Map("my_files/*.fits", sequence=True)``.
+# Six maps as level 1.5 files hold them, of 94, 131, 171, 193, 211 and 335 Å. Here they are of the synthetic Sun; your
+# own come from ``sunpy.map.Map("my_files/*.fits", sequence=True)``.
 
 maps = sample_maps((256, 256))
 
@@ -25,8 +25,8 @@ dem = invert(maps)
 print(dem.data.shape, dem.unit)
 
 # %%
-# What comes back is an `~ndcube.NDCube` with its uncertainty, mask, χ² and quality flags. One picture shows it all: what
-# was observed, what the EM would give, the EM itself, its temperature, and how well it explains each pixel.
+# What comes back is an `~ndcube.NDCube` with its uncertainty, mask, χ² and quality flags. One picture shows it all:
+# what was observed, what the EM would give, the EM itself, its temperature, and how well it explains each pixel.
 
 fig = dem.plot_summary()
 

@@ -15,15 +15,15 @@ from sunpy_deepem.sample import sample_maps
 dem = invert(sample_maps((256, 256)))
 
 # %%
-# Observed above, synthetic in the middle, and their ratio below. Off the limb 94 and 335 Å are mostly noise, which the EM
-# does not follow.
+# Observed above, synthetic in the middle, and their ratio below. Off the limb 94 and 335 Å are mostly noise, which the
+# EM does not follow.
 
 fig = dem.plot_roundtrip()
 
 # %%
-# In units of σ: what the EM leaves of each channel, beside the standard normal distribution (dashed). Here it leaves less
-# than that: σ holds a systematic tenth of the intensity, for errors of calibration and atomic data, which these synthetic
-# maps do not have.
+# In units of σ: what the EM leaves of each channel, beside the standard normal distribution (dashed). Here it leaves
+# less than that: σ holds a systematic tenth of the intensity, for errors of calibration and atomic data, which these
+# synthetic maps do not have.
 
 edges = np.linspace(-4, 4, 81)
 fig, panels = plt.subplots(2, 3, figsize=(10, 5), sharex=True, sharey=True, layout="constrained")
@@ -35,8 +35,8 @@ for axes in panels[1]:
     axes.set_xlabel("(observed − synthetic) / σ")
 
 # %%
-# χ², the mean of their squares over the channels, is ``dem.chi2``; :doc:`/topics/trust` says what it tells and what not.
-# ``dem.synthesize(degraded=True)`` puts the degradation of the date back, for comparison with files as they are.
+# χ², the mean of their squares over the channels, is ``dem.chi2``; :doc:`/topics/trust` says what it tells and what
+# not. ``dem.synthesize(degraded=True)`` puts the degradation of the date back, for comparison with files as they are.
 
 fig, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
 axes.hist(dem.chi2.ravel(), np.geomspace(1e-3, 30, 60), color="0.6")

@@ -33,8 +33,8 @@ fig.supxlabel(r"$\log_{10}$ (T / K)")
 fig.supylabel("EM per bin (cm$^{-5}$)")
 
 # %%
-# Pixels with AIA's noise, of which the truth is known, and a network that learns from them. ``deepem train --prior`` does
-# it from the shell, with new pixels in every epoch.
+# Pixels with AIA's noise, of which the truth is known, and a network that learns from them. ``deepem train --prior``
+# does it from the shell, with new pixels in every epoch.
 
 training = TrainingSet.from_prior(prior, response, 30_000, seed=1)
 validation = TrainingSet.from_prior(prior, response, 5_000, seed=2)
@@ -56,8 +56,8 @@ for axes, (title, each) in zip(panels, {"prior": network, "basis pursuit": taugh
 panels[0].legend()
 
 # %%
-# Weights go to `~sunpy_deepem.invert` as an object or a file: ``network.save("weights.safetensors")``. Against the truth
-# of an active region that none of them has seen:
+# Weights go to `~sunpy_deepem.invert` as an object or a file: ``network.save("weights.safetensors")``. Against the
+# truth of an active region that none of them has seen:
 
 maps, truth = sample_maps((64, 64)), sample_cube((64, 64))
 region = sample_regions((64, 64))["active region"]

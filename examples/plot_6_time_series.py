@@ -16,8 +16,8 @@ from sunpy_deepem.sample import sample_cube, sample_regions
 from sunpy_deepem.series import invert_series
 
 # %%
-# A flare, made of the synthetic Sun: one place of an active region gets more and more plasma about log T 6.9, which then
-# decays. ``synthesize(degraded=True)`` gives maps as AIA would have taken them.
+# A flare, made of the synthetic Sun: one place of an active region gets more and more plasma about log T 6.9, which
+# then decays. ``synthesize(degraded=True)`` gives maps as AIA would have taken them.
 
 shape = (128, 128)
 times = Time("2014-01-01T00:00:00") + np.arange(0, 50, 5) * u.min
@@ -35,8 +35,8 @@ for time, part in zip(times, strength, strict=True):
     maps += truth.synthesize(degraded=True)
 
 # %%
-# `~sunpy_deepem.invert_series` groups maps, or a folder of files, by their headers. With a folder to write to it resumes
-# where it was stopped; here it returns a `~sunpy_deepem.DEMCubeSequence`.
+# `~sunpy_deepem.invert_series` groups maps, or a folder of files, by their headers. With a folder to write to it
+# resumes where it was stopped; here it returns a `~sunpy_deepem.DEMCubeSequence`.
 
 sequence = invert_series(maps)
 print(sequence.shape)

@@ -2,8 +2,8 @@
 The temperature responses, and how they changed
 ===============================================
 
-The six curves that turn emission measure into intensity, what is in them, and what degradation did to the channels since
-launch.
+The six curves that turn emission measure into intensity, what is in them, and what degradation did to the channels
+since launch.
 """
 
 import astropy.units as u

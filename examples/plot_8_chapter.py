@@ -3,11 +3,11 @@ The figures of the DeepEM chapter
 =================================
 
 Wright et al., "DeepEM: A Deep Learning Approach for DEM Inversion" (HelioML, https://doi.org/10.5281/zenodo.3572099),
-trained a network of 1×1 convolutions on basis pursuit of one image of the Sun. Here are its Figures 1 to 5, A1 and A2 with
-this package: the chapter's scaling, √ of the intensity in and √EM out, its loss, and its three dates a solar rotation
-apart, of the synthetic Sun. The network is smaller and the images coarser than the chapter's, so that it takes seconds;
-``python benchmarks/chapter.py FOLDER`` does the chapter's own training on a real disc. :doc:`/topics/from_the_chapter`
-tells what this package does otherwise, and why.
+trained a network of 1×1 convolutions on basis pursuit of one image of the Sun. Here are its Figures 1 to 5, A1 and A2
+with this package: the chapter's scaling, √ of the intensity in and √EM out, its loss, and its three dates a solar
+rotation apart, of the synthetic Sun. The network is smaller and the images coarser than the chapter's, so that it
+takes seconds; ``python benchmarks/chapter.py FOLDER`` does the chapter's own training on a real disc.
+:doc:`/topics/from_the_chapter` tells what this package does otherwise, and why.
 """
 
 import json
@@ -83,7 +83,7 @@ network = fit(
     validation=validation.filled(),
     network=ChapterNetwork(hidden=(64, 64)),
     loss=DEMLoss.of_chapter(),
-    epochs=60,
+    epochs=40,
     batch_size=2048,
     learning_rate=2e-3,
     keep_unsolved=True,

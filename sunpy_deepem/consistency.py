@@ -30,7 +30,7 @@ class ChannelConsistency(nn.Module):
         Width of the two hidden layers.
     """
 
-    def __init__(self, channel_scale, width=24):
+    def __init__(self, channel_scale, width=16):
         super().__init__()
         scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(-1, 1)
         self.register_buffer("channel_scale", scale)

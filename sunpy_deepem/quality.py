@@ -9,7 +9,7 @@ __all__ = ["HIGH_CHI2", "MASKED", "Quality", "image_deviation", "signal_flags", 
 #: χ² (mean over channels) above which a fit does not explain what was observed.
 HIGH_CHI2 = 3.0
 # Spreads by which a channel may be off in a pixel, and in the median over an image.
-_MOST_DEVIATION, _MOST_IMAGE_DEVIATION = 3.0, 2.5
+_MOST_DEVIATION, _MOST_IMAGE_DEVIATION = 3.0, 2.1
 
 
 class Quality(IntFlag):
@@ -105,7 +105,7 @@ def unusual_flags(deviation, of_image):
     """
     Return the flag UNUSUAL where a channel does not fit the others.
 
-    A pixel has it if a channel is more than 3 spreads from what the others foretell. If a channel is more than 2.5
+    A pixel has it if a channel is more than 3 spreads from what the others foretell. If a channel is more than 2.1
     spreads off all over the image, it is the channel that is wrong, and all pixels have it.
 
     Parameters

@@ -28,8 +28,8 @@ class LogTBins:
     --------
     >>> from sunpy_deepem import LogTBins
     >>> bins = LogTBins()
-    >>> len(bins), bins.centers[0].round(2), bins.centers[-1].round(2)
-    (18, np.float64(5.5), np.float64(7.2))
+    >>> len(bins), bins.centers[0].item(), bins.centers[-1].item()
+    (18, 5.5, 7.2)
     """
 
     def __init__(self, first=5.5, step=0.1, n=18):
