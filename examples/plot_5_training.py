@@ -36,8 +36,8 @@ fig.supylabel("EM per bin (cm$^{-5}$)")
 # Pixels with AIA's noise, of which the truth is known, and a network that learns from them. ``deepem train --prior``
 # does it from the shell, with new pixels in every epoch.
 
-training = TrainingSet.from_prior(prior, response, 30_000, seed=1)
-validation = TrainingSet.from_prior(prior, response, 5_000, seed=2)
+training = TrainingSet.from_prior(prior, response, 20_000, seed=1)
+validation = TrainingSet.from_prior(prior, response, 4_000, seed=2)
 network = fit(training, response, validation=validation, epochs=12, consistency_epochs=0)
 
 # %%

@@ -19,9 +19,9 @@ from sunpy_deepem.series import invert_series
 # A flare, made of the synthetic Sun: one place of an active region gets more and more plasma about log T 6.9, which
 # then decays. ``synthesize(degraded=True)`` gives maps as AIA would have taken them.
 
-shape = (128, 128)
-times = Time("2014-01-01T00:00:00") + np.arange(0, 50, 5) * u.min
-strength = np.interp(np.arange(times.size), [0, 2, 4, 9], [0, 0, 1, 0.05])
+shape = (96, 96)
+times = Time("2014-01-01T00:00:00") + np.arange(0, 40, 5) * u.min
+strength = np.interp(np.arange(times.size), [0, 1, 3, 7], [0, 0, 1, 0.05])
 regions = sample_regions(shape)
 flare = regions["flare"]
 
@@ -66,7 +66,7 @@ lower.set(xlabel="minutes", ylabel="EM-weighted log T")
 
 y, x = (int(index.mean()) for index in np.nonzero(flare))
 fig, panels = plt.subplots(1, 4, figsize=(11, 3), layout="constrained")
-for axes, index in zip(panels, (0, 3, 4, 8), strict=True):
+for axes, index in zip(panels, (0, 2, 3, 6), strict=True):
     hot = sequence[index][:, y - 12 : y + 13, x - 12 : x + 13].total_em(6.6, 7.0)
     image = axes.imshow(hot.data, norm=LogNorm(1e25, 1e29), cmap="inferno", origin="lower")
     axes.set(title=f"{5 * index} min", xticks=[], yticks=[])

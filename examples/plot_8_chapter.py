@@ -26,7 +26,7 @@ from sunpy_deepem.training import BasisPursuitTeacher, DEMLoss, TrainingSet, fit
 # One image to train, one to validate and one to test. Basis pursuit is told never to widen its tolerance, as then there
 # are pixels for which it has no solution, and of which the EM is zero, like the chapter's.
 
-shape = (128, 128)
+shape = (96, 96)
 response = TemperatureResponse.default()
 dates = ("2011-01-27", "2011-02-22", "2011-03-20")
 stacks = [ChannelStack.from_maps(sample_maps(shape, seed=seed, obstime=day)) for seed, day in enumerate(dates)]
@@ -83,7 +83,7 @@ network = fit(
     validation=validation.filled(),
     network=ChapterNetwork(hidden=(64, 64)),
     loss=DEMLoss.of_chapter(),
-    epochs=40,
+    epochs=60,
     batch_size=2048,
     learning_rate=2e-3,
     keep_unsolved=True,

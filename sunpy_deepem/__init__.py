@@ -6,6 +6,7 @@ Differential emission measures from the six coronal EUV channels of SDO/AIA.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube import DEMCube
@@ -15,6 +16,10 @@ from sunpy_deepem.quality import Quality
 from sunpy_deepem.response import TemperatureResponse
 from sunpy_deepem.stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
+
+if TYPE_CHECKING:
+    from sunpy_deepem.network import DeepEM
+    from sunpy_deepem.series import DEMCubeSequence, invert_series
 
 try:
     from sunpy_deepem._version import version as __version__

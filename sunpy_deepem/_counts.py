@@ -10,6 +10,7 @@ from astropy.nddata import StdDevUncertainty
 from reproject import reproject_exact, reproject_interp
 from scipy.ndimage import distance_transform_edt
 from scipy.sparse import csr_array
+from sunpy.coordinates.frames import SunPyBaseCoordinateFrame
 from sunpy.map import GenericMap, contains_full_disk
 from sunpy.util.exceptions import SunpyUserWarning
 
@@ -64,6 +65,7 @@ class ChannelCounts:
 
     @classmethod
     def from_map(cls, smap):
+        _check_pixels(smap)
         exposure = _exposure(smap)
         to_counts = np.float32(exposure if _is_per_second(smap) else 1)
         # Before anything is resampled, as the mean of a full well and its neighbours looks innocent.
@@ -81,7 +83,7 @@ class ChannelCounts:
             exposure,
             registered=False,
             own_uncertainty=noise is not None,
-            level=float(smap.processing_level or np.nan),
+            level=np.nan if smap.processing_level is None else float(smap.processing_level),
         )
         if not is_level_1(smap):
             return counts
@@ -129,9 +131,11 @@ class ChannelCounts:
     def _part(self, rows, columns):
         """Return the `Counts` of the map's own pixels."""
         part = rows, columns
-        values = self.data[part].astype(np.float32)
-        if self.to_counts != 1:
-            values *= self.to_counts
+        # What single precision cannot hold is no count, and becomes infinite.
+        with np.errstate(over="ignore"):
+            values = self.data[part].astype(np.float32)
+            if self.to_counts != 1:
+                values *= self.to_counts
         noise = None if self.noise is None else self.noise[part]
         bad = ~np.isfinite(values)
         if self.bad is not None:
@@ -194,6 +198,28 @@ class ChannelCounts:
         }
 
 
+def _check_pixels(smap):
+    """Raise unless the pixels of a map hold numbers and lie on the Sun."""
+    if smap.data.dtype.kind not in "biuf":
+        msg = f"maps: the {describe(smap)} map must hold real numbers, found {smap.data.dtype}. Read its file again."
+        raise ValueError(msg)
+    try:
+        smap.wcs.wcs.set()
+        area, frame = pixel_area(smap), type(smap.coordinate_frame)
+    except ValueError as error:  # of wcslib
+        area, frame, wrong = np.nan, SunPyBaseCoordinateFrame, f" ({' '.join(str(error).split())})"
+    else:
+        wrong = ""
+    reference = [*smap.wcs.wcs.crpix, *smap.wcs.wcs.crval]
+    if not (np.isfinite([area, *reference]).all() and area > 0 and issubclass(frame, SunPyBaseCoordinateFrame)):
+        msg = (
+            f"maps: the {describe(smap)} map must tell where on the Sun its pixels lie, by CTYPE, CRPIX, CRVAL, CDELT "
+            f"and PC; found {frame.__name__}, reference {reference} and a pixel of {area:g} square arcsec{wrong}. "
+            "Correct its header."
+        )
+        raise ValueError(msg)
+
+
 def _is_per_second(smap):
     unit = u.dimensionless_unscaled if smap.unit is None else smap.unit
     if unit in _COUNT_UNITS:
@@ -210,7 +236,7 @@ def _is_per_second(smap):
 def _exposure(smap):
     exposure = smap.exposure_time
     seconds = np.nan if exposure is None else exposure.to_value(u.s)
-    if not (np.isfinite(seconds) and seconds > 0):
+    if not (np.isfinite(seconds) and np.float32(seconds) > 0):
         msg = (
             f"maps: the {describe(smap)} map has exposure time {exposure}; a positive one is needed for intensity and "
             "noise, also where the data are already per second. Set EXPTIME in its header."

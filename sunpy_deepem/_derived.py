@@ -9,13 +9,26 @@ a bin EM is uniform per dex.
 import numpy as np
 from astropy.constants import k_B
 
-__all__ = ["band_shares", "electron_density", "mean_log_t", "peak_log_t", "thermal_energy", "thermal_width"]
+from sunpy_deepem._checks import real_number
+
+__all__ = [
+    "band_shares",
+    "checked_bands",
+    "electron_density",
+    "mean_log_t",
+    "peak_log_t",
+    "thermal_energy",
+    "thermal_width",
+]
 
 
 def band_shares(bins, low, high):
     """Return the limits in log T, shape ``(number of bins,)`` each, of the part of every bin from low to high."""
     edges = bins.edges
-    low, high = (edges[0] if low is None else float(low)), (edges[-1] if high is None else float(high))
+    low, high = (
+        end if limit is None else real_number(limit, name, "a number, log10(T/K)")
+        for limit, name, end in ((low, "low", edges[0]), (high, "high", edges[-1]))
+    )
     if not low < high:
         msg = f"low must be below high, found {low} and {high}."
         raise ValueError(msg)
@@ -23,6 +36,18 @@ def band_shares(bins, low, high):
         msg = f"low and high must lie within the cube's bins, from {edges[0]} to {edges[-1]}, found {low} and {high}."
         raise ValueError(msg)
     return np.clip(edges[:-1], low, high), np.clip(edges[1:], low, high)
+
+
+def checked_bands(bands):
+    """Return the limits in log T of ranges as a list of pairs, or raise."""
+    try:
+        pairs = [(low, high) for low, high in bands]
+    except (TypeError, ValueError):
+        pairs = []
+    if not pairs:
+        msg = f"bands must be one or more pairs of log10(T/K), as in [(5.6, 6.0), (6.0, 6.3)], found {bands!r}."
+        raise ValueError(msg)
+    return pairs
 
 
 def mean_log_t(em, std, bins):

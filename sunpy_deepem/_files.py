@@ -5,7 +5,54 @@ import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_path", "check_target", "checked_path"]
+
+
+def checked_path(path, name="path"):
+    """Return a `~pathlib.Path`, or raise `TypeError`."""
+    try:
+        return Path(path)
+    except TypeError:
+        msg = f"{name} must be a str or pathlib.Path, found {type(path).__name__}."
+        raise TypeError(msg) from None
+
+
+def check_target(path, *, overwrite=True):
+    """
+    Raise unless a file can be written to ``path``, before any work is done for it.
+
+    Parameters
+    ----------
+    path : `str` or `pathlib.Path`
+    overwrite : `bool`, optional
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file and ``overwrite`` is `False`.
+    FileNotFoundError
+        If the folder does not exist.
+    PermissionError
+        If the folder cannot be written to.
+    OSError
+        If there is a folder or a device of that name.
+    """
+    path = checked_path(path)
+    if path.exists() and not overwrite:
+        msg = f"{path} exists. Pass overwrite=True to replace it."
+        raise FileExistsError(msg)
+    # What replaces a device such as /dev/null takes its place for all programs.
+    if path.exists() and not path.is_file():
+        msg = f"{path} is a {'folder' if path.is_dir() else 'device'}, not a file. Give the name of a file."
+        raise OSError(msg)
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        msg = f"{path} lies in a folder that does not exist. Make {path.parent} first."
+        raise FileNotFoundError(msg)
+    if not os.access(folder, os.W_OK):
+        msg = f"{path} lies in a folder that cannot be written to. Choose another, or change its rights."
+        raise PermissionError(msg)
 
 
 @contextmanager
@@ -21,22 +68,20 @@ def atomic_path(path, *, overwrite=True):
 
     Raises
     ------
-    FileExistsError
-        If there is a file and ``overwrite`` is `False`.
-    FileNotFoundError
-        If the folder does not exist.
+    OSError
+        As `check_target`, or if writing fails, as on a full disk; a file that was there is then as it was.
     """
+    check_target(path, overwrite=overwrite)
     path = Path(path)
-    if path.exists() and not overwrite:
-        msg = f"{path} exists. Pass overwrite=True to replace it."
-        raise FileExistsError(msg)
-    if not path.absolute().parent.is_dir():
-        msg = f"{path} lies in a folder that does not exist. Make {path.parent} first."
-        raise FileNotFoundError(msg)
     # A name of its own, as several machines may write to one folder.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        if error.filename not in (None, str(partial)):
+            raise  # It is another file that failed
+        msg = f"{path} could not be written: {error.strerror or error}. What was there before is as it was."
+        raise OSError(msg) from error
     finally:
         partial.unlink(missing_ok=True)

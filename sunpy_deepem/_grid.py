@@ -61,7 +61,7 @@ def output_shape(native, shape):
     try:
         wanted = tuple(int(n) for n in shape)
         sensible = len(wanted) == 2 and wanted == tuple(shape) and min(wanted) > 0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         sensible = False
     if not sensible:
         msg = f"shape must be None, a positive whole number or (ny, nx), found {shape!r}. The default is 512."
@@ -134,7 +134,7 @@ def _outline(region):
     """Return points around a field of view, `~astropy.coordinates.SkyCoord`."""
     if isinstance(region, GenericMap):
         return _edges(region.wcs, region.data.shape)
-    if isinstance(region, Mapping):
+    if isinstance(region, Mapping) and {"naxis1", "naxis2"} <= {str(key).lower() for key in region}:
         return _edges(sky_wcs(region), (region["naxis2"], region["naxis1"]))
     if isinstance(region, WCS) and region.array_shape is not None:
         return _edges(region, region.array_shape)

@@ -117,6 +117,9 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
     >>> group_maps([*first, *second[:3]]).failed[0].reason
     'missing: 193 Å, 211 Å, 335 Å'
     """
+    if not max_time_span >= 0 * u.s:
+        msg = f"max_time_span must be a time that is not negative, found {max_time_span:g}. The default is 60 s."
+        raise ValueError(msg)
     frames, failed, ignored = [], [], []
     for item in _expanded(source, recursive):
         try:

@@ -94,6 +94,9 @@ def one_of_each(maps):
 
 
 def check_times(maps, max_time_span):
+    if not max_time_span >= 0 * u.s:
+        msg = f"max_time_span must be a time that is not negative, found {max_time_span:g}. The default is 60 s."
+        raise ValueError(msg)
     times = [smap.date for smap in maps]
     if (span := (max(times) - min(times)).to(u.s)) > max_time_span:
         listed = ", ".join(f"{channel} Å {time.isot}" for channel, time in zip(CHANNELS, times, strict=True))

@@ -5,7 +5,6 @@ Each function takes a `DEMCube` and makes another of it. What was observed goes 
 linearity; χ² and the flags that follow from it are computed anew.
 """
 
-import operator
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ndcube import NDMeta
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 from sunpy.util.exceptions import SunpyUserWarning
 
+from sunpy_deepem._checks import whole_number
 from sunpy_deepem._wcs import cube_wcs, sky_header, sky_wcs
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.forward import EM_UNIT, chi_squared
@@ -216,14 +216,19 @@ def rebin(cube, bin_shape, operation, *, handle_mask, propagate_uncertainties):
 
 
 def _factors(shape, bin_shape):
-    bin_shape = bin_shape.to_value(u.pix) if isinstance(bin_shape, u.Quantity) else bin_shape
-    factors = np.rint(np.atleast_1d(bin_shape)).astype(int)
+    try:
+        # Pixels are none where the unit is another; what is no number or no whole one is none either.
+        given = u.Quantity(bin_shape, u.pix) if isinstance(bin_shape, u.Quantity) else bin_shape
+        given = np.atleast_1d(given.value if isinstance(given, u.Quantity) else given).astype(float)
+        factors = np.where(given == np.rint(given), np.nan_to_num(given, posinf=0), 0).astype(int)
+    except (TypeError, ValueError):
+        factors = np.zeros(1, dtype=int)
     if factors.shape == (3,):
         factors = np.where(factors == -1, shape, factors)
     if factors.shape != (3,) or (factors < 1).any() or np.mod(shape, factors).any():
         msg = (
             "bin_shape must hold the numbers of pixels to be made one along log T, y and x, each of which divides the "
-            f"cube's {shape}, found {np.asarray(bin_shape).tolist()}. Crop the cube first, as with cube[:, :500, :500]."
+            f"cube's {shape}, found {bin_shape}. Crop the cube first, as with cube[:, :500, :500]."
         )
         raise ValueError(msg)
     return tuple(factors.tolist())
@@ -266,7 +271,7 @@ def _binned_wcs(wcs, factors):
 
 def reproject(cube, target, algorithm, shape_out, reproject_args):
     """Return a cube on the pixels of another WCS, and its footprint; see `DEMCube.reproject_to`."""
-    if algorithm not in _ALGORITHMS:
+    if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
         msg = f"algorithm must be one of {', '.join(map(repr, _ALGORITHMS))}, found {algorithm!r}."
         raise ValueError(msg)
     target, shape_out = _target(cube, target, shape_out)
@@ -325,7 +330,11 @@ def _target(cube, target, shape_out):
     if shape is None:
         msg = "shape_out must be given, as target_wcs does not tell its shape; (ny, nx) of the new cube."
         raise ValueError(msg)
-    return target.celestial, tuple(int(n) for n in shape[-2:])
+    try:
+        return target.celestial, tuple(whole_number(n, "shape_out") for n in (shape[-2], shape[-1]))
+    except (TypeError, LookupError, ValueError):
+        msg = f"shape_out must be two positive whole numbers of pixels, (ny, nx), found {shape!r}."
+        raise ValueError(msg) from None
 
 
 def _same_log_t(cube, target):
@@ -361,9 +370,11 @@ class _Operand:
         if isinstance(value, NDData):
             return cls(value.data << (value.unit or u.one), standard_deviation(value), value.mask)
         try:
-            return cls(u.Quantity(value))
+            other = cls(u.Quantity(value))
         except TypeError:
             return None
+        _check_shape(cube, other.values.shape)
+        return other
 
 
 def add(cube, value, sign=1):
@@ -419,9 +430,13 @@ def divide(cube, value):
 def power(cube, exponent):
     """Return ``cube ** exponent``, or `NotImplemented`."""
     try:
-        exponent = operator.index(exponent) if float(exponent).is_integer() else float(exponent)
-    except TypeError:
+        number = float(exponent)
+    except (TypeError, ValueError):
         return NotImplemented
+    if not np.isfinite(number):
+        msg = f"The exponent of a cube must be finite, found {exponent}."
+        raise ValueError(msg)
+    exponent = int(number) if number.is_integer() else number
     with np.errstate(divide="ignore", invalid="ignore"):
         data = np.power(cube.data, float(exponent))
         std = _propagated(cube, exponent * np.power(cube.data, float(exponent - 1)), None, 0)
@@ -454,9 +469,6 @@ def _scaled(cube, data, std, unit, other, factor, event):
 
 def _without_fit(cube, data, std, value, event, why, unit=None):
     """Return a cube whose EM no longer goes with what was observed."""
-    if data.shape != cube.data.shape:
-        msg = f"The other side must have a shape that fits the cube's {cube.data.shape}, found {np.shape(value)}."
-        raise ValueError(msg)
     if np.isfinite(cube.chi2).any() or np.isfinite(cube.intensity.value).any():
         _warn_dropped("chi2 and observed intensities", why)
     nothing = np.full(np.shape(cube.intensity), np.nan, dtype=np.float32)
@@ -491,6 +503,17 @@ def _told(value):
         return f"the {type(value).__name__} of {when}" if when else f"a {type(value).__name__}"
     value = u.Quantity(value)
     return f"{value:g}" if value.isscalar else f"an array of shape {value.shape} {value.unit}".strip()
+
+
+def _check_shape(cube, shape):
+    """Raise unless an array can be combined with a cube and leaves its shape."""
+    try:
+        fits = np.broadcast_shapes(cube.data.shape, shape) == cube.data.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        msg = f"The other side must have a shape that fits the cube's {cube.data.shape}, found {shape}."
+        raise ValueError(msg)
 
 
 def _check_grid(cube, other):

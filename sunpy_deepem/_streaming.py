@@ -12,7 +12,7 @@ from astropy.nddata import StdDevUncertainty
 from tqdm.auto import tqdm
 
 from sunpy_deepem import _fits, _operations
-from sunpy_deepem._files import atomic_path
+from sunpy_deepem._files import atomic_path, check_target
 from sunpy_deepem._parts import join_parts
 from sunpy_deepem._wcs import cube_wcs
 from sunpy_deepem.alignment import reduced
@@ -51,6 +51,7 @@ def write_bands(observation, engine, response, path, *, overwrite=False, progres
     if not str(path).lower().endswith(".fits"):
         msg = f"out must end in .fits, found {path}. Other formats are written by DEMCube.write."
         raise ValueError(msg)
+    check_target(path, overwrite=overwrite)
     engine.survey(_surveyed(observation))
     block = min(max(1, max(observation.shape) // _TO_ALIGN), *observation.shape)
     whole_columns = slice(0, observation.shape[1])

@@ -11,6 +11,7 @@ import highspy
 import numpy as np
 from tqdm import tqdm
 
+from sunpy_deepem._checks import plain_array, real_number, whole_number
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.response import RESPONSE_UNIT, TemperatureResponse
 
@@ -201,6 +202,8 @@ class BasisPursuit:
 
         Raises
         ------
+        TypeError
+            If an argument carries a unit or holds something else than real numbers.
         ValueError
             If the shapes do not fit, or ``processes`` is less than one.
         """
@@ -240,12 +243,8 @@ class BasisPursuit:
 
 
 def checked_pixels(intensity, uncertainty):
-    """Return both as float arrays of shape ``(6, ...)``, or raise ValueError saying what does not fit."""
-    intensity, uncertainty = np.asarray(intensity), np.asarray(uncertainty)
-    for name, array in (("intensity", intensity), ("uncertainty", uncertainty)):
-        if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
-            msg = f"{name} must be an array of real numbers, found dtype {array.dtype}."
-            raise ValueError(msg)
+    """Return both as arrays of real numbers of shape ``(6, ...)``, or raise saying what does not fit."""
+    intensity, uncertainty = plain_array(intensity, "intensity"), plain_array(uncertainty, "uncertainty")
     if intensity.ndim == 0 or intensity.shape[0] != len(CHANNELS):
         msg = (
             f"intensity must have shape (6, ...), first the channels {CHANNELS}, found {intensity.shape}. "
@@ -288,16 +287,14 @@ def map_tiles(function, intensity, uncertainty, *, tile, processes=1, progress=F
     ValueError
         If ``processes`` is not a whole number, at least one.
     """
-    if int(processes) != processes or processes < 1:
-        msg = f"processes must be a whole number, at least 1, found {processes}."
-        raise ValueError(msg)
+    processes = whole_number(processes, "processes")
     n = intensity.shape[1]
     # An empty image still makes one (empty) tile, so that its result has the right shape.
     slices = [slice(start, min(start + tile, n)) for start in range(0, n, tile)] or [slice(0, 0)]
     tiles = ([np.asarray(array[:, part], dtype=float) for part in slices] for array in (intensity, uncertainty))
     parts = []
     with tqdm(total=n, unit="DEM", unit_scale=True, disable=not progress) as bar:
-        for part in _mapped(function, *tiles, processes=min(int(processes), len(slices))):
+        for part in _mapped(function, *tiles, processes=min(processes, len(slices))):
             parts.append(part)
             bar.update(part[0].shape[-1])
     return [np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)]
@@ -313,7 +310,7 @@ def _mapped(function, *iterables, processes):
 
 
 def _checked_widths(widths):
-    widths = tuple(float(width) for width in np.atleast_1d(widths))
+    widths = tuple(real_number(width, "widths", "widths in dex") for width in np.atleast_1d(widths))
     if not widths or not all(np.isfinite(width) and width >= 0 for width in widths):
         msg = f"widths must be one or more widths in dex that are not negative, found {widths}. Zero stands for Diracs."
         raise ValueError(msg)
@@ -321,7 +318,7 @@ def _checked_widths(widths):
 
 
 def _checked_tolerance(tolerance):
-    tolerance = float(tolerance)
+    tolerance = real_number(tolerance, "tolerance", "a positive multiple of the uncertainty")
     if not (np.isfinite(tolerance) and tolerance > 0):
         msg = f"tolerance must be a positive multiple of the uncertainty, found {tolerance}. The default is 1.4."
         raise ValueError(msg)

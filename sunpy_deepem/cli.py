@@ -33,7 +33,7 @@ def main(traceback):
     logging.getLogger("sunpy").setLevel(logging.WARNING)
 
 
-@main.command()
+@main.command(short_help="Invert AIA maps, or the embedded synthetic Sun.")
 @click.argument("maps", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--sample", is_flag=True, help="Use the embedded synthetic Sun instead of files.")
 @click.option(
@@ -95,7 +95,7 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
         say(f"Wrote {out.with_suffix('.png')}")
 
 
-@main.command()
+@main.command(short_help="Write the synthetic AIA maps of a cube.")
 @click.argument("cube", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=".", help="Folder to write to.  [default: here]")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
@@ -114,7 +114,7 @@ def synthesize(cube, out, overwrite):
         click.echo(f"Wrote {path}", err=True)
 
 
-@main.command()
+@main.command(short_help="Draw a cube, as an interactive page or PNG.")
 @click.argument("cube", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="HTML or PNG to write.  [default: page beside CUBE]")
 @click.option("--open/--no-open", "in_browser", default=False, show_default=True, help="Open it in the browser.")
@@ -144,7 +144,7 @@ def show(cube, out, in_browser, overwrite):
         webbrowser.open(out.absolute().as_uri())
 
 
-@main.command()
+@main.command(short_help="Train a network and write its weights.")
 @click.option("--prior", is_flag=True, help="Learn from the package's prior of solar emission measures.")
 @click.option(
     "--maps",
@@ -153,7 +153,9 @@ def show(cube, out, in_browser, overwrite):
     type=click.Path(path_type=Path),
     help="Learn from the six maps in a folder, or in each of its subfolders. May be given several times.",
 )
-@click.option("--teacher", default="basis-pursuit", show_default=True, help="Who inverts the maps: or 'demreg'.")
+@click.option(
+    "--teacher", default="basis-pursuit", show_default=True, help="Who inverts the maps: 'basis-pursuit' or 'demreg'."
+)
 @click.option("--validation", type=click.Path(path_type=Path), help="Folder of maps to judge by.  [default: the last]")
 @click.option("--patience", type=int, help="Stop after so many epochs without a lower validation loss.")
 @click.option("--batch-size", default=4096, show_default=True, help="Pixels in a step.")
@@ -199,7 +201,7 @@ def train(prior, folders, teacher, validation, out, pixels, hidden, seed, overwr
     click.echo(f"Wrote {out}", err=True)
 
 
-@main.command()
+@main.command(short_help="Say how weights were made.")
 @click.argument("weights", default="default")
 def info(weights):
     """Say how WEIGHTS ('default' or a file) were made."""

@@ -1,6 +1,8 @@
 """What comes out: `DEMCube`."""
 
+from collections.abc import Mapping
 from operator import index
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -11,11 +13,13 @@ from astropy.wcs import WCS
 from ndcube import NDCube, NDMeta
 
 from sunpy_deepem import _derived, _operations, visualization
+from sunpy_deepem._checks import plain_array, real_number
 from sunpy_deepem._wcs import cube_wcs, sky_header
 from sunpy_deepem.calibration import degradation_factor
 from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
 from sunpy_deepem.forward import EM_UNIT, channel_maps, synthesize_maps, synthetic_intensity
 from sunpy_deepem.quality import MASKED
+from sunpy_deepem.response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 
 __all__ = ["DEMCube"]
@@ -92,16 +96,25 @@ class DEMCube(NDCube):
 
         Raises
         ------
+        TypeError
+            If an argument is of another kind.
         ValueError
             If shapes do not fit.
+        astropy.units.UnitsError
+            If ``intensity`` or ``uncertainty`` has another unit.
         """
+        _check_kinds(response, header, intensity, uncertainty)
         # Double precision, as squares of EM, which every propagation of errors takes, overflow single.
-        em = np.array(em, dtype=float)
+        em = plain_array(em, "em", unit="cm-5").astype(float)
+        em_std = None if em_std is None else plain_array(em_std, "em_std", unit="cm-5").astype(float)
+        quality = None if quality is None else plain_array(quality, "quality", unit="whole numbers").astype(np.uint16)
+        saturation = None if saturation is None else plain_array(saturation, "saturation", unit="shares of one")
         sky = em.shape[1:]
         expected = {"em": (em, (len(response.bins), *sky)), "intensity": (intensity, (len(CHANNELS), *sky))}
         expected |= {"uncertainty": (uncertainty, (len(CHANNELS), *sky))}
         expected |= {} if em_std is None else {"em_std": (em_std, em.shape)}
         expected |= {} if quality is None else {"quality": (quality, sky)}
+        expected |= {} if saturation is None else {"saturation": (saturation, sky)}
         for name, (array, shape) in expected.items():
             if array.shape != shape or len(sky) != 2:
                 msg = f"{name} must have shape {shape if len(sky) == 2 else '(bins, ny, nx)'}, found {array.shape}."
@@ -117,7 +130,7 @@ class DEMCube(NDCube):
         return cls(
             em,
             wcs=cube_wcs(header, response.bins),
-            uncertainty=None if em_std is None else StdDevUncertainty(np.array(em_std, dtype=float)),
+            uncertainty=None if em_std is None else StdDevUncertainty(em_std),
             mask=np.broadcast_to(masked, em.shape).copy(),
             meta=NDMeta(companions | facts, axes=dict.fromkeys(companions, (1, 2)), data_shape=em.shape),
         )
@@ -125,7 +138,7 @@ class DEMCube(NDCube):
     # -- what it holds ------------------------------------------------------------------------------------------------
 
     @property
-    def bins(self):
+    def bins(self) -> LogTBins:
         """The bins of the log T axis, `LogTBins`."""
         self._require_3d("bins")
         wcs = self.wcs.wcs
@@ -134,12 +147,12 @@ class DEMCube(NDCube):
         return LogTBins(round(first, 9), round(wcs.cdelt[axis], 9), self.data.shape[0])
 
     @property
-    def is_3d(self):
+    def is_3d(self) -> bool:
         """Whether the cube has all its axes, log T, y and x; a slice by a whole number lacks one."""
         return self.data.ndim == 3 and isinstance(self.wcs, WCS)
 
     @property
-    def log_t(self):
+    def log_t(self) -> np.ndarray:
         """Centres of the bins in log10(T/K), shape ``(number of bins,)``."""
         return self.bins.centers
 
@@ -170,12 +183,12 @@ class DEMCube(NDCube):
         return self.meta["inputs"]
 
     @property
-    def intensity(self):
+    def intensity(self) -> u.Quantity:
         """The observed intensities, `~astropy.units.Quantity` in DN s^-1 pix^-1, shape ``(6, ny, nx)``."""
         return np.stack([self.meta[f"intensity_{channel}"] for channel in CHANNELS]) << INTENSITY_UNIT
 
     @property
-    def intensity_uncertainty(self):
+    def intensity_uncertainty(self) -> u.Quantity:
         """σ of the observed intensities, of the same unit and shape."""
         return np.stack([self.meta[f"sigma_{channel}"] for channel in CHANNELS]) << INTENSITY_UNIT
 
@@ -186,14 +199,14 @@ class DEMCube(NDCube):
         return np.zeros(self.data.shape[1:], dtype=bool) if self.mask is None else self.mask.any(axis=0)
 
     @property
-    def sky_header(self):
+    def sky_header(self) -> dict:
         """FITS header of the two sky axes, with observer and time, as a `dict`."""
         self._require_3d("sky_header")
         return sky_header(self.wcs)
 
     # -- what follows from it -----------------------------------------------------------------------------------------
 
-    def synthesize(self, channels=CHANNELS, *, degraded=False):
+    def synthesize(self, channels=CHANNELS, *, degraded: bool = False) -> sunpy.map.MapSequence:
         """
         Return the AIA maps that the cube's plasma would give.
 
@@ -252,7 +265,7 @@ class DEMCube(NDCube):
         epoch = None if epoch is None else Time(epoch)
         return degradation_factor(observation["channel"], Time(observation["date"]), epoch=epoch)
 
-    def observed_maps(self):
+    def observed_maps(self) -> sunpy.map.MapSequence:
         """
         Return the observations that went in, calibrated, aligned and binned.
 
@@ -272,7 +285,7 @@ class DEMCube(NDCube):
         self._require_3d("observed_maps")
         return channel_maps(self.intensity, self.sky_header, self.inputs, mask=self.sky_mask)
 
-    def residual_maps(self):
+    def residual_maps(self) -> sunpy.map.MapSequence:
         """
         Return what the fit leaves of each channel: (observed − synthetic) / σ.
 
@@ -306,18 +319,18 @@ class DEMCube(NDCube):
         )
 
     @property
-    def dem(self):
+    def dem(self) -> u.Quantity:
         """The DEM, EM over the width of the bin in temperature, `~astropy.units.Quantity` in cm^-5 K^-1."""
         self._require_3d("dem")
         return self.bins.em_to_dem(self.data << self.unit)
 
     @property
-    def em_per_dex(self):
+    def em_per_dex(self) -> u.Quantity:
         """EM over the width of the bin in log T, `~astropy.units.Quantity` in cm^-5 (per dex)."""
         self._require_3d("em_per_dex")
         return (self.data << self.unit) / self.bins.step
 
-    def bin_map(self, log_t):
+    def bin_map(self, log_t: float) -> sunpy.map.GenericMap:
         """
         Return the EM of the bin that holds ``log_t`` as a map.
 
@@ -344,14 +357,14 @@ class DEMCube(NDCube):
         >>> dem.bin_map(6.2).meta["content"]
         'EM, log T 6.15 to 6.25'
         """
-        edges = self.bins.edges
+        edges, log_t = self.bins.edges, real_number(log_t, "log_t", "a number, log10(T/K)")
         if not edges[0] <= log_t < edges[-1]:
             msg = f"log_t must lie within the cube's bins, from {edges[0]} to {edges[-1]}, found {log_t}."
             raise ValueError(msg)
         index = int(np.searchsorted(edges, log_t, side="right")) - 1
         return self.total_em(edges[index], edges[index + 1])
 
-    def total_em(self, low=None, high=None):
+    def total_em(self, low: float | None = None, high: float | None = None) -> sunpy.map.GenericMap:
         """
         Return the EM summed over a range of log T as a map.
 
@@ -389,7 +402,7 @@ class DEMCube(NDCube):
         total = np.tensordot(share[part], self.data[part], axes=1)
         return self._map(total, std, self.unit, f"EM, log T {begin[0]:g} to {end[-1]:g}")
 
-    def band_maps(self, bands=_BANDS):
+    def band_maps(self, bands=_BANDS) -> sunpy.map.MapSequence:
         """
         Return the EM of several ranges of log T as maps.
 
@@ -416,10 +429,11 @@ class DEMCube(NDCube):
         >>> [smap.meta["content"] for smap in dem.band_maps()]
         ['EM, log T 5.6 to 6', 'EM, log T 6 to 6.3', 'EM, log T 6.3 to 6.6', 'EM, log T 6.6 to 7']
         """
-        maps = [self.total_em(low, high) for low, high in bands]
+        pairs = _derived.checked_bands(bands)
+        maps = [self.total_em(low, high) for low, high in pairs]
         return sunpy.map.Map(maps, sequence=True, sortby=None)
 
-    def em_weighted_log_t(self):
+    def em_weighted_log_t(self) -> sunpy.map.GenericMap:
         """
         Return the mean log T weighted by EM as a map.
 
@@ -446,7 +460,7 @@ class DEMCube(NDCube):
         value, std = _derived.mean_log_t(self.data, self._std, self.bins)
         return self._map(value, std, u.one, "EM-weighted log10(T/K)")
 
-    def peak_log_t(self):
+    def peak_log_t(self) -> sunpy.map.GenericMap:
         """
         Return the log T of the bin of most EM as a map.
 
@@ -474,7 +488,7 @@ class DEMCube(NDCube):
         value, std = _derived.peak_log_t(self.data, self._std, self.bins)
         return self._map(value, std, u.one, "log10(T/K) of most EM")
 
-    def thermal_width(self):
+    def thermal_width(self) -> sunpy.map.GenericMap:
         """
         Return the standard deviation of the EM along log T as a map.
 
@@ -652,14 +666,16 @@ class DEMCube(NDCube):
         to_cgs, std = self.unit.to(EM_UNIT), self._std
         return self.data * to_cgs, None if std is None else std * to_cgs
 
-    @staticmethod
-    def _column(depth, filling_factor, hydrogen_ratio):
+    def _column(self, depth, filling_factor, hydrogen_ratio):
         """Return what `_derived` needs to know of the plasma along the line of sight, or raise."""
         if not np.all(depth > 0):
             msg = f"depth must be a positive length, found {np.min(depth):g}."
             raise ValueError(msg)
+        if depth.shape not in ((), self.data.shape[1:]):
+            msg = f"depth must be one length or have the shape of the sky, {self.data.shape[1:]}, found {depth.shape}."
+            raise ValueError(msg)
         for name, value in (("filling_factor", filling_factor), ("hydrogen_ratio", hydrogen_ratio)):
-            if not 0 < value <= 1:
+            if not 0 < real_number(value, name, "a number above 0 and at most 1") <= 1:
                 msg = f"{name} must be above 0 and at most 1, found {value}."
                 raise ValueError(msg)
         return {"depth": depth.to_value(u.cm) * filling_factor, "hydrogen_ratio": hydrogen_ratio}
@@ -679,7 +695,7 @@ class DEMCube(NDCube):
 
     # -- files and pictures -------------------------------------------------------------------------------------------
 
-    def write(self, path, *, overwrite=False, compress=False):
+    def write(self, path: str | Path, *, overwrite: bool = False, compress: bool = False) -> None:
         """
         Write the cube to a FITS or ASDF file, which is there whole or not at all.
 
@@ -721,7 +737,7 @@ class DEMCube(NDCube):
         write_cube(self, path, overwrite=overwrite, compress=compress)
 
     @classmethod
-    def read(cls, path, *, chunks=None):
+    def read(cls, path: str | Path, *, chunks=None) -> "DEMCube":
         """
         Read a cube that `write` wrote, or another program in the same layout.
 
@@ -756,7 +772,7 @@ class DEMCube(NDCube):
 
         return read_cube(path, chunks=chunks)
 
-    def compute(self):
+    def compute(self) -> "DEMCube":
         """
         Return the cube in memory, where its arrays are dask's.
 
@@ -1096,6 +1112,23 @@ class DEMCube(NDCube):
         if not self.is_3d:
             msg = f"{what} needs the axes log T, y, x, found shape {self.data.shape}. Slice with i:i+1 to keep an axis."
             raise ValueError(msg)
+
+
+def _check_kinds(response, header, intensity, uncertainty):
+    """Raise where what a cube is made of is of another kind."""
+    if not isinstance(response, TemperatureResponse):
+        msg = f"response must be a TemperatureResponse, found {type(response).__name__}."
+        raise TypeError(msg)
+    if not isinstance(header, Mapping):
+        msg = f"header must be a dict or FITS header of the sky, found {type(header).__name__}."
+        raise TypeError(msg)
+    for name, array in (("intensity", intensity), ("uncertainty", uncertainty)):
+        if not isinstance(array, u.Quantity):
+            msg = f"{name} must be a Quantity in {INTENSITY_UNIT}, found {type(array).__name__}."
+            raise TypeError(msg)
+        if not array.unit.is_equivalent(INTENSITY_UNIT):
+            msg = f"{name} must be in {INTENSITY_UNIT}, found {array.unit}."
+            raise u.UnitsError(msg)
 
 
 def _explicit(item, shape):

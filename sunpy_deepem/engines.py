@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sunpy_deepem._checks import whole_number
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.quality import Quality, image_deviation, unusual_flags
 from sunpy_deepem.refinement import UPDATES
@@ -51,7 +52,7 @@ class NetworkEngine:
     def __init__(self, network, *, device="auto", refine=None, progress=False):
         self.network, self.device, self.progress = network, device, progress
         self.exact = not refine
-        self.updates = UPDATES if refine is None else refine
+        self.updates = UPDATES if refine is None else whole_number(refine, "refine", least=0)
         self.bins = network.bins
         self.meta = {"method": "network", "network": network.meta, "refine": self.updates}
         self.states_std = network.module.has_spread

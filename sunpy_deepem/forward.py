@@ -37,7 +37,7 @@ def synthetic_intensity(em: EM_UNIT, response):
         If ``em`` has another number of bins than ``response``.
     """
     matrix = response.matrix
-    if em.shape[0] != matrix.shape[1]:
+    if em.shape[:1] != matrix.shape[1:]:
         msg = f"em must have the {matrix.shape[1]} bins of response along its first axis, found shape {em.shape}."
         raise ValueError(msg)
     folded = np.tensordot(matrix.value, em.to_value(EM_UNIT), axes=1)
@@ -62,7 +62,14 @@ def chi_squared(em: EM_UNIT, intensity: INTENSITY_UNIT, uncertainty: INTENSITY_U
     `~numpy.ndarray`
         Shape ``(...)``.
     """
-    residual = ((synthetic_intensity(em, response) - intensity) / uncertainty).to_value("")
+    synthetic = synthetic_intensity(em, response)
+    for name, array in (("intensity", intensity), ("uncertainty", uncertainty)):
+        if array.shape != synthetic.shape:
+            msg = f"{name} must have shape {synthetic.shape}, found {array.shape}."
+            raise ValueError(msg)
+    # Without noise any residual is infinite, and none unknown.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        residual = ((synthetic - intensity) / uncertainty).to_value("")
     return np.mean(residual**2, axis=0)
 
 

@@ -19,15 +19,15 @@ def invert(
     *,
     method="network",
     weights="default",
-    response=None,
-    device="auto",
-    refine=None,
+    response: TemperatureResponse | None = None,
+    device: str = "auto",
+    refine: int | None = None,
     out=None,
-    overwrite=False,
-    chunks=None,
-    progress=False,
+    overwrite: bool = False,
+    chunks: int | tuple[int, int] | None = None,
+    progress: bool = False,
     **stack_options,
-):
+) -> DEMCube:
     """
     Return the emission measure of the corona from six AIA maps.
 
@@ -142,6 +142,9 @@ def _observation_and_response(maps, response, options, bins):
     given = isinstance(maps, ChannelStack)
     if given and options:
         msg = f"maps is a ChannelStack already; {sorted(options)} must be given to ChannelStack.from_maps instead."
+        raise TypeError(msg)
+    if not isinstance(response, TemperatureResponse | None):
+        msg = f"response must be a TemperatureResponse or None, found {type(response).__name__}."
         raise TypeError(msg)
     by_response = (maps.meta if given else options).get("degradation") == "response"
     if response is None and not by_response:

@@ -8,7 +8,7 @@ described under "The format of files" in the documentation.
 import gzip
 from pathlib import Path
 
-from sunpy_deepem._files import atomic_path
+from sunpy_deepem._files import atomic_path, checked_path
 from sunpy_deepem._fits import read_fits, write_fits
 from sunpy_deepem._parts import in_memory
 from sunpy_deepem.cube import DEMCube
@@ -41,7 +41,7 @@ def check_path(path):
     Traceback (most recent call last):
     ValueError: path must end in .fits, .fit, .fts, .fits.gz or .asdf, which tells the format, found dem.png.
     """
-    path = Path(path)
+    path = checked_path(path)
     if path.is_dir() or not path.name.lower().endswith((*_FITS_SUFFIXES, _ASDF_SUFFIX)):
         msg = f"path must end in {', '.join(_FITS_SUFFIXES)} or {_ASDF_SUFFIX}, which tells the format, found {path}."
         raise ValueError(msg)
@@ -132,7 +132,12 @@ def read_cube(path, *, chunks=None):
     Traceback (most recent call last):
     FileNotFoundError: There is no file nowhere.fits.
     """
-    path = Path(path)
+    path = checked_path(path)
+    if not _is_chunks(chunks):
+        msg = (
+            f"chunks must be a positive whole number, a tuple of them for log T, y and x, or 'auto', found {chunks!r}."
+        )
+        raise ValueError(msg)
     if path.is_dir():
         msg = f"{path} is a folder. Name the file in it."
         raise ValueError(msg)
@@ -160,6 +165,14 @@ def read_cube(path, *, chunks=None):
             "of another kind; cubes are written by DEMCube.write."
         )
         raise ValueError(msg) from error
+
+
+def _is_chunks(chunks):
+    """Whether dask can take it; -1 stands for an axis that is not divided."""
+    if isinstance(chunks, tuple):
+        return len(chunks) == 3 and all(_is_chunks(each) for each in chunks)
+    whole = isinstance(chunks, int) and not isinstance(chunks, bool) and (chunks > 0 or chunks == -1)
+    return whole or chunks is None or (isinstance(chunks, str) and chunks == "auto")
 
 
 def _read_asdf(path):

@@ -16,7 +16,8 @@ from safetensors.torch import save
 from torch import nn
 from tqdm.auto import tqdm
 
-from sunpy_deepem._files import atomic_path
+from sunpy_deepem._checks import plain_array, whole_number
+from sunpy_deepem._files import atomic_path, checked_path
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.consistency import ChannelConsistency
 from sunpy_deepem.temperature import LogTBins
@@ -264,7 +265,7 @@ class DeepEM:
         self.meta = dict(meta or {})
 
     @classmethod
-    def load(cls, source="default"):
+    def load(cls, source: str | Path = "default") -> "DeepEM":
         """
         Read weights.
 
@@ -287,7 +288,7 @@ class DeepEM:
         if str(source) == "default":
             with resources.as_file(resources.files("sunpy_deepem.data") / "default.safetensors") as path:
                 return cls._read(path)
-        path = Path(source)
+        path = checked_path(source, "weights")
         if not path.is_file():
             msg = f"weights must be 'default' or the path of a .safetensors file; there is no file {path}."
             raise FileNotFoundError(msg)
@@ -305,8 +306,11 @@ class DeepEM:
                 "are written by DeepEM.save or 'deepem train'."
             )
             raise ValueError(msg) from None
-        if meta.pop("format", None) != _FORMAT:
-            msg = f"{path} holds no weights of this package: its metadata lacks format={_FORMAT!r}. Use 'deepem train'."
+        if (found := meta.pop("format", None)) != _FORMAT:
+            msg = (
+                f"{path} holds no weights that this version of the package reads: format must be {_FORMAT!r}, found "
+                f"{found!r}. Train them again with 'deepem train', or use the version that wrote them."
+            )
             raise ValueError(msg)
         try:
             matrix = state.pop(_RESPONSE, None)
@@ -315,7 +319,8 @@ class DeepEM:
             bins = LogTBins(**json.loads(meta.pop("bins")))
             module = _ARCHITECTURES[architecture.pop("name")](**architecture)
             module.load_state_dict(state)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            _check_tensors(state, matrix, bins)
+        except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             msg = f"{path} holds weights that do not fit their own description ({error}). Train or download it again."
             raise ValueError(msg) from error
         network = cls(module, bins=bins, consistency=consistency)
@@ -325,7 +330,7 @@ class DeepEM:
         return network
 
     @classmethod
-    def from_helioml(cls, path):
+    def from_helioml(cls, path) -> "DeepEM":
         """
         Read the weights that the DeepEM chapter of HelioML published.
 
@@ -348,7 +353,7 @@ class DeepEM:
         ValueError
             If the file holds anything but tensors, is truncated, or is of another architecture.
         """
-        path = Path(path)
+        path = checked_path(path)
         if not path.is_file():
             msg = f"There is no file {path}."
             raise FileNotFoundError(msg)
@@ -366,7 +371,7 @@ class DeepEM:
         meta = {"source": f"HelioML, {path.name}"}
         return cls(module, bins=LogTBins(), meta=meta)
 
-    def save(self, path, *, overwrite=False):
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """
         Write the weights and how they were made, atomically.
 
@@ -434,11 +439,11 @@ class DeepEM:
         intensity,
         uncertainty=None,
         *,
-        std=True,
-        device="auto",
-        precision="float32",
-        tile=_TILE,
-        progress=False,
+        std: bool = True,
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        tile: int = _TILE,
+        progress: bool = False,
     ):
         """
         Return the emission measure of every pixel.
@@ -480,6 +485,7 @@ class DeepEM:
         inputs = self._check_inputs(intensity, uncertainty)
         on_tensors = isinstance(intensity, torch.Tensor)
         device = intensity.device if on_tensors and str(device) == "auto" else resolve_device(device)
+        tile = whole_number(tile, "tile")
         tile = tile if device.type == "cpu" else max(tile, _GPU_TILE)
         sky = inputs[0].shape[1:]
         inputs = [None if values is None else values.reshape(len(CHANNELS), -1) for values in inputs]
@@ -604,25 +610,23 @@ def _consistency_of(state):
     return module
 
 
+def _check_tensors(state, matrix, bins):
+    if wrong := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
+        msg = f"tensors that are not finite: {', '.join(wrong)}"
+        raise ValueError(msg)
+    if matrix is not None and matrix.shape != (len(CHANNELS), len(bins)):
+        msg = f"{_RESPONSE} of shape {tuple(matrix.shape)} for {bins!r}"
+        raise ValueError(msg)
+
+
 def _check_array(name, values):
     """Return ``values`` as an array or a tensor of real numbers."""
-    if getattr(values, "unit", None) is not None:
-        msg = f"{name} must be a plain array, found one in {values.unit}. Pass .to_value('DN / (s pix)')."
-        raise TypeError(msg)
     if isinstance(values, torch.Tensor):
-        real = not values.is_complex()
-    else:
-        kind = type(values).__name__
-        try:
-            values = np.asarray(values)
-        except ValueError:  # a list of rows of different lengths
-            values = np.empty(0, dtype=object)
-        real = values.dtype.kind in "biuf"
-    if not real:
-        kind = str(values.dtype) if isinstance(values, torch.Tensor) else kind
-        msg = f"{name} must be an array of real numbers of shape (6, ...), found {kind}."
+        if not values.is_complex():
+            return values
+        msg = f"{name} must be an array of real numbers, found {values.dtype}."
         raise TypeError(msg)
-    return values
+    return plain_array(values, name)
 
 
 def _tile_of(values, part, device):
@@ -631,7 +635,9 @@ def _tile_of(values, part, device):
         return None
     if not isinstance(values, torch.Tensor):
         # A copy, since arrays may be read-only, of another byte order, or on disk.
-        values = torch.from_numpy(np.array(values[:, part], dtype=np.float32, order="C"))
+        # What single precision cannot hold becomes infinite, and so a channel that is missing.
+        with np.errstate(over="ignore"):
+            values = torch.from_numpy(np.array(values[:, part], dtype=np.float32, order="C"))
         part = slice(None)
         if device.type == "cuda":
             values = values.pin_memory()
@@ -719,9 +725,13 @@ def resolve_device(device):
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        msg = f"device must be 'auto', 'cpu', 'cuda' or another that torch has here, found {device!r} ({error})."
+        found = torch.device(device)
+        # One that cannot give a number back, as torch's 'meta', is of no use.
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        msg = (
+            f"device must be 'auto', 'cpu', 'cuda' or another that torch has here, found {str(device)!r} "
+            f"({_first_line(error)}). Use 'auto' for a GPU where there is one."
+        )
         raise ValueError(msg) from None
-    return device
+    return found

@@ -1,6 +1,7 @@
 """From level 1 to maps that can be inverted, in the order that aiapy documents: `prepare`."""
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 from aiapy import calibrate
@@ -16,7 +17,14 @@ __all__ = ["prepare"]
 _NATIVE_SHAPE = (4096, 4096)
 
 
-def prepare(maps, *, pointing=False, spikes=False, psf=False, register=False):
+def prepare(
+    maps,
+    *,
+    pointing: bool | str | Table = False,
+    spikes: bool = False,
+    psf=False,
+    register: bool = False,
+) -> list[AIAMap]:
     """
     Prepare level 1 AIA maps: pointing, spikes, point spread function, registration, in aiapy's order.
 
@@ -57,7 +65,11 @@ def prepare(maps, *, pointing=False, spikes=False, psf=False, register=False):
     --------
     aiapy.calibrate.update_pointing, aiapy.calibrate.respike, aiapy.psf.deconvolve, aiapy.calibrate.register
     """
-    maps = [maps] if isinstance(maps, GenericMap) else list(maps)
+    maps = [maps] if isinstance(maps, GenericMap) else maps
+    if not isinstance(maps, Iterable):
+        msg = f"maps must be AIA maps, found {type(maps).__name__}. Read files with sunpy.map.Map first."
+        raise TypeError(msg)
+    maps = list(maps)
     for smap in maps:
         if not isinstance(smap, AIAMap):
             msg = f"maps must hold AIA maps, found {type(smap).__name__}. Read files with sunpy.map.Map first."

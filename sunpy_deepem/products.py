@@ -61,6 +61,9 @@ def fe_xviii(intensity: INTENSITY_UNIT, uncertainty: INTENSITY_UNIT = None):
     line = sum(weight * intensity[row] for weight, row in terms)
     if uncertainty is None:
         return line
+    if uncertainty.shape != intensity.shape:
+        msg = f"uncertainty must have the shape of intensity, {intensity.shape}, found {uncertainty.shape}."
+        raise ValueError(msg)
     return line, np.sqrt(sum((weight * uncertainty[row]) ** 2 for weight, row in terms))
 
 

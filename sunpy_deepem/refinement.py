@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sunpy_deepem._checks import plain_array, real_number, whole_number
 from sunpy_deepem.channels import CHANNELS
 
 __all__ = ["UPDATES", "refine"]
@@ -56,8 +57,11 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
 
     Raises
     ------
+    TypeError
+        If an argument carries a unit or holds something else than real numbers.
     ValueError
-        If shapes do not fit, or ``updates``, ``tolerance`` or ``target`` are negative.
+        If shapes do not fit, σ is not positive where the intensity is finite, or ``em``, ``updates``, ``tolerance`` or
+        ``target`` are negative.
 
     References
     ----------
@@ -74,8 +78,13 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     >>> bool(abs((matrix @ em) / intensity - 1).max() < 0.1)
     True
     """
-    em_std = em if em_std is None else em_std
-    _check(em, em_std, intensity, uncertainty, matrix, updates, tolerance, target)
+    em = plain_array(em, "em", unit="cm-5")
+    em = em if em.dtype.kind == "f" else em.astype(float)
+    em_std = em if em_std is None else plain_array(em_std, "em_std", unit="cm-5")
+    intensity, uncertainty = plain_array(intensity, "intensity"), plain_array(uncertainty, "uncertainty")
+    matrix = plain_array(matrix, "matrix", unit="cm5 DN / (s pix)")
+    updates = whole_number(updates, "updates", least=0)
+    _check(em, em_std, intensity, uncertainty, matrix, tolerance, target)
     refined, *arrays = (array.reshape(array.shape[0], -1) for array in (em.copy(), em_std, intensity, uncertainty))
     # Few pixels need it; they are brought together, since work on many at once is quicker.
     poor = np.flatnonzero(_poor(refined, *arrays[1:], matrix, tolerance))
@@ -86,20 +95,24 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     return refined.reshape(em.shape)
 
 
-def _check(em, em_std, intensity, uncertainty, matrix, updates, tolerance, target):
+def _check(em, em_std, intensity, uncertainty, matrix, tolerance, target):
     sky = em.shape[1:]
-    expected = {"em": (em, (matrix.shape[1], *sky)), "matrix": (matrix, (len(CHANNELS), em.shape[0]))}
+    expected = {"em": (em, (*matrix.shape[1:2], *sky)), "matrix": (matrix, (len(CHANNELS), *em.shape[:1]))}
     expected |= {"em_std": (em_std, em.shape)}
     expected |= {"intensity": (intensity, (len(CHANNELS), *sky)), "uncertainty": (uncertainty, (len(CHANNELS), *sky))}
     for name, (array, shape) in expected.items():
         if array.shape != shape:
             msg = f"{name} must have shape {shape}, found {array.shape}."
             raise ValueError(msg)
-    if int(updates) != updates or not all(value >= 0 for value in (updates, tolerance, target)):
-        msg = (
-            "updates must be a whole number, tolerance and target numbers, none of them negative, found "
-            f"{updates}, {tolerance} and {target}."
-        )
+    for name, value in (("tolerance", tolerance), ("target", target)):
+        if not real_number(value, name) >= 0:
+            msg = f"{name} must not be negative, found {value}."
+            raise ValueError(msg)
+    if (em < 0).any():
+        msg = f"em must not be negative, found {np.count_nonzero(em < 0)} of {em.size} values that are."
+        raise ValueError(msg)
+    if wrong := np.count_nonzero(np.isfinite(intensity) & ~(uncertainty > 0)):
+        msg = f"uncertainty must be positive wherever intensity is finite; it is not in {wrong} of {intensity.size}."
         raise ValueError(msg)
 
 

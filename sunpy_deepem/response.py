@@ -7,10 +7,10 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
-from astropy.time import Time
 
 from sunpy_deepem import calibration
-from sunpy_deepem._files import atomic_path
+from sunpy_deepem._checks import one_time
+from sunpy_deepem._files import atomic_path, checked_path
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
 
@@ -85,8 +85,14 @@ class TemperatureResponse:
                 f"response must be finite, found {np.count_nonzero(~np.isfinite(response.value))} values that are not."
             )
             raise ValueError(msg)
+        if not (temperature[0] > 0 and np.isfinite(temperature[-1])):
+            msg = f"temperature must be positive and finite, found {temperature[0]:g} to {temperature[-1]:g}."
+            raise ValueError(msg)
         self._temperature, self._response = temperature, response
         self.bins = LogTBins() if bins is None else bins
+        if not isinstance(self.bins, LogTBins):
+            msg = f"bins must be LogTBins, found {type(bins).__name__}. The default is LogTBins(5.5, 0.1, 18)."
+            raise TypeError(msg)
         self.meta = dict(meta or {})
         log_t = np.log10(temperature.value)
         if self.bins.edges[0] < log_t[0] or self.bins.edges[-1] > log_t[-1]:
@@ -98,7 +104,9 @@ class TemperatureResponse:
         self._matrix = _fold(log_t, response.value, self.bins)
 
     @classmethod
-    def default(cls, *, eve=True, chiantifix=True, obstime=None, bins=None):
+    def default(
+        cls, *, eve: bool = True, chiantifix: bool = True, obstime=None, bins: LogTBins | None = None
+    ) -> "TemperatureResponse":
         """
         The packaged response: SolarSoft's V10, EVE-normalised, with chiantifix, at launch or at a date.
 
@@ -254,31 +262,31 @@ class TemperatureResponse:
         return cls(temperature, response, bins=bins, meta=meta)
 
     @property
-    def temperature(self):
+    def temperature(self) -> u.Quantity:
         """Temperatures of the curves, `~astropy.units.Quantity` in K, shape ``(n,)``."""
         return self._temperature
 
     @property
-    def response(self):
+    def response(self) -> u.Quantity:
         """The curves, `~astropy.units.Quantity` in cm5 DN / (pix s), shape ``(6, n)``."""
         return self._response
 
     @property
-    def matrix(self):
+    def matrix(self) -> u.Quantity:
         """K folded onto the bins, `~astropy.units.Quantity` in cm5 DN / (pix s), shape ``(6, number of bins)``."""
         return u.Quantity(self._matrix, RESPONSE_UNIT)
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that tell two folded responses apart, to five significant figures."""
         figures = " ".join(f"{value:.4e}" for value in self._matrix.ravel())
         return hashlib.sha256(f"{self.bins!r} {figures}".encode()).hexdigest()[:16]
 
-    def with_bins(self, bins):
+    def with_bins(self, bins: LogTBins) -> "TemperatureResponse":
         """Return the same response folded onto other ``bins`` (`LogTBins`)."""
         return type(self)(self.temperature, self.response, bins=bins, channels=self.channels, meta=self.meta)
 
-    def with_channels(self, channels):
+    def with_channels(self, channels) -> "TemperatureResponse":
         """
         Return the response of some of the channels, for the forward model.
 
@@ -300,7 +308,7 @@ class TemperatureResponse:
         rows = [self.channels.index(channel) for channel in channels]
         return type(self)(self.temperature, self.response[rows], bins=self.bins, channels=channels, meta=self.meta)
 
-    def write(self, path, *, overwrite=False):
+    def write(self, path: str | Path, *, overwrite: bool = False) -> None:
         """
         Write the curves, with units and origin, to an ECSV file, atomically.
 
@@ -322,7 +330,7 @@ class TemperatureResponse:
             table.write(partial, format="ascii.ecsv")
 
     @classmethod
-    def read(cls, path, *, bins=None):
+    def read(cls, path, *, bins: LogTBins | None = None) -> "TemperatureResponse":
         """
         Read curves that `write` wrote.
 
@@ -343,7 +351,7 @@ class TemperatureResponse:
         ValueError
             If the file is not ECSV or holds no response.
         """
-        path = Path(path)
+        path = checked_path(path)
         if not path.is_file():
             msg = f"There is no file {path}."
             raise FileNotFoundError(msg)
@@ -355,9 +363,15 @@ class TemperatureResponse:
         if table.meta.get("format") != _FORMAT:
             msg = f"{path} holds no response: it lacks format: {_FORMAT}. Responses are written by their write method."
             raise ValueError(msg)
-        channels = tuple(int(name.removeprefix("response_")) for name in table.colnames if name != "temperature")
-        curves = u.Quantity([table[f"response_{channel}"] for channel in channels])
-        return cls(table["temperature"], curves, bins=bins, channels=channels, meta=table.meta["origin"])
+        try:
+            channels = tuple(int(name.removeprefix("response_")) for name in table.colnames if name != "temperature")
+            curves = u.Quantity([table[f"response_{channel}"] for channel in channels])
+            facts = {"channels": channels, "meta": table.meta["origin"]}
+            temperature = table["temperature"]
+        except (KeyError, ValueError, TypeError) as error:
+            msg = f"{path} holds no whole response ({type(error).__name__}: {error}). Write it again."
+            raise ValueError(msg) from error
+        return cls(temperature, curves, bins=bins, **facts)
 
     def plot(self, axes=None):
         """
@@ -393,10 +407,15 @@ class TemperatureResponse:
 
 def _checked_channels(channels, known):
     """Return ``channels`` as a tuple, or raise where one is not ``known`` or is there twice."""
-    channels = tuple(int(channel) for channel in np.atleast_1d(channels))
-    if not channels or len(set(channels)) != len(channels) or not set(channels) <= set(known):
+    given = channels
+    try:
+        channels = tuple(int(channel) for channel in np.atleast_1d(channels))
+        whole = np.array_equal(channels, np.atleast_1d(given))
+    except (TypeError, ValueError, OverflowError):
+        channels, whole = (), False
+    if not whole or not channels or len(set(channels)) != len(channels) or not set(channels) <= set(known):
         msg = (
-            f"channels must be some of {tuple(known)} Å, each once, found {channels}. 304 Å is optically thick and the "
+            f"channels must be some of {tuple(known)} Å, each once, found {given}. 304 Å is optically thick and the "
             "ultraviolet channels are not coronal, so that no emission measure gives their intensity."
         )
         raise ValueError(msg)
@@ -418,11 +437,7 @@ def _chiantifix(temperature):
 def _one_time(obstime):
     if obstime is None:
         return None
-    obstime = Time(obstime)
-    if not obstime.isscalar:
-        msg = f"obstime must be one time, found {obstime.size} of them. Make a response for each, or for their mean."
-        raise ValueError(msg)
-    return obstime
+    return one_time(obstime, "obstime")
 
 
 def _isot(obstime):

@@ -20,6 +20,7 @@ from sunpy.coordinates import get_earth
 from sunpy.coordinates.sun import L0, carrington_rotation_number
 from sunpy.time import parse_time
 
+from sunpy_deepem._checks import one_time
 from sunpy_deepem.calibration import counts_uncertainty, degradation_factor, native_pixels
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube import DEMCube
@@ -585,7 +586,7 @@ def sample_em(shape=(1024, 1024), *, seed=0, bins=None, obstime=_OBSTIME):
     """
     n, scene = _square_side(shape), _scene(_checked_seed(seed))
     per_bin = _em_per_bin(LogTBins() if bins is None else bins).astype(np.float32)
-    _, radius = _observer(parse_time(obstime))
+    _, radius = _observer(one_time(obstime, "obstime"))
     em = np.empty((len(per_bin), n, n), dtype=np.float32)
     for rows, amplitudes in _blocks(scene, n, radius):
         em[:, rows] = np.tensordot(per_bin, amplitudes, axes=1)
@@ -633,7 +634,7 @@ def sample_maps(shape=(1024, 1024), *, noise=True, seed=0, obstime=_OBSTIME, res
     """
     n, seed = _square_side(shape), _checked_seed(seed)
     response = TemperatureResponse.default() if response is None else response
-    obstime = parse_time(obstime)
+    obstime = one_time(obstime, "obstime")
     observer, radius = _observer(obstime)
     headers = _headers(n, obstime, observer, radius)
     counts = _counts(n, seed, radius, headers, response)
@@ -781,7 +782,7 @@ def sample_regions(shape=(1024, 1024), *, obstime=_OBSTIME):
     ['quiet Sun', 'coronal hole', 'active region', 'flare', 'off limb']
     """
     n = _square_side(shape)
-    axis = _axis(n, _observer(parse_time(obstime))[1])
+    axis = _axis(n, _observer(one_time(obstime, "obstime"))[1])
     x, y = np.broadcast_arrays(axis, axis[:, np.newaxis])
     radius = np.hypot(x, y)
     depth = _hole_depth(*_directions(x, y))

@@ -12,7 +12,6 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 
 import astropy.units as u
@@ -25,8 +24,8 @@ from ndcube import NDCubeSequence
 from sunpy.util.exceptions import SunpyUserWarning
 from tqdm.auto import tqdm
 
-from sunpy_deepem._derived import band_shares, mean_log_t
-from sunpy_deepem._files import atomic_path
+from sunpy_deepem._derived import band_shares, checked_bands, mean_log_t
+from sunpy_deepem._files import atomic_path, checked_path
 from sunpy_deepem._grouping import ChannelSet, ChannelSets, group_maps
 from sunpy_deepem._jobs import SetResult, check, make, make_jobs, names, runner
 from sunpy_deepem._maps import _FITS_SUFFIXES
@@ -129,7 +128,7 @@ def invert_series(
     if not (sets.complete or sets.failed):
         msg = f"source holds no AIA map of the six channels; {len(sets.ignored)} maps of other kinds are in it."
         raise ValueError(msg)
-    folder = None if out is None else _writable(Path(out))
+    folder = None if out is None else _writable(checked_path(out, "out"))
     jobs = dict(enumerate(make_jobs(sets, folder, {"max_time_span": max_time_span} | invert_options)))
     finished, cubes = {}, {}
 
@@ -343,7 +342,7 @@ class DEMCubeSequence(NDCubeSequence):
         FileNotFoundError
             If there is no such folder, or no FITS file of a DEM cube in it.
         """
-        folder = Path(folder)
+        folder = checked_path(folder, "folder")
         paths = sorted(folder.glob("*")) if folder.is_dir() else []
         paths = [path for path in paths if path.name.lower().endswith(_FITS_SUFFIXES) and not path.name.startswith(".")]
         times = {path: time for path in paths if (time := _time_of_file(path)) is not None}
@@ -388,6 +387,7 @@ class DEMCubeSequence(NDCubeSequence):
         TypeError, ValueError
             As `DEMCube.curve`, or if a band is empty or lies beyond the cubes' bins.
         """
+        bands = checked_bands(bands)
         rows = [_row(cube.curve(where), bands) for cube in self.data]
         return TimeSeries(time=self.times, data={name: _column([row[name] for row in rows]) for name in rows[0]})
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import astropy.units as u
 import numpy as np
-from sunpy.time import parse_time
 from sunpy.util.exceptions import SunpyUserWarning
 
+from sunpy_deepem._checks import one_time
 from sunpy_deepem._counts import Binning, ChannelCounts
 from sunpy_deepem._grid import binned_header, common_field, common_grid, output_shape, part_header, region_pixels
 from sunpy_deepem._maps import check_times, load_maps, one_of_each
@@ -73,7 +73,7 @@ class ChannelStack:
         return sky_wcs(self.header)
 
     @classmethod
-    def from_maps(cls, maps, **options):
+    def from_maps(cls, maps, **options) -> "ChannelStack":
         """
         Calibrate, align and bin six maps.
 
@@ -193,7 +193,7 @@ class Observation:
         maps = one_of_each(load_maps(maps))
         check_times(maps, max_time_span)
         _check_synthetic(maps, degradation)
-        epoch = None if epoch is None else parse_time(epoch)
+        epoch = None if epoch is None else one_time(epoch, "epoch")
         table, table_origin = get_correction_table(correction_table) if degradation == "data" else (None, None)
         self._channels = [ChannelCounts.from_map(smap) for smap in maps]
         self._place(shape, region)
@@ -362,7 +362,7 @@ def _check_synthetic(maps, degradation):
 
 
 def _check_degradation(degradation):
-    if degradation not in ("data", "response", None, True, False):
+    if not isinstance(degradation, str | bool | None) or degradation not in ("data", "response", None, True, False):
         msg = f"degradation must be 'data', 'response' or None, found {degradation!r}."
         raise ValueError(msg)
     return {True: "data", False: None}.get(degradation, degradation)

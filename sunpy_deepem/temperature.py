@@ -3,6 +3,8 @@
 import astropy.units as u
 import numpy as np
 
+from sunpy_deepem._checks import real_number, whole_number
+
 __all__ = ["LogTBins"]
 
 
@@ -32,21 +34,19 @@ class LogTBins:
     (18, 5.5, 7.2)
     """
 
-    def __init__(self, first=5.5, step=0.1, n=18):
-        first, step = float(first), float(step)
+    def __init__(self, first: float = 5.5, step: float = 0.1, n: int = 18) -> None:
+        first = real_number(first, "first", "a finite log10(T/K)")
+        step = real_number(step, "step", "a positive width in dex")
         if not np.isfinite(first):
             msg = f"first must be a finite log10(T/K), found {first}. The default axis starts at 5.5."
             raise ValueError(msg)
         if not (np.isfinite(step) and step > 0):
             msg = f"step must be a positive width in dex, found {step}. The default is 0.1."
             raise ValueError(msg)
-        if int(n) != n or n < 1:
-            msg = f"n must be a whole number of bins, at least 1, found {n}."
-            raise ValueError(msg)
-        self.first, self.step, self.n = first, step, int(n)
+        self.first, self.step, self.n = first, step, whole_number(n, "n")
 
     @classmethod
-    def from_centers(cls, centers):
+    def from_centers(cls, centers) -> "LogTBins":
         """
         Build the bins from their centres.
 
@@ -60,7 +60,11 @@ class LogTBins:
         ValueError
             If there are fewer than two centres, or they are not evenly spaced and ascending.
         """
-        centers = np.asarray(centers, dtype=float)
+        try:
+            centers = np.asarray(centers, dtype=float)
+        except (TypeError, ValueError):
+            msg = f"centers must be numbers, log10(T/K) in equal steps, found {centers!r}."
+            raise ValueError(msg) from None
         if centers.ndim != 1 or centers.size < 2:
             msg = f"centers must be one-dimensional with at least two values, found shape {centers.shape}."
             raise ValueError(msg)
@@ -74,22 +78,22 @@ class LogTBins:
         return cls(round(centers[0], 9), round(steps.mean(), 9), centers.size)
 
     @property
-    def centers(self):
+    def centers(self) -> np.ndarray:
         """Centres of the bins in log10(T/K), shape ``(n,)``."""
         return np.round(self.first + self.step * np.arange(self.n), 9)
 
     @property
-    def edges(self):
+    def edges(self) -> np.ndarray:
         """Edges of the bins in log10(T/K), shape ``(n + 1,)``."""
         return np.round(self.first + self.step * (np.arange(self.n + 1) - 0.5), 9)
 
     @property
-    def temperatures(self):
+    def temperatures(self) -> u.Quantity:
         """Temperatures at the centres, `~astropy.units.Quantity` in K, shape ``(n,)``."""
         return 10**self.centers * u.K
 
     @property
-    def widths(self):
+    def widths(self) -> u.Quantity:
         """Widths of the bins in temperature, ΔT, `~astropy.units.Quantity` in K, shape ``(n,)``."""
         return np.diff(10**self.edges) * u.K
 

@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.animation import FuncAnimation
 from matplotlib.colors import LogNorm
 
+from sunpy_deepem._checks import real_number
 from sunpy_deepem._panels import (
     CHANNEL_COLORS,
     CHANNEL_STYLES,
@@ -316,7 +317,7 @@ def animate(cube, *, axes=None, interval=300):
     >>> from sunpy_deepem.visualization import animate
     >>> page = animate(sample_cube((64, 64))[8:10]).to_jshtml()
     """
-    if not interval > 0:
+    if not real_number(interval, "interval", "a positive time in ms") > 0:
         msg = f"interval must be a positive time in ms, found {interval}. The default is 300."
         raise ValueError(msg)
     frame = cube.em_weighted_log_t()

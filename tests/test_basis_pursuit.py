@@ -1,5 +1,6 @@
 """Basis pursuit gives the least objective that any solver finds, and a status to each pixel that it cannot solve."""
 
+import astropy.units as u
 import highspy
 import numpy as np
 import pytest
@@ -319,12 +320,23 @@ def test_response_must_not_be_negative_or_dead(response, factor):
         (np.ones((3, 6)), np.ones((3, 6)), "moveaxis"),
         (1.0, 1.0, r"intensity must have shape"),
         (np.ones((6, 3)), np.ones(6), r"uncertainty must have the shape of intensity, \(6, 3\), found \(6,\)"),
-        (np.ones(6, dtype=complex), np.ones(6), "intensity must be an array of real numbers, found dtype complex"),
-        (np.ones(6), np.array(["1"] * 6), "uncertainty must be an array of real numbers"),
     ],
 )
 def test_pixels_that_do_not_fit_are_refused(response, intensity, uncertainty, match):
     with pytest.raises(ValueError, match=match):
+        BasisPursuit(response).solve(intensity, uncertainty)
+
+
+@pytest.mark.parametrize(
+    ("intensity", "uncertainty", "match"),
+    [
+        (np.ones(6, dtype=complex), np.ones(6), "intensity must be an array of real numbers .* of dtype complex"),
+        (np.ones(6), np.array(["1"] * 6), "uncertainty must be an array of real numbers"),
+        (np.ones(6) << u.K, np.ones(6), "intensity must be a plain array, found one in K"),
+    ],
+)
+def test_pixels_that_are_no_plain_numbers_are_refused(response, intensity, uncertainty, match):
+    with pytest.raises(TypeError, match=match):
         BasisPursuit(response).solve(intensity, uncertainty)
 
 

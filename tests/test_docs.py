@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.series import invert_series
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="needs the documentation, which a wheel lacks")
@@ -37,9 +38,8 @@ def blocks(page):
 def imports(source):
     """Return the pairs of module and name that a source imports from the package."""
     found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
-    return [
-        (node.module, alias.name) for node in found if node.module.startswith("sunpy_deepem") for alias in node.names
-    ]
+    found = [node for node in found if node.module.startswith("sunpy_deepem")]
+    return [(node.module, alias.name) for node in found for alias in node.names]
 
 
 @pytest.fixture
@@ -50,7 +50,9 @@ def figures():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_code_in_pages_imports_what_exists(page):
-    for block in blocks(page):
+    code = blocks(page)
+    assert len(code) == page.read_text(encoding="utf-8").count(".. code-block:: python")
+    for block in code:
         for module, name in imports(block):
             assert hasattr(importlib.import_module(module), name), f"{page.name}: from {module} import {name}"
 
@@ -79,6 +81,14 @@ def test_tutorial_runs_on_the_synthetic_sun(tmp_path, monkeypatch, figures):
         exec(compile(block, f"tutorial.rst, block {number}", "exec"), namespace)
     assert (tmp_path / "active_region.pdf").stat().st_size > 10_000
     assert (tmp_path / "active_region.fits").exists()
+
+
+def test_light_curve_of_the_guide_runs(figures):
+    times = ("2014-01-01T00:00", "2014-01-01T00:02")
+    sequence = invert_series([smap for time in times for smap in sample_maps((64, 64), obstime=time)])
+    namespace = {"sequence": sequence}
+    exec(blocks(ROOT / "docs" / "howto" / "time_series.rst")[1], namespace)
+    assert len(namespace["curve"]) == 2
 
 
 def test_download_of_the_tutorial_asks_for_the_six_channels():

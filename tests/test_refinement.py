@@ -130,7 +130,7 @@ def test_no_updates_is_the_identity():
         ({"uncertainty": np.ones((6, 3))}, "uncertainty must have shape"),
         ({"updates": -1}, "updates must be"),
         ({"updates": 1.5}, "updates must be"),
-        ({"target": np.nan}, "tolerance and target numbers"),
+        ({"target": np.nan}, "target must not be negative"),
     ],
 )
 def test_bad_input(change, message):

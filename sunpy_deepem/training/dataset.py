@@ -1,18 +1,18 @@
 """What a network learns from: `TrainingSet`, and `PriorStream`, which never repeats itself."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from sunpy_deepem._files import atomic_path
+from sunpy_deepem._checks import plain_array, whole_number
+from sunpy_deepem._files import atomic_path, checked_path
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.solvers import get_teacher, run_teacher
 from sunpy_deepem.stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
-from sunpy_deepem.training.prior import simulate_observation, usual_uncertainty
+from sunpy_deepem.training.prior import generator, simulate_observation, usual_uncertainty
 
 __all__ = ["PriorStream", "TrainingSet"]
 
@@ -42,18 +42,26 @@ class TrainingSet:
 
     Raises
     ------
+    TypeError
+        If an array carries a unit or holds something else than real numbers.
     ValueError
         If shapes do not fit.
     """
 
     def __init__(self, intensity, uncertainty, em, *, status=None, observation=None, names=("",), bins=None):
         self.bins = LogTBins() if bins is None else bins
-        self.intensity, self.uncertainty, self.em = (
-            np.asarray(a, dtype=np.float32) for a in (intensity, uncertainty, em)
+        em = plain_array(em, "em", unit="cm-5")
+        # What single precision cannot hold becomes infinite, which is not learnt from.
+        with np.errstate(over="ignore"):
+            self.intensity, self.uncertainty, self.em = (
+                array.astype(np.float32, copy=False)
+                for array in (plain_array(intensity, "intensity"), plain_array(uncertainty, "uncertainty"), em)
+            )
+        n = self.em.shape[-1] if self.em.ndim else 0
+        self.status = np.zeros(n, dtype=np.int16) if status is None else _integers(status, "status", np.int16)
+        self.observation = (
+            np.zeros(n, dtype=np.int32) if observation is None else _integers(observation, "observation", np.int32)
         )
-        n = self.em.shape[-1]
-        self.status = np.zeros(n, dtype=np.int16) if status is None else np.asarray(status, dtype=np.int16)
-        self.observation = np.zeros(n, dtype=np.int32) if observation is None else np.asarray(observation, np.int32)
         self.names = tuple(str(name) for name in names)
         expected = {
             "intensity": (len(CHANNELS), n),
@@ -68,7 +76,8 @@ class TrainingSet:
                 raise ValueError(msg)
         if n and not 0 <= self.observation.min() <= self.observation.max() < len(self.names):
             msg = (
-                f"observation must index names, from 0 to {len(self.names) - 1}, found up to {self.observation.max()}."
+                f"observation must index names, from 0 to {len(self.names) - 1}, found {self.observation.min()} to "
+                f"{self.observation.max()}."
             )
             raise ValueError(msg)
 
@@ -92,7 +101,7 @@ class TrainingSet:
         -------
         `TrainingSet`
         """
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         em = prior.sample(n, seed=rng)
         intensity, uncertainty = simulate_observation(em, response, seed=rng, **noise)
         return cls(intensity, uncertainty, em, names=("prior",), bins=prior.bins)
@@ -167,11 +176,12 @@ class TrainingSet:
         ValueError
             If a file is no array, or shapes do not fit.
         """
-        names = sorted(path.name.removesuffix(".aia.npy") for path in Path(folder).glob("*.aia.npy"))
+        folder = checked_path(folder, "folder")
+        names = sorted(path.name.removesuffix(".aia.npy") for path in folder.glob("*.aia.npy"))
         if not names:
             msg = f"folder {folder} holds no file NAME.aia.npy of the chapter."
             raise FileNotFoundError(msg)
-        observations = [_read_chapter(Path(folder), name) for name in names]
+        observations = [_read_chapter(folder, name) for name in names]
         intensity, em, status = (np.concatenate(arrays, axis=-1) for arrays in zip(*observations, strict=True))
         sizes = [observation[2].size for observation in observations]
         return cls(
@@ -353,7 +363,7 @@ class TrainingSet:
         ValueError
             If the file is truncated or of another kind.
         """
-        path = Path(path)
+        path = checked_path(path)
         if not path.is_file():
             msg = f"There is no training set at {path}."
             raise FileNotFoundError(msg)
@@ -365,9 +375,13 @@ class TrainingSet:
             msg = f"{path} is not a readable training set ({error}). It may be truncated or of another kind."
             raise ValueError(msg) from None
         if meta.get("format") != _FORMAT:
-            msg = f"{path} holds no training set: its metadata lacks format={_FORMAT!r}."
+            msg = f"{path} holds no training set: format must be {_FORMAT!r}, found {meta.get('format')!r}."
             raise ValueError(msg)
-        return cls(**arrays, names=json.loads(meta["names"]), bins=LogTBins(**json.loads(meta["bins"])))
+        try:
+            return cls(**arrays, names=json.loads(meta["names"]), bins=LogTBins(**json.loads(meta["bins"])))
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{path} holds a training set that does not fit its own description ({error}). Make it again."
+            raise ValueError(msg) from error
 
 
 class PriorStream:
@@ -385,7 +399,8 @@ class PriorStream:
     """
 
     def __init__(self, prior, response, n, *, seed=0):
-        self.prior, self.response, self.n, self.seed = prior, response, int(n), int(seed)
+        self.prior, self.response = prior, response
+        self.n, self.seed = whole_number(n, "n"), whole_number(seed, "seed", least=0)
 
     def epoch(self, number):
         """Return the pixels of epoch ``number``, a `TrainingSet`."""
@@ -396,6 +411,14 @@ class PriorStream:
         """What tells this stream from another, as a `str`."""
         weights = dict(zip(self.prior.families, self.prior.weights.round(6).tolist(), strict=True))
         return f"prior {weights}, {self.n} pixels an epoch, seed {self.seed}"
+
+
+def _integers(values, name, dtype):
+    array = plain_array(values, name, unit="whole numbers")
+    if not (np.isfinite(array) & (array == np.rint(array))).all():
+        msg = f"{name} must hold whole numbers, one for each pixel, found others among them."
+        raise ValueError(msg)
+    return array.astype(dtype, copy=False)
 
 
 def _unique(names):

@@ -11,8 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from tqdm.auto import tqdm
 
-from sunpy_deepem._files import atomic_path
+from sunpy_deepem._checks import real_number, whole_number
+from sunpy_deepem._files import atomic_path, check_target, checked_path
 from sunpy_deepem.network import EM_UNIT, DeepEM, ScaledNetwork, resolve_device
+from sunpy_deepem.response import TemperatureResponse
 from sunpy_deepem.training.consistency import fit_consistency
 from sunpy_deepem.training.loss import DEMLoss
 
@@ -104,11 +106,15 @@ def fit(
 
     Raises
     ------
+    TypeError
+        If an argument is of another kind.
     ValueError
-        If an option makes no sense, the sets do not fit the response, no pixel is left to learn from, or the checkpoint
-        is of another run.
+        If an option makes no sense, the sets do not fit the response, no pixel is left to learn from, the training loss
+        or the weights do not stay finite, or the checkpoint is of another run.
+    OSError
+        If the checkpoint cannot be written.
     """
-    _check_options(epochs, batch_size, learning_rate, weight_decay, schedule, patience, validation, checkpoint, resume)
+    _check_options(locals())
     loss = DEMLoss() if loss is None else loss
     device = resolve_device(device)
     torch.manual_seed(seed)
@@ -206,8 +212,12 @@ class _Run:
 
     def close_epoch(self, train_loss, validation_loss):
         """Note the losses; keep the weights if they are the best so far."""
-        if not math.isfinite(train_loss):
-            msg = f"The training loss is {train_loss} in epoch {len(self.history)}. Lower learning_rate."
+        # The last step is in the weights, but not yet in the loss.
+        if not (math.isfinite(train_loss) and all(tensor.isfinite().all() for tensor in self.module.parameters())):
+            msg = (
+                f"The training loss is {train_loss} in epoch {len(self.history)}, and weights are no longer finite. "
+                "Lower learning_rate, and look at the training set."
+            )
             raise ValueError(msg)
         self.history.append({"epoch": len(self.history), "train": train_loss})
         if validation_loss is not None:
@@ -297,23 +307,59 @@ def _options(given):
     return json.dumps(options, sort_keys=True)
 
 
-def _check_options(epochs, batch_size, learning_rate, weight_decay, schedule, patience, validation, checkpoint, resume):
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        if value is not None and (int(value) != value or value < 1):
-            msg = f"{name} must be a positive whole number, found {value!r}."
-            raise ValueError(msg)
-    if not learning_rate > 0 or not weight_decay >= 0:
+def _check_options(given):
+    """Raise where an argument of `fit` makes no sense."""
+    kinds = {"training": "epoch", "validation": "usable", "network": "parameters", "loss": "__call__"}
+    for name, method in kinds.items():
+        if not (hasattr(given[name], method) or (given[name] is None and name != "training")):
+            msg = f"{name} is of the wrong kind, {type(given[name]).__name__}; see the documentation of fit."
+            raise TypeError(msg)
+    if not isinstance(given["response"], TemperatureResponse):
+        msg = f"response must be a TemperatureResponse, found {type(given['response']).__name__}."
+        raise TypeError(msg)
+    if not isinstance(given["meta"], dict | None):
+        msg = f"meta must be a dict, found {type(given['meta']).__name__}."
+        raise TypeError(msg)
+    for name in ("epochs", "batch_size", "patience"):
+        if given[name] is not None or name == "epochs":
+            whole_number(given[name], name)
+    for name in ("consistency_epochs", "seed"):
+        whole_number(given[name], name, least=0)
+    _check_hidden(given["hidden"])
+    learning_rate, weight_decay = (real_number(given[name], name) for name in ("learning_rate", "weight_decay"))
+    if not 0 < learning_rate < math.inf or not 0 <= weight_decay < math.inf:
         msg = f"learning_rate must be positive and weight_decay not negative, found {learning_rate} and {weight_decay}."
         raise ValueError(msg)
-    if schedule not in ("cosine", "constant"):
-        msg = f"schedule must be 'cosine' or 'constant', found {schedule!r}."
+    if given["max_gradient"] is not None and not real_number(given["max_gradient"], "max_gradient") > 0:
+        msg = f"max_gradient must be positive, or None for no limit, found {given['max_gradient']}."
         raise ValueError(msg)
-    if patience is not None and validation is None:
+    if given["schedule"] not in ("cosine", "constant"):
+        msg = f"schedule must be 'cosine' or 'constant', found {given['schedule']!r}."
+        raise ValueError(msg)
+    if given["patience"] is not None and given["validation"] is None:
         msg = "patience needs a validation set to judge by; pass validation=."
         raise ValueError(msg)
-    if resume and checkpoint is None:
-        msg = "resume needs to know from what: pass checkpoint=."
+    _check_checkpoint(given["checkpoint"], given["resume"])
+
+
+def _check_hidden(hidden):
+    try:
+        widths = list(hidden)
+    except TypeError:
+        msg = f"hidden must be widths of layers, such as (64, 64), found {hidden!r}."
+        raise ValueError(msg) from None
+    for width in widths:
+        whole_number(width, "hidden: each width")
+
+
+def _check_checkpoint(checkpoint, resume):
+    if checkpoint is None:
+        if resume:
+            msg = "resume needs to know from what: pass checkpoint=."
+            raise ValueError(msg)
+        return
+    checkpoint = checked_path(checkpoint, "checkpoint")
+    if not checkpoint.resolve().parent.is_dir():
+        msg = f"checkpoint lies in a folder that does not exist: {checkpoint.parent}. Make it first."
         raise ValueError(msg)
-    if checkpoint is not None and not Path(checkpoint).resolve().parent.is_dir():
-        msg = f"checkpoint lies in a folder that does not exist: {Path(checkpoint).parent}. Make it first."
-        raise ValueError(msg)
+    check_target(checkpoint)

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from sunpy_deepem._checks import plain_array, real_number, whole_number
 from sunpy_deepem.calibration import counts_uncertainty
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
 
-__all__ = ["DEMPrior", "simulate_observation", "usual_uncertainty"]
+__all__ = ["DEMPrior", "generator", "simulate_observation", "usual_uncertainty"]
 
 # Points inside a bin at which an EM distribution is evaluated.
 _POINTS_PER_BIN = 5
@@ -74,12 +75,15 @@ class DEMPrior:
     }
 
     def __init__(self, bins=None, *, weights=None):
-        weights = self.WEIGHTS if weights is None else dict(weights)
+        weights = self.WEIGHTS if weights is None else weights
+        if not isinstance(weights, dict):
+            msg = f"weights must be a dict of families and their weights, found {type(weights).__name__}."
+            raise TypeError(msg)
         unknown = sorted(set(weights) - set(self.WEIGHTS))
         if unknown:
             msg = f"weights names families that do not exist: {unknown}. Known are {list(self.WEIGHTS)}."
             raise ValueError(msg)
-        values = np.array([float(value) for value in weights.values()])
+        values = np.array([real_number(value, f"weights[{name!r}]") for name, value in weights.items()])
         if not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
             msg = f"weights must be finite, not negative, and not all zero, found {weights}."
             raise ValueError(msg)
@@ -109,7 +113,7 @@ class DEMPrior:
         family : `~numpy.ndarray`
             Shape ``(n,)``, if ``return_family``.
         """
-        rng = np.random.default_rng(seed)
+        n, rng = whole_number(n, "n", least=0), generator(seed)
         family = rng.choice(len(self.families), size=n, p=self.weights)
         em = np.empty((len(self.bins), n))
         for index, name in enumerate(self.families):
@@ -135,7 +139,10 @@ class DEMPrior:
         `~numpy.ndarray`
             EM per bin in cm^-5, shape ``(number of bins, n)``.
         """
-        rng = np.random.default_rng(seed)
+        if name not in self.families:
+            msg = f"name must be one of {', '.join(map(repr, self.families))}, found {name!r}."
+            raise ValueError(msg)
+        n, rng = whole_number(n, "n", least=0), generator(seed)
         shape = _FAMILIES[name](self._log_t, n, rng)
         em = shape.reshape(len(self.bins), _POINTS_PER_BIN, n).mean(axis=1)
         total = 10 ** rng.uniform(*self.LOG_TOTAL_EM[name], size=n)
@@ -169,20 +176,33 @@ def simulate_observation(em, response, *, seed, systematic=None, n_sample=None, 
     intensity, uncertainty : `~numpy.ndarray`
         In DN s^-1 pix^-1, shape ``(6, n)``.
     """
-    rng = np.random.default_rng(seed)
+    rng, em = generator(seed), plain_array(em, "em", unit="cm-5")
+    if em.ndim != 2 or len(em) != len(response.bins):
+        msg = f"em must have shape ({len(response.bins)}, n), bins of log T first, found {em.shape}."
+        raise ValueError(msg)
     n = em.shape[1]
     f = 0.3 * rng.uniform(0, 1, n) ** _TOWARDS_ZERO if systematic is None else np.full(n, float(systematic))
     samples = 2 ** rng.uniform(0, 6, n) if n_sample is None else np.full(n, float(n_sample))
     truth = response.matrix.value @ em
     times = (_EXPOSURE_TIMES if exposure_times is None else np.asarray(exposure_times, dtype=float))[:, np.newaxis]
     if exposure_times is None:
-        times = np.minimum(times, _MAX_COUNTS / truth)
+        with np.errstate(divide="ignore"):
+            times = np.minimum(times, _MAX_COUNTS / np.maximum(truth, 0))
     counts = truth * times
     # The photometric part of the noise scales with 1/sqrt(n_sample), so that one call serves a range of n_sample.
     counts = counts + rng.normal(size=counts.shape) * _noise(counts, samples)
     noise = _noise(counts, samples) / times
     intensity = counts / times * np.maximum(1 + f * rng.normal(size=counts.shape), 0.05)
     return intensity, np.hypot(noise, f * intensity)
+
+
+def generator(seed):
+    """Return the `~numpy.random.Generator` of a seed: a whole number, a sequence of them, or such a generator."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        msg = f"seed must be a whole number that is not negative, or a sequence of them, found {seed!r}."
+        raise ValueError(msg) from None
 
 
 def usual_uncertainty(intensity, *, systematic=0.1, n_sample=1):

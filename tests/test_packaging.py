@@ -1,0 +1,137 @@
+"""What is installed: its files, what it needs, and what it does without the packages that are optional."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import import_module, resources
+from pathlib import Path
+from pkgutil import walk_packages
+
+import pytest
+
+import sunpy_deepem
+
+ROOT = Path(__file__).parents[1]
+EXTRAS_FOR_DEVELOPERS = {"all", "tests", "docs", "dev"}
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "py.typed",
+        "data/README.rst",
+        "data/aia_v10_degradation.ecsv",
+        "data/aia_v10_temperature_response.ecsv",
+        "data/aia_v3_errors.ecsv",
+        "data/default.safetensors",
+        "asdf/manifests/sunpy_deepem-1.0.0.yaml",
+        "asdf/schemas/dem_cube-1.0.0.yaml",
+        "asdf/schemas/log_t_bins-1.0.0.yaml",
+        "asdf/schemas/temperature_response-1.0.0.yaml",
+    ],
+)
+def test_files_that_are_no_code_are_installed(name):
+    assert resources.files(sunpy_deepem).joinpath(name).is_file()
+
+
+def test_of_all_data_it_is_told_where_they_come_from():
+    told = (ROOT / "licenses" / "README.rst").read_text(encoding="utf-8")
+    data = [
+        path.name for path in resources.files("sunpy_deepem.data").iterdir() if path.suffix in (".ecsv", ".safetensors")
+    ]
+    assert data
+    assert [name for name in data if name not in told] == []
+
+
+def test_all_is_every_extra_of_users(project):
+    extras = project["optional-dependencies"]
+    (all_of_them,) = extras["all"]
+    assert set(re.search(r"\[(.*)\]", all_of_them)[1].split(",")) == extras.keys() - EXTRAS_FOR_DEVELOPERS
+
+
+def test_every_dependency_has_a_lowest_version(project):
+    """So that tox's oldestdeps tests what is promised."""
+    needed = project["dependencies"] + [
+        one for name, extra in project["optional-dependencies"].items() if name != "dev" for one in extra
+    ]
+    assert [one for one in needed if ">=" not in one and not re.match(r"sunpy_deepem\[|ndcube\[plotting\]", one)] == []
+
+
+def test_changelog_fragments_have_names_that_towncrier_knows():
+    kinds = "breaking|feature|bugfix|doc|trivial"
+    names = [path.name for path in (ROOT / "changelog").iterdir() if path.name != "README.rst"]
+    assert [name for name in names if not re.fullmatch(rf"\d+\.({kinds})(\.\d+)?\.rst", name)] == []
+
+
+def test_what_modules_name_as_public_is_there():
+    modules = [one.name for one in walk_packages(sunpy_deepem.__path__, "sunpy_deepem.")]
+    public = [name for name in modules if not any(part.startswith("_") for part in name.split("."))]
+    assert "sunpy_deepem.training.prior" in public
+    for name in public:
+        module = import_module(name)
+        assert [each for each in getattr(module, "__all__", ()) if not hasattr(module, each)] == [], name
+
+
+WITHOUT_EXTRAS = r"""
+import sys
+
+ABSENT = ("asdf", "asdf_astropy", "bokeh", "demregpy", "distributed", "fiasco", "regions", "xarray")
+
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in ABSENT else self.finder.find_spec(name, path, target)
+
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+import sunpy_deepem
+
+print("torch imported:", "torch" in sys.modules)
+from sunpy_deepem.emissivity import Emissivity
+from sunpy_deepem.sample import sample_maps
+
+maps = sample_maps((24, 24))
+cube = sunpy_deepem.invert(maps)
+cube.write("cube.fits")
+print("read:", sunpy_deepem.DEMCube.read("cube.fits").synthesize()[0].data.shape)
+cube.plot_summary()
+for name, use in {
+    "asdf": lambda: cube.write("cube.asdf"),
+    "xarray": cube.to_xarray,
+    "viewer": cube.view,
+    "demregpy": lambda: sunpy_deepem.invert(maps, method="demregpy"),
+    "fiasco": Emissivity.from_fiasco,
+}.items():
+    try:
+        use()
+        print(name, "worked")
+    except ImportError as error:
+        print(f"{name}: {error}")
+"""
+
+
+def test_what_is_not_optional_works_without_what_is(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert lines.pop("torch imported") == "False"
+    assert lines.pop("read") == "(24, 24)"
+    for extra in ("asdf", "xarray", "viewer", "demregpy"):
+        assert f"sunpy_deepem[{extra}]" in lines.pop(extra)
+    assert "pip install fiasco" in lines.pop("fiasco")
+    assert not lines
+    assert not (tmp_path / "cube.asdf").exists()
