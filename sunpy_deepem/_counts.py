@@ -203,14 +203,12 @@ def _check_pixels(smap):
     if smap.data.dtype.kind not in "biuf":
         msg = f"maps: the {describe(smap)} map must hold real numbers, found {smap.data.dtype}. Read its file again."
         raise ValueError(msg)
+    frame, reference, area, wrong = SunPyBaseCoordinateFrame, [], np.nan, ""
     try:
-        smap.wcs.wcs.set()
-        area, frame = pixel_area(smap), type(smap.coordinate_frame)
+        reference = [*smap.wcs.wcs.crpix.tolist(), *smap.wcs.wcs.crval.tolist()]
+        frame, area = type(smap.coordinate_frame), pixel_area(smap)
     except ValueError as error:  # of wcslib
-        area, frame, wrong = np.nan, SunPyBaseCoordinateFrame, f" ({' '.join(str(error).split())})"
-    else:
-        wrong = ""
-    reference = [*smap.wcs.wcs.crpix, *smap.wcs.wcs.crval]
+        wrong = f" ({' '.join(str(error).split())})"
     if not (np.isfinite([area, *reference]).all() and area > 0 and issubclass(frame, SunPyBaseCoordinateFrame)):
         msg = (
             f"maps: the {describe(smap)} map must tell where on the Sun its pixels lie, by CTYPE, CRPIX, CRVAL, CDELT "
@@ -235,7 +233,8 @@ def _is_per_second(smap):
 
 def _exposure(smap):
     exposure = smap.exposure_time
-    seconds = np.nan if exposure is None else exposure.to_value(u.s)
+    # Of a text in EXPTIME sunpy makes a unit.
+    seconds = exposure.to_value(u.s) if isinstance(exposure, u.Quantity) else np.nan
     if not (np.isfinite(seconds) and np.float32(seconds) > 0):
         msg = (
             f"maps: the {describe(smap)} map has exposure time {exposure}; a positive one is needed for intensity and "

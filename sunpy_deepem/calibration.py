@@ -88,12 +88,26 @@ def degradation_factor(channel, obstime, *, epoch=None, table=None):
     Returns
     -------
     `float`
+
+    Raises
+    ------
+    ValueError
+        If the table does not reach to a time.
     """
     table = correction_table()[0] if table is None else table
-    factor = degradation(channel_quantity(channel), obstime, correction_table=table).to_value("")[0]
-    if epoch is not None:
-        factor /= degradation(channel_quantity(channel), epoch, correction_table=table).to_value("")[0]
-    return float(factor)
+    factor = _degradation(channel, obstime, table)
+    return factor if epoch is None else factor / _degradation(channel, epoch, table)
+
+
+def _degradation(channel, time, table):
+    try:
+        return float(degradation(channel_quantity(channel), time, correction_table=table).to_value("")[0])
+    except ValueError as error:
+        msg = (
+            f"The degradation of {channel} Å at {time.isot} is not in the table ({error}). AIA observes since 2010; "
+            "check DATE-OBS of the maps, epoch and obstime, or pass another correction_table."
+        )
+        raise ValueError(msg) from error
 
 
 def native_pixels(plate_scale):

@@ -54,7 +54,9 @@ class NetworkEngine:
         self.exact = not refine
         self.updates = UPDATES if refine is None else whole_number(refine, "refine", least=0)
         self.bins = network.bins
-        self.meta = {"method": "network", "network": network.meta, "refine": self.updates}
+        # The losses of each epoch are found with the weights.
+        origin = {key: value for key, value in network.meta.items() if key != "history"}
+        self.meta = {"method": "network", "network": origin, "refine": self.updates}
         self.states_std = network.module.has_spread
         self._of_image = None
 

@@ -146,7 +146,8 @@ def _observation_and_response(maps, response, options, bins):
     if not isinstance(response, TemperatureResponse | None):
         msg = f"response must be a TemperatureResponse or None, found {type(response).__name__}."
         raise TypeError(msg)
-    by_response = (maps.meta if given else options).get("degradation") == "response"
+    degradation = (maps.meta if given else options).get("degradation")
+    by_response = isinstance(degradation, str) and degradation == "response"
     if response is None and not by_response:
         response = TemperatureResponse.default(bins=bins)
     epoch = None if response is None else response.meta.get("obstime")

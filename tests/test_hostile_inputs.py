@@ -6,13 +6,11 @@ writes anew.
 """
 
 import errno
-import json
 import re
 import traceback
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 from unittest import mock
 
@@ -21,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from astropy.table import QTable
 from click.testing import CliRunner
 from helpers import six, true_cube
 from hypothesis import HealthCheck, given, settings
@@ -234,10 +233,6 @@ def packaged_table_instead(h):
     return stack.meta["correction_table"].startswith("packaged")
 
 
-def replaced_by_zero(key, tensor):
-    return torch.full_like(tensor, torch.nan) if key == "layers.0.weight" else tensor
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The table
 # ---------------------------------------------------------------------------------------------------------------------
@@ -250,9 +245,17 @@ TABLE = {
         Row("invert(maps)", "an array", lambda h: invert(np.ones((6, 8, 8))), TypeError, "maps must hold sunpy maps"),
         Row("invert(maps)", "a single map", lambda h: invert(h.maps[0]), TypeError, "found a single AIA 1 94"),
         Row("invert(maps)", "five maps", lambda h: invert(h.maps[:5]), ValueError, "missing: 335 Å"),
-        Row("invert(maps)", "each map twice", lambda h: invert(h.maps * 2), ValueError, "more than once: 94 Å (2 maps)"),
+        Row(
+            "invert(maps)", "each map twice", lambda h: invert(h.maps * 2), ValueError, "more than once: 94 Å (2 maps)"
+        ),
         Row("invert(maps)", "the reverse order", lambda h: invert(h.maps[::-1]).shape == (18, 8, 8), None, "Inverted."),
-        Row("invert(maps)", "a folder that is not there", lambda h: invert("no"), FileNotFoundError, "which is no folder"),
+        Row(
+            "invert(maps)",
+            "a folder that is not there",
+            lambda h: invert("no"),
+            FileNotFoundError,
+            "which is no folder",
+        ),
         Row("invert(maps)", "an empty folder", lambda h: invert(h.folder), FileNotFoundError, "holds no FITS file"),
         Row(
             "invert(maps)",
@@ -264,7 +267,13 @@ TABLE = {
         Row("invert(maps)", "304 Å", lambda h: invert(small_map(wavelnth=304)), ValueError, "foreign: AIA 1 304"),
         Row("invert(maps)", "no pixels", lambda h: invert(six(np.zeros((0, 0)))), ValueError, "no field of view"),
         Row("invert(maps)", "one pixel", lambda h: invert(six([[200.0]])).shape == (18, 1, 1), None, "Inverted."),
-        Row("invert(maps)", "all NaN", lambda h: all_masked(invert(of(np.nan)), Quality.MISSING), None, "Masked, MISSING."),
+        Row(
+            "invert(maps)",
+            "all NaN",
+            lambda h: all_masked(invert(of(np.nan)), Quality.MISSING),
+            None,
+            "Masked, MISSING.",
+        ),
         Row("invert(maps)", "all infinite", lambda h: all_masked(invert(of(np.inf)), 0), None, "Masked."),
         Row("invert(maps)", "1e300 DN", lambda h: all_masked(invert(of(1e300)), 0), None, "Masked."),
         Row(
@@ -290,7 +299,13 @@ TABLE = {
         ),
         Row("invert(maps)", "complex numbers", lambda h: invert(of(1j, complex)), ValueError, "must hold real numbers"),
         Row("invert(maps)", "texts", lambda h: invert(of("a", "U1")), ValueError, "must hold real numbers, found <U1"),
-        Row("invert(maps)", "EXPTIME of 0", lambda h: invert(small_map(exptime=0)), ValueError, "has exposure time 0.0 s"),
+        Row(
+            "invert(maps)",
+            "EXPTIME of 0",
+            lambda h: invert(small_map(exptime=0)),
+            ValueError,
+            "has exposure time 0.0 s",
+        ),
         Row(
             "invert(maps)",
             "EXPTIME of 1e-300",
@@ -302,9 +317,9 @@ TABLE = {
         Row(
             "invert(maps)",
             "CRPIX1 of NaN",
-            lambda h: invert(small_map(crpix1=1e12)),
+            lambda h: invert(small_map(crpix1=np.nan)),
             ValueError,
-            "no field of view in common",
+            "must tell where on the Sun its pixels lie, by CTYPE",
         ),
         Row(
             "invert(maps)",
@@ -312,6 +327,13 @@ TABLE = {
             lambda h: invert(small_map(ctype1="RA---TAN", ctype2="DEC--TAN")),
             ValueError,
             "must tell where on the Sun its pixels lie, by CTYPE",
+        ),
+        Row(
+            "invert(maps)",
+            "DATE-OBS of 2005",
+            lambda h: invert(small_map(**{"date-obs": "2005-01-01"})),
+            ValueError,
+            "The degradation of 94 Å at 2005-01-01T00:00:00.000 is not in the table",
         ),
         Row(
             "invert(maps)",
@@ -342,7 +364,13 @@ TABLE = {
     ],
     "Options of an inversion": [
         *(
-            Row("invert(maps, shape=)", text, lambda h, v=value: invert(h.maps, shape=v), ValueError, "shape must be None")
+            Row(
+                "invert(maps, shape=)",
+                text,
+                lambda h, v=value: invert(h.maps, shape=v),
+                ValueError,
+                "shape must be None",
+            )
             for text, value in (("0", 0), ("``True``", True), ("infinite", (np.inf, 1)), ("a text", "a"))
         ),
         Row(
@@ -372,7 +400,13 @@ TABLE = {
             )
             for text, value in (("another word", "x"), ("an array", np.ones(2)))
         ),
-        Row("invert(maps, epoch=)", "no time", lambda h: invert(h.maps, epoch="x"), ValueError, "epoch must be a time such as"),
+        Row(
+            "invert(maps, epoch=)",
+            "no time",
+            lambda h: invert(h.maps, epoch="x"),
+            ValueError,
+            "epoch must be a time such as",
+        ),
         Row(
             "invert(maps, max_time_span=)",
             "no unit",
@@ -391,10 +425,22 @@ TABLE = {
             for text, value in (("NaN s", np.nan), ("-1 s", -1))
         ),
         *(
-            Row("invert(maps, region=)", text, lambda h, v=v: invert(h.maps, region=v), TypeError, "region must be a pair of")
+            Row(
+                "invert(maps, region=)",
+                text,
+                lambda h, v=v: invert(h.maps, region=v),
+                TypeError,
+                "region must be a pair of",
+            )
             for text, v in (("a number", 3), ("a header without size", {"naxis1": 3}), ("an array", np.ones((8, 8))))
         ),
-        Row("invert(maps, method=)", "another word", lambda h: invert(h.maps, method="x"), ValueError, "method must be one of"),
+        Row(
+            "invert(maps, method=)",
+            "another word",
+            lambda h: invert(h.maps, method="x"),
+            ValueError,
+            "method must be one of",
+        ),
         Row(
             "invert(maps, method=)",
             "a function that returns 1",
@@ -402,7 +448,13 @@ TABLE = {
             TypeError,
             "must return the pair (em, status), found int",
         ),
-        Row("invert(maps, response=)", "a text", lambda h: invert(h.maps, response="x"), TypeError, "response must be a Temp"),
+        Row(
+            "invert(maps, response=)",
+            "a text",
+            lambda h: invert(h.maps, response="x"),
+            TypeError,
+            "response must be a Temp",
+        ),
         Row(
             "invert(maps, response=)",
             "one channel",
@@ -411,15 +463,39 @@ TABLE = {
             "response must be that of all six channels",
         ),
         *(
-            Row("invert(maps, refine=)", text, lambda h, v=v: invert(h.maps, refine=v), ValueError, "refine must be a whole")
+            Row(
+                "invert(maps, refine=)",
+                text,
+                lambda h, v=v: invert(h.maps, refine=v),
+                ValueError,
+                "refine must be a whole",
+            )
             for text, v in (("-1", -1), ("2.5", 2.5), ("NaN", np.nan), ("infinite", np.inf), ("a text", "a"))
         ),
         *(
-            Row("invert(maps, chunks=)", text, lambda h, v=v: invert(h.maps, chunks=v), ValueError, "chunks must be a positive")
+            Row(
+                "invert(maps, chunks=)",
+                text,
+                lambda h, v=v: invert(h.maps, chunks=v),
+                ValueError,
+                "chunks must be a positive",
+            )
             for text, v in (("0", 0), ("three", (1, 2, 3)), ("a text", "a"))
         ),
-        Row("invert(maps, weights=)", "``None``", lambda h: invert(h.maps, weights=None), TypeError, "weights must be a str or"),
-        Row("invert(maps, nonsense=)", "1", lambda h: invert(h.maps, nonsense=1), TypeError, "keyword argument 'nonsense'"),
+        Row(
+            "invert(maps, weights=)",
+            "``None``",
+            lambda h: invert(h.maps, weights=None),
+            TypeError,
+            "weights must be a str or",
+        ),
+        Row(
+            "invert(maps, nonsense=)",
+            "1",
+            lambda h: invert(h.maps, nonsense=1),
+            TypeError,
+            "keyword argument 'nonsense'",
+        ),
     ],
     "Graphics processors, networks and weights": [
         *(
@@ -430,7 +506,7 @@ TABLE = {
                 ValueError,
                 f"device must be 'auto', 'cpu', 'cuda' or another that torch has here, found '{value}'",
             )
-            for text, value in (("``\"cuda\"`` without a GPU", "cuda"), ("``\"gpu\"``", "gpu"), ("``\"meta\"``", "meta"))
+            for text, value in (('``"cuda"`` without a GPU', "cuda"), ('``"gpu"``', "gpu"), ('``"meta"``', "meta"))
         ),
         Row(
             "prepare(maps, pointing=True)",
@@ -453,11 +529,23 @@ TABLE = {
             None,
             "Corrected with the packaged table, with a warning; provenance tells.",
         ),
-        Row("DeepEM.load(source)", "``None``", lambda h: DeepEM.load(None), TypeError, "weights must be a str or pathlib.Path"),
+        Row(
+            "DeepEM.load(source)",
+            "``None``",
+            lambda h: DeepEM.load(None),
+            TypeError,
+            "weights must be a str or pathlib.Path",
+        ),
         Row("DeepEM.load(source)", "no file", lambda h: DeepEM.load("no"), FileNotFoundError, "there is no file no"),
         Row("DeepEM.load(source)", "a folder", lambda h: DeepEM.load(h.folder), FileNotFoundError, "there is no file"),
         *(
-            Row("DeepEM.load(source)", text, lambda h, v=v: DeepEM.load(junk(h, v)), ValueError, "not a readable safetensors")
+            Row(
+                "DeepEM.load(source)",
+                text,
+                lambda h, v=v: DeepEM.load(junk(h, v)),
+                ValueError,
+                "not a readable safetensors",
+            )
             for text, v in (("an empty file", b""), ("a file of text", b"hello"))
         ),
         *(
@@ -501,7 +589,9 @@ TABLE = {
         Row(
             "DeepEM.load(source)",
             "a response of another shape",
-            lambda h: DeepEM.load(weights(h, tensors=lambda key, tensor: tensor[:3] if key == "response_matrix" else tensor)),
+            lambda h: DeepEM.load(
+                weights(h, tensors=lambda key, tensor: tensor[:3] if key == "response_matrix" else tensor)
+            ),
             ValueError,
             "response_matrix of shape (3, 18)",
         ),
@@ -510,7 +600,7 @@ TABLE = {
             "weights of the package",
             lambda h: DeepEM.from_helioml(weights(h)),
             ValueError,
-            "is no file of weights alone",
+            "does not hold the chapter's network",
         ),
     ],
     "Pixels": [
@@ -532,7 +622,13 @@ TABLE = {
                 ("channels last", np.ones((4, 6)), ValueError, "intensity must have"),
             )
         ),
-        Row("DeepEM.predict(intensity)", "no σ", lambda h: h.network.predict(h.pixels), ValueError, "uncertainty is missing"),
+        Row(
+            "DeepEM.predict(intensity)",
+            "no σ",
+            lambda h: h.network.predict(h.pixels),
+            ValueError,
+            "uncertainty is missing",
+        ),
         *(
             Row(
                 "DeepEM.predict(intensity, σ)",
@@ -603,14 +699,34 @@ TABLE = {
             ValueError,
             "em must not be negative, found 72 of 72",
         ),
-        Row("em_loci(intensity, response)", "no unit", lambda h: em_loci(np.ones(6), h.response), TypeError, "no 'unit'"),
+        Row(
+            "em_loci(intensity, response)", "no unit", lambda h: em_loci(np.ones(6), h.response), TypeError, "no 'unit'"
+        ),
         Row("fe_xviii(intensity)", "in kelvin", lambda h: fe_xviii(np.ones(6) * u.K), u.UnitsError, "'intensity'"),
-        Row("fe_xviii(intensity)", "five channels", lambda h: fe_xviii(np.ones(5) * UNIT), ValueError, "must have the six"),
-        Row("fe_xviii_map(source)", "a number", lambda h: fe_xviii_map(3), TypeError, "source must be a ChannelStack or a"),
+        Row(
+            "fe_xviii(intensity)",
+            "five channels",
+            lambda h: fe_xviii(np.ones(5) * UNIT),
+            ValueError,
+            "must have the six",
+        ),
+        Row(
+            "fe_xviii_map(source)",
+            "a number",
+            lambda h: fe_xviii_map(3),
+            TypeError,
+            "source must be a ChannelStack or a",
+        ),
     ],
     "Temperatures and responses": [
         *(
-            Row(f"LogTBins({name}=)", text, lambda h, n=name, v=value: LogTBins(**{n: v}), ValueError, f"{name} must be a")
+            Row(
+                f"LogTBins({name}=)",
+                text,
+                lambda h, n=name, v=value: LogTBins(**{n: v}),
+                ValueError,
+                f"{name} must be a",
+            )
             for name, text, value in (
                 ("first", "a text", "a"),
                 ("first", "NaN", np.nan),
@@ -622,7 +738,13 @@ TABLE = {
                 ("n", "infinite", np.inf),
             )
         ),
-        Row("LogTBins.from_centers(centers)", "texts", lambda h: LogTBins.from_centers(["a"]), ValueError, "centers must be"),
+        Row(
+            "LogTBins.from_centers(centers)",
+            "texts",
+            lambda h: LogTBins.from_centers(["a"]),
+            ValueError,
+            "centers must be",
+        ),
         Row(
             "LogTBins.from_centers(centers)",
             "descending",
@@ -686,7 +808,13 @@ TABLE = {
                 ValueError,
                 "channels must be some of (94, 131, 171, 193, 211, 335) Å",
             )
-            for text, value in (("304 Å", [304]), ("nothing", []), ("171.6", [171.6]), ("a text", "x"), ("``None``", None))
+            for text, value in (
+                ("304 Å", [304]),
+                ("nothing", []),
+                ("171.6", [171.6]),
+                ("a text", "x"),
+                ("``None``", None),
+            )
         ),
         Row(
             "TemperatureResponse.read(path)",
@@ -698,7 +826,7 @@ TABLE = {
         Row(
             "TemperatureResponse.read(path)",
             "a table without temperature",
-            lambda h: TemperatureResponse.read(response_file(h, r'^temperature |"?temperature"?', "other ")),
+            lambda h: TemperatureResponse.read(response_file(h)),
             ValueError,
             "holds no whole response",
         ),
@@ -712,7 +840,9 @@ TABLE = {
         Row(
             "chi_squared(em, …)",
             "another shape",
-            lambda h: chi_squared(np.ones((18, 3)) * u.cm**-5, np.ones((6, 4)) * UNIT, np.ones((6, 4)) * UNIT, h.response),
+            lambda h: chi_squared(
+                np.ones((18, 3)) * u.cm**-5, np.ones((6, 4)) * UNIT, np.ones((6, 4)) * UNIT, h.response
+            ),
             ValueError,
             "intensity must have shape (6, 3), found (6, 4)",
         ),
@@ -761,7 +891,13 @@ TABLE = {
             for text, value in (("NaN", np.nan), ("1e6", 1e6), ("a text", "a"), ("``None``", None))
         ),
         *(
-            Row("DEMCube.band_maps(bands)", text, lambda h, v=v: h.cube.band_maps(v), ValueError, "bands must be one or more")
+            Row(
+                "DEMCube.band_maps(bands)",
+                text,
+                lambda h, v=v: h.cube.band_maps(v),
+                ValueError,
+                "bands must be one or more",
+            )
             for text, v in (("nothing", []), ("a number", 3), ("triples", [(6, 6.2, 6.4)]))
         ),
         *(
@@ -801,7 +937,13 @@ TABLE = {
                 ("in centimetres", [1, 2, 2] * u.cm),
             )
         ),
-        Row("DEMCube.reproject_to(target)", "a number", lambda h: h.cube.reproject_to(3), ValueError, "target_wcs must be"),
+        Row(
+            "DEMCube.reproject_to(target)",
+            "a number",
+            lambda h: h.cube.reproject_to(3),
+            ValueError,
+            "target_wcs must be",
+        ),
         *(
             Row(
                 "DEMCube.reproject_to(target, shape_out=)",
@@ -820,16 +962,46 @@ TABLE = {
             "algorithm must be one of",
         ),
         Row("cube + other", "a number", lambda h: h.cube + 5, u.UnitConversionError, "are not convertible"),
-        Row("cube * other", "another shape", lambda h: h.cube * np.ones((3, 3)), ValueError, "must have a shape that fits"),
+        Row(
+            "cube * other",
+            "another shape",
+            lambda h: h.cube * np.ones((3, 3)),
+            ValueError,
+            "must have a shape that fits",
+        ),
         Row("cube / other", "0", lambda h: not np.isfinite((h.cube / 0).data).any(), None, "Nothing finite."),
         Row("cube ** other", "a text", lambda h: h.cube ** "a", TypeError, "unsupported operand"),
         Row("cube ** other", "NaN", lambda h: h.cube**np.nan, ValueError, "exponent of a cube must be finite"),
         Row("cube[…]", "a step", lambda h: h.cube[::2], IndexError, "must have step 1"),
-        Row("DEMCube.synthesize()", "a cube without log T", lambda h: h.cube[5].synthesize(), ValueError, "needs the axes"),
-        Row("DEMCube.plot_bins(fig=)", "a number", lambda h: h.cube.plot_bins(fig=3), TypeError, "fig must be a matplotlib"),
-        Row("DEMCube.animate(interval=)", "a text", lambda h: h.cube.animate(interval="a"), ValueError, "interval must be"),
+        Row(
+            "DEMCube.synthesize()",
+            "a cube without log T",
+            lambda h: h.cube[5].synthesize(),
+            ValueError,
+            "needs the axes",
+        ),
+        Row(
+            "DEMCube.plot_bins(fig=)",
+            "a number",
+            lambda h: h.cube.plot_bins(fig=3),
+            TypeError,
+            "fig must be a matplotlib",
+        ),
+        Row(
+            "DEMCube.animate(interval=)",
+            "a text",
+            lambda h: h.cube.animate(interval="a"),
+            ValueError,
+            "interval must be",
+        ),
         Row("DEMCube.view(max_pixels=)", "0", lambda h: h.cube.view(max_pixels=0), ValueError, "max_pixels must be"),
-        Row("DEMCubeSequence.read(folder)", "``None``", lambda h: DEMCubeSequence.read(None), TypeError, "folder must be a str"),
+        Row(
+            "DEMCubeSequence.read(folder)",
+            "``None``",
+            lambda h: DEMCubeSequence.read(None),
+            TypeError,
+            "folder must be a str",
+        ),
         Row(
             "DEMCubeSequence.light_curve(bands=)",
             "a number",
@@ -839,10 +1011,28 @@ TABLE = {
         ),
     ],
     "Reading files": [
-        Row("DEMCube.read(path)", "``None``", lambda h: DEMCube.read(None), TypeError, "path must be a str or pathlib.Path"),
-        Row("DEMCube.read(path)", "no file", lambda h: DEMCube.read("no.fits"), FileNotFoundError, "There is no file no.fits"),
+        Row(
+            "DEMCube.read(path)",
+            "``None``",
+            lambda h: DEMCube.read(None),
+            TypeError,
+            "path must be a str or pathlib.Path",
+        ),
+        Row(
+            "DEMCube.read(path)",
+            "no file",
+            lambda h: DEMCube.read("no.fits"),
+            FileNotFoundError,
+            "There is no file no.fits",
+        ),
         Row("DEMCube.read(path)", "a folder", lambda h: DEMCube.read(h.folder), ValueError, "is a folder"),
-        Row("DEMCube.read(path)", "an empty file", lambda h: DEMCube.read(junk(h, b"")), ValueError, "is neither FITS nor ASDF"),
+        Row(
+            "DEMCube.read(path)",
+            "an empty file",
+            lambda h: DEMCube.read(junk(h, b"")),
+            ValueError,
+            "is neither FITS nor ASDF",
+        ),
         *(
             Row(
                 "DEMCube.read(path)",
@@ -874,12 +1064,36 @@ TABLE = {
             ValueError,
             "is not a readable training set",
         ),
-        Row("TrainingSet.load(path)", "weights", lambda h: TrainingSet.load(weights(h)), ValueError, "holds no training set"),
-        Row("TrainingSet.from_chapter(folder)", "empty", lambda h: TrainingSet.from_chapter(h.folder), FileNotFoundError, "folder"),
+        Row(
+            "TrainingSet.load(path)",
+            "weights",
+            lambda h: TrainingSet.load(weights(h)),
+            ValueError,
+            "holds no training set",
+        ),
+        Row(
+            "TrainingSet.from_chapter(folder)",
+            "empty",
+            lambda h: TrainingSet.from_chapter(h.folder),
+            FileNotFoundError,
+            "folder",
+        ),
     ],
     "Writing files": [
-        Row("DEMCube.write(path)", "``None``", lambda h: h.cube.write(None), TypeError, "path must be a str or pathlib.Path"),
-        Row("DEMCube.write(path)", "another suffix", lambda h: h.cube.write("dem.png"), ValueError, "path must end in .fits"),
+        Row(
+            "DEMCube.write(path)",
+            "``None``",
+            lambda h: h.cube.write(None),
+            TypeError,
+            "path must be a str or pathlib.Path",
+        ),
+        Row(
+            "DEMCube.write(path)",
+            "another suffix",
+            lambda h: h.cube.write("dem.png"),
+            ValueError,
+            "path must end in .fits",
+        ),
         Row(
             "DEMCube.write(path)",
             "a folder that is not there",
@@ -894,7 +1108,13 @@ TABLE = {
             FileExistsError,
             "Pass overwrite=True to replace it",
         ),
-        Row("DeepEM.save(path, overwrite=True)", "a folder", lambda h: h.network.save(h.folder, overwrite=True), OSError, "folder"),
+        Row(
+            "DeepEM.save(path, overwrite=True)",
+            "a folder",
+            lambda h: h.network.save(h.folder, overwrite=True),
+            OSError,
+            "folder",
+        ),
         Row(
             "DeepEM.save(path, overwrite=True)",
             "a device",
@@ -927,16 +1147,52 @@ TABLE = {
         ),
     ],
     "Training": [
-        Row("DEMPrior(weights=)", "an unknown family", lambda h: DEMPrior(weights={"x": 1}), ValueError, "do not exist: ['x']"),
+        Row(
+            "DEMPrior(weights=)",
+            "an unknown family",
+            lambda h: DEMPrior(weights={"x": 1}),
+            ValueError,
+            "do not exist: ['x']",
+        ),
         Row("DEMPrior(weights=)", "a list", lambda h: DEMPrior(weights=[1]), TypeError, "weights must be a dict"),
-        Row("DEMPrior(weights=)", "NaN", lambda h: DEMPrior(weights={"flare": np.nan}), ValueError, "weights must be finite"),
+        Row(
+            "DEMPrior(weights=)",
+            "NaN",
+            lambda h: DEMPrior(weights={"flare": np.nan}),
+            ValueError,
+            "weights must be finite",
+        ),
         *(
-            Row("DEMPrior.sample(n)", text, lambda h, v=v: DEMPrior().sample(v, seed=0), ValueError, "n must be a whole number")
+            Row(
+                "DEMPrior.sample(n)",
+                text,
+                lambda h, v=v: DEMPrior().sample(v, seed=0),
+                ValueError,
+                "n must be a whole number",
+            )
             for text, v in (("-1", -1), ("2.5", 2.5), ("a text", "a"))
         ),
-        Row("DEMPrior.sample(n, seed=)", "-1", lambda h: DEMPrior().sample(2, seed=-1), ValueError, "seed must be a whole"),
-        Row("DEMPrior.sample_family(name)", "unknown", lambda h: DEMPrior().sample_family("x", 1, seed=0), ValueError, "name must"),
-        Row("PriorStream(n=)", "0", lambda h: PriorStream(DEMPrior(), h.response, 0), ValueError, "n must be a positive whole"),
+        Row(
+            "DEMPrior.sample(n, seed=)",
+            "-1",
+            lambda h: DEMPrior().sample(2, seed=-1),
+            ValueError,
+            "seed must be a whole",
+        ),
+        Row(
+            "DEMPrior.sample_family(name)",
+            "unknown",
+            lambda h: DEMPrior().sample_family("x", 1, seed=0),
+            ValueError,
+            "name must",
+        ),
+        Row(
+            "PriorStream(n=)",
+            "0",
+            lambda h: PriorStream(DEMPrior(), h.response, 0),
+            ValueError,
+            "n must be a positive whole",
+        ),
         Row(
             "simulate_observation(em, …)",
             "five bins",
@@ -944,7 +1200,13 @@ TABLE = {
             ValueError,
             "em must have shape (18, n)",
         ),
-        Row("TrainingSet(…, em)", "a number", lambda h: TrainingSet(h.pixels, h.pixels, 3), ValueError, "intensity must have"),
+        Row(
+            "TrainingSet(…, em)",
+            "a number",
+            lambda h: TrainingSet(h.pixels, h.pixels, 3),
+            ValueError,
+            "intensity must have",
+        ),
         Row(
             "TrainingSet(…, status=)",
             "NaN",
@@ -952,11 +1214,41 @@ TABLE = {
             ValueError,
             "status must hold whole numbers",
         ),
-        Row("TrainingSet.from_maps(…)", "nothing", lambda h: TrainingSet.from_maps([], "demreg", h.response), ValueError, "empty"),
-        Row("get_teacher(name)", "unknown", lambda h: get_teacher("x"), ValueError, "name must be one of 'basis-pursuit'"),
-        Row("BasisPursuit(response)", "a number", lambda h: BasisPursuit(3), TypeError, "response must be a TemperatureResponse"),
-        Row("BasisPursuit(tolerance=)", "a text", lambda h: BasisPursuit(h.response, tolerance="a"), ValueError, "tolerance must"),
-        Row("DEMLoss(distribution=)", "NaN", lambda h: DEMLoss(np.nan), ValueError, "The weights of DEMLoss must be finite"),
+        Row(
+            "TrainingSet.from_maps(…)",
+            "nothing",
+            lambda h: TrainingSet.from_maps([], "demreg", h.response),
+            ValueError,
+            "empty",
+        ),
+        Row(
+            "get_teacher(name)",
+            "unknown",
+            lambda h: get_teacher("x"),
+            ValueError,
+            "name must be one of 'basis-pursuit'",
+        ),
+        Row(
+            "BasisPursuit(response)",
+            "a number",
+            lambda h: BasisPursuit(3),
+            TypeError,
+            "response must be a TemperatureResponse",
+        ),
+        Row(
+            "BasisPursuit(tolerance=)",
+            "a text",
+            lambda h: BasisPursuit(h.response, tolerance="a"),
+            ValueError,
+            "tolerance must",
+        ),
+        Row(
+            "DEMLoss(distribution=)",
+            "NaN",
+            lambda h: DEMLoss(np.nan),
+            ValueError,
+            "The weights of DEMLoss must be finite",
+        ),
         *(
             Row(
                 f"fit(…, {name}=)",
@@ -973,7 +1265,6 @@ TABLE = {
                 ("batch_size", "a text", "a", ValueError, "batch_size must be a positive whole number, found 'a'"),
                 ("learning_rate", "infinite", np.inf, ValueError, "learning_rate must be positive"),
                 ("learning_rate", "a text", "a", ValueError, "learning_rate must be a number"),
-                ("learning_rate", "1e30", 1e30, ValueError, "Lower learning_rate"),
                 ("max_gradient", "-1", -1, ValueError, "max_gradient must be positive"),
                 ("hidden", "a number", 3, ValueError, "hidden must be widths of layers"),
                 ("hidden", "0", (0,), ValueError, "hidden: each width must be a positive whole number"),
@@ -1000,25 +1291,67 @@ TABLE = {
             OSError,
             "could not be written",
         ),
-        Row("fit(training)", "nothing but NaN", lambda h: fit(h.training.take(slice(0)), h.response, **SHORT), ValueError, "No pixel"),
+        Row(
+            "fit(training)",
+            "nothing but NaN",
+            lambda h: fit(h.training.take(slice(0)), h.response, **SHORT),
+            ValueError,
+            "No pixel",
+        ),
         Row("fit(…, checkpoint=)", "Ctrl-C after an epoch", resumed, None, "resume=True leads to the same weights."),
     ],
     "The embedded Sun": [
         *(
-            Row(f"sample_{name}(shape)", text, lambda h, f=function, v=v: f(v), error, "shape must be two equal whole numbers")
+            Row(
+                f"sample_{name}(shape)",
+                text,
+                lambda h, f=function, v=v: f(v),
+                error,
+                "shape must be two equal whole numbers",
+            )
             for name, function in (("em", sample_em), ("maps", sample_maps))
-            for text, v, error in (("0", (0, 0), ValueError), ("8 × 16", (8, 16), ValueError), ("a number", 8, TypeError))
+            for text, v, error in (
+                ("0", (0, 0), ValueError),
+                ("8 × 16", (8, 16), ValueError),
+                ("a number", 8, TypeError),
+            )
         ),
-        Row("sample_maps(seed=)", "-1", lambda h: sample_maps((8, 8), seed=-1), ValueError, "seed must not be negative"),
-        Row("sample_maps(obstime=)", "no time", lambda h: sample_maps((8, 8), obstime="x"), ValueError, "obstime must be a time"),
+        Row(
+            "sample_maps(seed=)", "-1", lambda h: sample_maps((8, 8), seed=-1), ValueError, "seed must not be negative"
+        ),
+        Row(
+            "sample_maps(obstime=)",
+            "no time",
+            lambda h: sample_maps((8, 8), obstime="x"),
+            ValueError,
+            "obstime must be a time",
+        ),
     ],
     "The ``deepem`` command": [
         Row("deepem invert", "nothing", deepem("invert"), 2, "Give six FITS files or a folder, or --sample"),
         Row("deepem invert no", "no file", deepem("invert", "no"), 1, "there is no file or folder no"),
         Row("deepem invert", "an empty folder", deepem("invert", lambda h: h.folder), 1, "holds no FITS file"),
-        Row("deepem invert", "a file of another kind", deepem("invert", lambda h: junk(h, b"hello")), 1, "cannot be read as a map"),
-        Row("deepem invert --shape x", "a text", deepem("invert", "--sample", "--shape", "x"), 2, "--shape must be a whole number"),
-        Row("deepem invert --shape 0", "0", deepem("invert", "--sample", "--shape", "0", "-o", lambda h: h.folder / "a.fits"), 1, "shape must"),
+        Row(
+            "deepem invert",
+            "a file of another kind",
+            deepem("invert", lambda h: junk(h, b"hello")),
+            1,
+            "which is no folder",
+        ),
+        Row(
+            "deepem invert --shape x",
+            "a text",
+            deepem("invert", "--sample", "--shape", "x"),
+            2,
+            "--shape must be a whole number",
+        ),
+        Row(
+            "deepem invert --shape 0",
+            "0",
+            deepem("invert", "--sample", "--shape", "0", "-o", lambda h: h.folder / "a.fits"),
+            1,
+            "shape must",
+        ),
         Row(
             "deepem invert --weights no",
             "no file",
@@ -1033,8 +1366,20 @@ TABLE = {
             1,
             "device must be 'auto', 'cpu', 'cuda' or another",
         ),
-        Row("deepem invert -o", "a folder that is not there", deepem("invert", "--sample", "-o", "no/a.fits"), 1, "Make no first"),
-        Row("deepem invert -o", "a file that is there", deepem("invert", "--sample", "-o", sample_file), 1, "Pass --overwrite to replace"),
+        Row(
+            "deepem invert -o",
+            "a folder that is not there",
+            deepem("invert", "--sample", "-o", "no/a.fits"),
+            1,
+            "Make no first",
+        ),
+        Row(
+            "deepem invert -o",
+            "a file that is there",
+            deepem("invert", "--sample", "-o", sample_file),
+            1,
+            "Pass --overwrite to replace",
+        ),
         Row(
             "deepem invert -o",
             "a folder without the right to",
@@ -1043,19 +1388,70 @@ TABLE = {
             "cannot be written to. Choose another",
         ),
         Row("deepem synthesize", "no file", deepem("synthesize", "no.fits"), 1, "There is no file no.fits"),
-        Row("deepem synthesize", "a file of another kind", deepem("synthesize", lambda h: junk(h, b"hello")), 1, "is neither FITS nor ASDF"),
-        Row("deepem show", "a file of another kind", deepem("show", lambda h: junk(h, b"hello")), 1, "is neither FITS nor ASDF"),
-        Row("deepem show -o a.pdf", "another suffix", deepem("show", sample_file, "-o", "a.pdf"), 2, "--out must end in .html"),
+        Row(
+            "deepem synthesize",
+            "a file of another kind",
+            deepem("synthesize", lambda h: junk(h, b"hello")),
+            1,
+            "is neither FITS nor ASDF",
+        ),
+        Row(
+            "deepem show",
+            "a file of another kind",
+            deepem("show", lambda h: junk(h, b"hello")),
+            1,
+            "is neither FITS nor ASDF",
+        ),
+        Row(
+            "deepem show -o a.pdf",
+            "another suffix",
+            deepem("show", sample_file, "-o", "a.pdf"),
+            2,
+            "--out must end in .html",
+        ),
         Row("deepem train", "no --out", deepem("train", "--prior"), 2, "Missing option '-o' / '--out'"),
         Row("deepem train", "nothing to learn from", deepem("train", "-o", "a"), 2, "either --prior or --maps FOLDER"),
-        Row("deepem train --hidden x", "a text", deepem("train", "--prior", "-q", "--pixels", "10", "--hidden", "x", "-o", "a"), 2, "--hidden must be widths"),
-        Row("deepem train --pixels 0", "0", deepem("train", "--prior", "-q", "--pixels", "0", "-o", "a"), 1, "n must be a positive"),
-        Row("deepem train --epochs 0", "0", deepem("train", "--prior", "-q", "--pixels", "10", "--epochs", "0", "-o", "a"), 1, "epochs must"),
+        Row(
+            "deepem train --hidden x",
+            "a text",
+            deepem("train", "--prior", "-q", "--pixels", "10", "--hidden", "x", "-o", "a"),
+            2,
+            "--hidden must be widths",
+        ),
+        Row(
+            "deepem train --pixels 0",
+            "0",
+            deepem("train", "--prior", "-q", "--pixels", "0", "-o", "a"),
+            1,
+            "n must be a positive",
+        ),
+        Row(
+            "deepem train --epochs 0",
+            "0",
+            deepem("train", "--prior", "-q", "--pixels", "10", "--epochs", "0", "-o", "a"),
+            1,
+            "epochs must",
+        ),
         Row("deepem info", "no file", deepem("info", "no"), 1, "there is no file no"),
-        Row("deepem info", "weights of an older version", deepem("info", lambda h: weights(h, format="sunpy_deepem weights 1")), 1, "format must be"),
-        Row("deepem invert", "Ctrl-C", lambda h: mocked(mock.patch("sunpy_deepem.invert", side_effect=KeyboardInterrupt), lambda: deepem("invert", "--sample", "-o", h.folder / "a.fits")(h)), 1, "Aborted!"),
+        Row(
+            "deepem info",
+            "weights of an older version",
+            deepem("info", lambda h: weights(h, format="sunpy_deepem weights 1")),
+            1,
+            "format must be",
+        ),
+        Row(
+            "deepem invert",
+            "Ctrl-C",
+            lambda h: mocked(
+                mock.patch("sunpy_deepem.invert", side_effect=KeyboardInterrupt),
+                lambda: deepem("invert", "--sample", "-o", h.folder / "a.fits")(h),
+            ),
+            1,
+            "Aborted!",
+        ),
     ],
-}  # fmt: skip
+}
 
 
 def mocked(context, call):
@@ -1063,11 +1459,12 @@ def mocked(context, call):
         return call()
 
 
-def response_file(h, pattern, word):
+def response_file(h):
     path = h.folder / "response.ecsv"
     h.response.write(path)
-    text = re.sub(r"(?m)^temperature ", "other ", path.read_text(encoding="utf-8"))
-    path.write_text(text.replace("name: temperature,", "name: other,"), encoding="utf-8")
+    table = QTable.read(path)
+    table.remove_column("temperature")
+    table.write(path, overwrite=True)
     return path
 
 
@@ -1210,12 +1607,12 @@ What becomes of bad input
 .. Written by "python tests/test_hostile_inputs.py"; change the table there.
 
 Whatever the package is given, it answers rightly or tells what is wrong: which argument, what was found in it, what was
-expected, and where that helps what to do. A file is written whole or not at all, and one that was there stays until the new
-one is whole; a training that was stopped goes on from its checkpoint. Every row below is a test. A message stands for
-any that holds these words.
+expected, and where that helps what to do. A file is written whole or not at all, and one that was there stays until the
+new one is whole; a training that was stopped goes on from its checkpoint. Every row below is a test. A message stands
+for any that holds these words.
 
-The ``deepem`` command says the same in one line, without a traceback, which ``deepem --traceback`` shows, and ends with the
-status 1, or 2 where the command itself is wrong.
+The ``deepem`` command says the same in one line, without a traceback, which ``deepem --traceback`` shows, and ends with
+the status 1, or 2 where the command itself is wrong.
 """
 
 
@@ -1231,10 +1628,11 @@ def page():
 
 
 def _outcome(row):
+    says = re.sub(r"([*_`|])", r"\\\1", row.says)
     if row.error is None:
-        return row.says
+        return says
     kind = f"Exit status {row.error}" if isinstance(row.error, int) else f"``{row.error.__name__}``"
-    return f"{kind}: {row.says.replace('*', chr(92) + '*')}" if row.says else f"{kind}, and the file that was there is as it was"
+    return f"{kind}: {says}" if says else f"{kind}, and the file that was there is as it was"
 
 
 @pytest.mark.skipif(not PAGE.parent.is_dir(), reason="needs the documentation, which a wheel lacks")
