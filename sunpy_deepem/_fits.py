@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import warnings
+from contextlib import contextmanager, nullcontext
 
 import astropy.units as u
 import numpy as np
@@ -73,15 +74,26 @@ def read_fits(path, *, chunks=None):
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", AstropyUserWarning)
-        # astropy inflates a gzipped file from its beginning for every HDU, so that it is better done once.
-        source = io.BytesIO(gzip.decompress(path.read_bytes())) if path.suffix.lower() == ".gz" else path
-        # None maps all images to memory that can be, which those of unsigned integers cannot.
-        with fits.open(source, memmap=False if chunks is None else None, checksum=chunks is None) as hdus:
+        with _opened(path, chunks) as hdus:
             found = hdus[0].header.get("DEMFMT")
             if found != _FORMAT:
                 msg = f"it holds no DEM cube of this layout, DEMFMT must be {_FORMAT!r}, found {found!r}"
                 raise ValueError(msg)
             return _cube(hdus, chunks)
+
+
+@contextmanager
+def _opened(path, chunks):
+    if path.suffix.lower() == ".gz":
+        # astropy inflates a gzipped file from its beginning for every HDU, so that it is better done once.
+        source = io.BytesIO(gzip.decompress(path.read_bytes()))
+    else:
+        # Where astropy cannot open a file by its path it leaves it open, and some systems then do not replace it.
+        source = path.open("rb") if chunks is None else nullcontext(path)
+    # None maps all images to memory that can be, which those of unsigned integers cannot.
+    memmap = False if chunks is None else None
+    with source as file, fits.open(file, memmap=memmap, checksum=chunks is None) as hdus:
+        yield hdus
 
 
 def _images(cube):

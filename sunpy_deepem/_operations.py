@@ -127,8 +127,6 @@ def sigma_of_mean(intensity, sigma, systematic, mean, n):
 
 def _is_whole(cube):
     """Whether the cube has all the log T that was fitted, so that its EM stands for what was observed."""
-    if not cube.is_3d:
-        return False
     edges = cube.bins.edges[[0, -1]]
     return np.allclose(cube.meta["provenance"].get("log_t_range", edges), edges, rtol=0, atol=1e-6)
 

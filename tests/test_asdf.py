@@ -176,6 +176,11 @@ class TestReading:
         with pytest.raises(ValueError, match=r"dem\.asdf cannot be read.*a DEMCube under 'dem', found \['.*'sun'\]"):
             DEMCube.read(path)
 
+    def test_it_is_not_read_in_chunks(self, cube, path):
+        cube.write(path)
+        with pytest.raises(ValueError, match="chunks is for FITS files alone"):
+            DEMCube.read(path, chunks="auto")
+
     def test_its_name_does_not_matter(self, cube, path):
         cube.write(path)
         renamed = path.rename(path.with_suffix(".fits"))

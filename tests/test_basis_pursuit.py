@@ -342,5 +342,5 @@ def test_pixels_that_are_no_plain_numbers_are_refused(response, intensity, uncer
 
 @pytest.mark.parametrize("processes", [0, -1, 1.5])
 def test_number_of_processes_must_be_positive(response, pixels, processes):
-    with pytest.raises(ValueError, match="processes must be a whole number"):
+    with pytest.raises(ValueError, match="processes must be a positive whole number"):
         BasisPursuit(response).solve(*pixels, processes=processes)

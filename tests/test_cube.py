@@ -1,5 +1,7 @@
 """The cube: its axes, its slices, and what follows from it."""
 
+import pickle
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -406,3 +408,14 @@ class TestProducts:
         smap, observed = cube.total_em(), cube.synthesize()[0]
         assert u.allclose(smap.observer_coordinate.radius, observed.observer_coordinate.radius, rtol=1e-9)
         assert u.allclose(smap.scale.axis1, observed.scale.axis1)
+
+
+def test_a_cube_comes_out_of_a_pickle():
+    """As it does from another process."""
+    cube = true_cube(n=8)
+    again = pickle.loads(pickle.dumps(cube))
+    np.testing.assert_array_equal(again.data, cube.data)
+    np.testing.assert_array_equal(again[:, 2:4, 5:].chi2, cube.chi2[2:4, 5:])
+    assert again.meta["provenance"] == cube.meta["provenance"]
+    plain = pickle.loads(pickle.dumps(DEMCube(cube.data, wcs=cube.wcs, meta={"who": "me"})))
+    assert plain.meta == {"who": "me"}

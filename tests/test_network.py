@@ -39,6 +39,12 @@ def pixels(n, seed=0):
     return intensity, 0.1 * np.abs(intensity) + 0.05
 
 
+def solar_pixels(n):
+    """Intensities that the Sun may have, and their σ."""
+    response = TemperatureResponse.default()
+    return simulate_observation(DEMPrior().sample(n, seed=4), response, seed=5, systematic=0.1, n_sample=64)
+
+
 @pytest.mark.parametrize("factor", [2.0, 0.25, 16.0])
 def test_beyond_the_suns_range_only_brightness_changes(network, factor):
     intensity, sigma = pixels(50)
@@ -52,9 +58,7 @@ def test_beyond_the_suns_range_only_brightness_changes(network, factor):
 
 def test_doubling_intensity_and_sigma_all_but_doubles_the_em(default):
     """How bright a pixel is tells a little of what it is, where the channels leave it open."""
-    response = TemperatureResponse.default()
-    truth = DEMPrior().sample(500, seed=4)
-    intensity, sigma = simulate_observation(truth, response, seed=5, systematic=0.1, n_sample=64)
+    intensity, sigma = solar_pixels(500)
     one, two = (default.predict(k * intensity, k * sigma)[0].astype(float) for k in (1, 2))
     assert np.median(np.abs(two.sum(axis=0) / one.sum(axis=0) / 2 - 1)) < 0.01
     shapes = [found / found.sum(axis=0) for found in (one, two)]
@@ -315,8 +319,7 @@ def plain_forward(network, intensity, sigma):
 
 
 def test_predict_equals_the_plain_network(default):
-    # Without the first tenth, which is negative in all channels and may have no EM to speak of.
-    intensity, sigma = (array[:, 300:] for array in pixels(3000))
+    intensity, sigma = solar_pixels(3000)
     expected_em, expected_std = plain_forward(default, intensity, sigma)
     em, std = default.predict(intensity, sigma)
     # Relative to the whole of a pixel, since a bin may hold next to nothing.
@@ -443,8 +446,7 @@ def test_complex_and_ragged_arrays_are_refused(network):
 
 
 def test_reduced_precision_is_close(default):
-    # Without the first tenth, which is negative in all channels.
-    intensity, sigma = (array[:, 200:] for array in pixels(2000))
+    intensity, sigma = solar_pixels(2000)
     full, full_std = default.predict(intensity, sigma)
     reduced, reduced_std = default.predict(intensity, sigma, precision="bfloat16")
     assert reduced.dtype == np.float32

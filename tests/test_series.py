@@ -18,10 +18,10 @@ from helpers import aia_map, changed
 from ndcube import NDCubeSequence
 from sunpy.util.exceptions import SunpyUserWarning
 
-from sunpy_deepem import CHANNELS, DeepEM, DEMCube, invert
+from sunpy_deepem import CHANNELS, DeepEM, DEMCube, TemperatureResponse, invert
 from sunpy_deepem import _jobs as jobs
 from sunpy_deepem.sample import sample_maps
-from sunpy_deepem.series import ChannelSets, DEMCubeSequence, group_maps, invert_series
+from sunpy_deepem.series import ChannelSets, DEMCubeSequence, SeriesReport, SetResult, group_maps, invert_series
 
 START = Time("2014-01-01T00:00:00")
 
@@ -120,6 +120,12 @@ class TestGrouping:
         assert sets.failed[0].reason.startswith("ambiguous, more than one map of the same exposure: 171 Å (")
         assert "2014-01-01T00:02:00.200" in sets.failed[0].reason
         assert "193 Å (" in sets.failed[1].reason
+
+    def test_ambiguous_files_are_named(self, tmp_path):
+        maps = frames(0)
+        for name, smap in [*((f"{index}.fits", smap) for index, smap in enumerate(maps)), ("again.fits", maps[2])]:
+            smap.save(tmp_path / name)
+        assert group_maps(tmp_path).failed[0].reason.endswith("same exposure: 171 Å (2.fits, again.fits)")
 
     def test_max_time_span(self):
         late = [channel for channel in CHANNELS if channel not in (94, 193)]
@@ -278,6 +284,27 @@ class TestInvertSeries:
         assert len(invert_series(folder, tmp_path, systematic=0.2, shape=16, overwrite=True).done) == 3
         assert DEMCube.read(tmp_path / "deepem_2014-01-01T000005.fits").shape == (18, 16, 16)
 
+    @pytest.mark.parametrize("option", ["method", "response", "region"])
+    def test_options_that_are_objects_are_told_apart(self, tmp_path, folder, sun, option):
+        def flat(intensity, uncertainty, response):
+            em = np.ones((18, *intensity.shape[1:])) * intensity.sum(axis=0) / response.matrix.value.sum()
+            return em, np.zeros(intensity.shape[1:], dtype=int)
+
+        def flatter(*pixels):
+            return flat(*pixels)
+
+        corners = [SkyCoord(at * u.arcsec, at * u.arcsec, frame=sun[3].coordinate_frame) for at in (-300, 0, 300)]
+        one, other = {
+            "method": (flat, flatter),
+            "response": (TemperatureResponse.default(), TemperatureResponse.default(eve=False)),
+            "region": (corners[:2], corners[1:]),
+        }[option]
+        options = {"method": flat, option: one}
+        assert len(invert_series(folder, tmp_path, **options).done) == 3
+        assert len(invert_series(folder, tmp_path, **options).skipped) == 3
+        report = invert_series(folder, tmp_path, **options | {option: other})
+        assert f"made with other {option}" in report.failed[0].reason
+
     def test_other_inputs_neither(self, tmp_path, folder):
         invert_series(folder, tmp_path)
         os.utime(folder / "aia_1_0171.fits", (0, 0))
@@ -326,6 +353,11 @@ class TestInvertSeries:
         assert lines[0] == "0 inverted, 0 skipped as done before, 4 failed"
         assert max(map(len, lines[:4])) <= 80
         assert lines[1].startswith("  2014-01-01T00:00:05: ")
+
+    def test_many_failures_are_counted(self):
+        report = SeriesReport(tuple(SetResult("failed", START, ("a.fits",), reason="dark") for _ in range(12)))
+        assert str(report).splitlines()[-2:] == ["  2014-01-01T00:00:00: dark", "  and 2 more"]
+        assert len(json.loads(report.to_json())["sets"]) == 12
 
     def test_an_interrupted_run_goes_on(self, tmp_path, folder, monkeypatch):
         calls = []

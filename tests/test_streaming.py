@@ -1,5 +1,7 @@
 """Cubes that need not fit in memory are those that do."""
 
+import sys
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import sunpy_deepem.stack
 from sunpy_deepem import ChannelStack, DEMCube, Quality, invert
 from sunpy_deepem.engines import NetworkEngine
 from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.stack import Observation
 from sunpy_deepem.training import BasisPursuitTeacher
 
 N = 70  # An odd multiple, so that bands, chunks and words of bytes do not fit
@@ -45,6 +48,15 @@ def assert_alike(one, other):
     assert one.inputs == other.inputs
     ends = [[0, 0, 0], [5, 3, 1]]
     np.testing.assert_allclose(one.wcs.wcs_pix2world(ends, 0), other.wcs.wcs_pix2world(ends, 0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 7])
+def test_bands_hold_whole_blocks(small, multiple):
+    """By which the channels are averaged before they are compared."""
+    bands = Observation(small).bands(multiple)
+    assert np.concatenate([np.arange(N)[band] for band in bands]).tolist() == list(range(N))
+    assert len(bands) > 1
+    assert all((band.stop - band.start) % multiple == 0 for band in bands[:-1])
 
 
 class TestIntoAFile:
@@ -153,6 +165,11 @@ class TestChunks:
     def test_are_written(self, small, dem, tmp_path):
         invert(small, chunks=32).write(tmp_path / "dem.fits")
         assert_alike(DEMCube.read(tmp_path / "dem.fits"), dem)
+
+    def test_need_dask(self, small, monkeypatch):
+        monkeypatch.setitem(sys.modules, "dask.array", None)
+        with pytest.raises(ImportError, match=r'pip install "sunpy_deepem\[dask\]"'):
+            invert(small, chunks=32)
 
     @pytest.mark.parametrize("chunks", [0, (4,), (4, 4, 4), (2.5, 4), "auto"])
     def test_that_make_no_sense(self, small, chunks):

@@ -333,6 +333,23 @@ def test_a_checkpoint_of_another_run_is_refused(prior_set, response, tmp_path):
         fit(prior_set, response, checkpoint=checkpoint, resume=True, **QUICK)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_training_that_diverges_is_stopped(prior_set, response, value):
+    with pytest.raises(ValueError, match="Lower learning_rate"):
+        fit(prior_set, response, loss=lambda em, *others: em.sum() * value, epochs=2, hidden=(4,))
+
+
+def test_a_step_that_leaves_no_finite_weights_is_noticed(prior_set, response):
+    """The loss was found before the step, and is finite."""
+
+    def loss(em, *others):
+        em.register_hook(lambda gradient: gradient * np.nan)
+        return em.sum()
+
+    with pytest.raises(ValueError, match="weights are no longer finite"):
+        fit(prior_set, response, loss=loss, epochs=1, batch_size=None, hidden=(4,))
+
+
 def test_early_stopping_keeps_the_best(prior_set, response):
     train, validation = prior_set.take(np.arange(30)), prior_set.take(np.arange(30, N))
     options = QUICK | {"epochs": 60, "learning_rate": 0.05, "schedule": "constant", "batch_size": None}
@@ -411,6 +428,12 @@ def test_from_nothing_to_own_network_in_two_commands(tmp_path, monkeypatch):
     history = json.loads(DeepEM.load("own.safetensors").meta["history"])
     # The second of the two observations validates.
     assert "validation" in history[0]
+    # So does what is named; of one observation nothing is left to validate with.
+    one = ["train", "--maps", "maps/a", *train[3:], "--hidden", "4", "--overwrite", "-q"]
+    for more, validates in (([], False), (["--validation", "maps/b"], True)):
+        result = run(main, [*one[:-1], "-q", "--out", "one.safetensors", *more])
+        assert result.exit_code == 0, result.output
+        assert ("validation" in json.loads(DeepEM.load("one.safetensors").meta["history"])[0]) is validates
     result = run(main, ["invert", "maps/a", "--weights", "own.safetensors", "-o", "dem.fits", "-q"])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "dem.fits").is_file()
