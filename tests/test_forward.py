@@ -14,7 +14,7 @@ from sunpy.map.sources import AIAMap
 
 from sunpy_deepem import CHANNELS, ChannelStack, TemperatureResponse
 from sunpy_deepem.channels import INTENSITY_UNIT
-from sunpy_deepem.forward import EM_UNIT, synthetic_intensity
+from sunpy_deepem.forward import EM_UNIT, chi_squared, synthetic_intensity
 from sunpy_deepem.sample import sample_em, sample_maps
 
 RESPONSE = TemperatureResponse.default()
@@ -130,3 +130,16 @@ class TestMaps:
         for smap, image in zip(synthetic, again.intensity.value, strict=True):
             np.testing.assert_allclose(image, smap.data, rtol=1e-6)
         assert not any(one["registered"] or one["reprojected"] for one in again.inputs)
+
+
+class TestChiSquared:
+    def test_is_the_mean_over_channels(self, response):
+        em = np.full(18, 1e26) << EM_UNIT
+        sigma = 0.1 * synthetic_intensity(em, response)
+        off = np.array([0, 0, 3, 0, 0, -1]) * sigma
+        assert chi_squared(em, synthetic_intensity(em, response) + off, sigma, response) == pytest.approx(10 / 6)
+
+    def test_without_noise_nothing_else_fits(self, response):
+        em = np.full(18, 1e26) << EM_UNIT
+        exact = synthetic_intensity(em, response)
+        assert np.isinf(chi_squared(em, 1.1 * exact, 0 * exact, response))

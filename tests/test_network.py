@@ -445,6 +445,32 @@ def test_complex_and_ragged_arrays_are_refused(network):
             network.predict(wrong, np.ones((6, 3)))
 
 
+def test_the_first_layer_stays_precise(default):
+    """Its inputs are what was measured, of which bfloat16 would keep two figures."""
+    layers = list(default._module_in("bfloat16").layers)
+    assert layers[0].weight.dtype == torch.float32
+    assert {layer.weight.dtype for layer in layers[2::2]} == {torch.bfloat16}
+    assert default.module.layers[2].weight.dtype == torch.float32
+
+
+def test_pixels_whose_sigma_is_infinite_are_not_known():
+    """Not even to a network that does not look at it."""
+    network = DeepEM(ChapterNetwork(hidden=(8,)), bins=LogTBins())
+    em, _ = network.predict(np.ones((6, 2)), np.where(np.arange(2) == 1, np.inf, np.ones((6, 2))))
+    assert np.isfinite(em[:, 0]).all()
+    assert np.isnan(em[:, 1]).all()
+
+
+def test_the_number_of_threads_is_left_as_it_was(default):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        default.predict(*pixels(20))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_reduced_precision_is_close(default):
     intensity, sigma = solar_pixels(2000)
     full, full_std = default.predict(intensity, sigma)

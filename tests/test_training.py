@@ -360,6 +360,14 @@ def test_early_stopping_keeps_the_best(prior_set, response):
     assert len(history) - 1 - int(np.argmin(losses)) == 5
 
 
+def test_the_chapters_network_keeps_its_sign_while_it_learns():
+    torch.manual_seed(0)
+    network, intensity = ChapterNetwork(hidden=(8,)), torch.rand(1, 6, 1, 50) * 100
+    learning, answer = network.train()(intensity)[0], network.eval()(intensity)[0]
+    assert (learning < 0).any()
+    torch.testing.assert_close(learning.abs(), answer)
+
+
 def test_whole_image_batch_and_chapter_network(prior_set, response):
     network = fit(
         prior_set,

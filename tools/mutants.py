@@ -106,9 +106,9 @@ MUTANTS = [
         "response.py",
         "calibration.degradation_factor(channel, obstime, table=correction)",
         "calibration.degradation_factor(171, obstime, table=correction)",
-        "test_response.py",
+        "test_response_aiapy.py",
     ),
-    Mutant("response.py", "fix, left=0, right=0)", "fix)", "test_response_aiapy.py"),
+    Mutant("response.py", "_chiantifix(temperature) * factor", "_chiantifix(temperature)", "test_response_aiapy.py"),
     Mutant("response.py", "self.bins.edges[0] < log_t[0] or", "self.bins.edges[0] < log_t[0] and", "test_response.py"),
     # The network
     Mutant(
@@ -135,7 +135,7 @@ MUTANTS = [
         "forward.py",
         "intensity * np.reshape(degradation",
         "intensity / np.reshape(degradation",
-        "test_forward.py test_cube.py",
+        "test_products.py",
     ),
     Mutant("forward.py", 'else "DN / s"}', 'else "DN"}', "test_forward.py"),
     Mutant("forward.py", '"exptime": observation["exposure_time"]', '"exptime": 1.0', "test_forward.py test_cube.py"),
