@@ -28,7 +28,7 @@ __all__ = ["ChapterNetwork", "DeepEM", "PointwiseConvolution", "PointwiseLayers"
 EM_UNIT = 1e25
 _FORMAT = "sunpy_deepem weights 2"
 # Pixels worked on at a time on a CPU, whose cache they should stay in, and on a GPU, which they should fill.
-_TILE = 8192
+_TILE = 16384
 _GPU_TILE = 2**20
 _GPU_STREAMS = 3
 _PRECISIONS = ("float32", "bfloat16")

@@ -378,6 +378,8 @@ class TestProducts:
         np.testing.assert_array_equal(smap.data, cube.data[5])
         assert smap.unit == u.cm**-5
         np.testing.assert_array_equal(smap.data, cube[5:6].bin_map(6.0).data)
+        # What lies between two bins belongs to the upper one.
+        assert [cube.bin_map(log_t).meta["content"][-12:] for log_t in (5.45, 6.05)] == ["5.45 to 5.55", "6.05 to 6.15"]
         for log_t in (5.4, 7.26):
             with pytest.raises(ValueError, match=r"within the cube's bins, from 5.45 to 7.25"):
                 cube.bin_map(log_t)

@@ -288,6 +288,17 @@ class TestReproject:
         assert known.sum() > 15  # The kernel of adaptive must not reach beyond the edge
         np.testing.assert_allclose(ours.data[known], theirs.data[known], rtol=5e-3)
 
+    def test_a_pixel_of_which_less_than_half_is_known_is_missing(self):
+        cube = true_cube(n=N)
+        lost = np.ones((N, N), dtype=bool)
+        # Of the first coarse pixel one of nine is left, in its middle; of the next, six.
+        lost[1, 1] = lost[:2, 3:6] = lost[3:] = lost[:3, 6:] = False
+        cube.mask = lost
+        part = cube.reproject_to(cube.rebin((1, 3, 3)).wcs, algorithm="exact", shape_out=(8, 8))
+        assert np.argwhere(part.sky_mask).tolist() == [[0, 0]]
+        assert part.quality[0, 0] & Quality.MISSING
+        np.testing.assert_allclose(part.data[:, 0, 1], cube.data[:, :2, 3:6].mean(axis=(1, 2)), rtol=1e-4)
+
     def test_outside_is_missing(self, cube, target):
         part, footprint = cube.reproject_to(
             changed(target, crval1=1200.0, crval2=0.0).wcs, shape_out=(20, 30), return_footprint=True
