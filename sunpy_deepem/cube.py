@@ -73,7 +73,8 @@ class DEMCube(NDCube):
         em : `~numpy.ndarray`
             EM per bin in cm^-5, shape ``(number of bins, ny, nx)``.
         em_std : `~numpy.ndarray` or `None`
-            Its standard deviation, of the same shape.
+            Its uncertainty, as the method states it, of the same shape; that of the network is half the width of the
+            interval that holds the truth in 68 % of all cases.
         response : `TemperatureResponse`
             The response for which it was found.
         header : `dict`

@@ -456,12 +456,12 @@ class DeepEM:
         uncertainty : array-like or `torch.Tensor`
             σ of the intensity, positive, of the same shape and unit. Only the chapter's network does without.
         std : `bool`, optional
-            Whether to compute ``em_std``; without it a quarter of the time is saved.
+            Whether to compute ``em_std``; without it the EM comes sooner.
         device : `str` or `torch.device`, optional
             ``"auto"`` for a GPU where there is one, else the CPU; for a tensor its own device.
         precision : {"float32", "bfloat16"}, optional
             What all layers but the first are computed in. ``"bfloat16"`` is faster where the processor has it, and
-            changes the EM by half a percent, far less than it is known to.
+            changes the EM by less than a percent in the median, far less than it is known to.
         tile : `int`, optional
             Pixels worked on at a time; the default stays in a CPU's cache.
         progress : `bool`, optional
