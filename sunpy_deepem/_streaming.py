@@ -3,7 +3,6 @@
 import io
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 import numpy as np
@@ -67,12 +66,13 @@ def write_bands(observation, engine, response, path, *, overwrite=False, progres
                 images, failed = _images(stack, engine, response)
                 for name, image in images.items():
                     file.write(_HDU_NAMES.get(name, name.upper()), rows.start, image)
+                file.release()
                 means = [reduced(np.nan_to_num(image), block) for image in stack.intensity.value]
                 return rows.start, np.array(means, dtype=np.float32), failed
 
             bands = observation.bands(multiple=block)
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                for start, means, failed in tqdm(pool.map(invert, bands), total=len(bands), disable=not progress):
+            with engine.workers() as map_bands:
+                for start, means, failed in tqdm(map_bands(invert, bands), total=len(bands), disable=not progress):
                     coarse[start] = means
                     unsolved += failed
         misalignment = observation.misalignment(np.concatenate([coarse[start] for start in sorted(coarse)], axis=1))
@@ -165,6 +165,11 @@ class _FitsImages:
                 self._sums[name] += total
                 self._file.seek(self._offsets[name] + start)
                 self._file.write(data.data)
+
+    def release(self):
+        """Have the system send what was written to the disk soon, rather than keep all of the file in memory."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def __enter__(self):
         return self

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.layers import PointwiseLayers
 
 __all__ = ["ChannelConsistency"]
 
@@ -35,10 +36,22 @@ class ChannelConsistency(nn.Module):
         scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(-1, 1)
         self.register_buffer("channel_scale", scale)
         self.width = int(width)
-        self.first = nn.Linear(2 * _N, _N * self.width)
-        self.layers = nn.ModuleList(_SixLinear(self.width, next_width) for next_width in (self.width, 2))
-        own = torch.eye(_N).repeat_interleave(self.width, dim=0)
-        self.register_buffer("others", 1 - torch.cat([own, own], dim=1), persistent=False)
+        # The six stand side by side in the same layers, which is faster than one after the other.
+        self.layers = PointwiseLayers((2 * _N, _N * self.width, _N * self.width, 2 * _N))
+        with torch.no_grad():
+            for layer in self.layers[2], self.layers[4]:
+                layer.weight *= _N**0.5
+        self.keep_apart()
+
+    @torch.no_grad()
+    def keep_apart(self):
+        """Set the weights to zero by which a network would see its own channel, or into another: after each step."""
+        own = torch.eye(_N, device=self.channel_scale.device)
+        others = (1 - own).repeat(1, 2)
+        for layer, within in zip(list(self.layers)[::2], (others, own, own), strict=True):
+            rows, columns = (size // n for size, n in zip(layer.weight.shape, within.shape, strict=False))
+            mask = within.repeat_interleave(rows, dim=0).repeat_interleave(columns, dim=1)
+            layer.weight *= mask[:, :, None, None]
 
     def forward(self, intensity, uncertainty):
         """
@@ -58,11 +71,7 @@ class ChannelConsistency(nn.Module):
         signal = torch.hypot(intensity.clamp_min(0), uncertainty)
         observed, noise = torch.log(signal / self.channel_scale), uncertainty / signal
         values = torch.cat([(observed - _TYPICAL) / _RANGE, torch.log(noise) / _RANGE])
-        values = torch.addmm(self.first.bias[:, None], self.first.weight * self.others, values)
-        values = values.unflatten(0, (_N, self.width))
-        for layer in self.layers:
-            values = layer(nn.functional.leaky_relu(values, inplace=True))
-        foretold, log_spread = values.unbind(dim=1)
+        foretold, log_spread = self.layers(values[None, :, None])[0, :, 0].unflatten(0, (_N, 2)).unbind(dim=1)
         return _RANGE * foretold + _TYPICAL, log_spread.clamp(*_LOG_SPREAD), observed, noise
 
     def deviation(self, intensity, uncertainty):
@@ -88,16 +97,3 @@ class ChannelConsistency(nn.Module):
         """
         foretold, log_spread, observed, _ = self(intensity, uncertainty)
         return ((observed - foretold).abs() / log_spread.exp() + log_spread).mean()
-
-
-class _SixLinear(nn.Module):
-    """A linear layer for each channel."""
-
-    def __init__(self, size, next_size):
-        super().__init__()
-        self.weight = nn.Parameter((2 * torch.rand(_N, next_size, size) - 1) / size**0.5)
-        self.bias = nn.Parameter(torch.zeros(_N, next_size, 1))
-
-    def forward(self, values):
-        """Return the product for ``values``, shape ``(6, size, n)``."""
-        return torch.baddbmm(self.bias, self.weight, values)

@@ -1,7 +1,9 @@
 """The methods that `sunpy_deepem.invert` offers, behind one call: `get_engine`."""
 
+import os
 from collections import Counter
-from threading import Lock
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +19,6 @@ __all__ = ["METHODS", "NetworkEngine", "Solution", "SolverEngine", "get_engine"]
 
 #: Methods that are known by name.
 METHODS = ("network", "basis-pursuit", "demregpy")
-# The network has threads of its own, among which it shares out the CPU.
-_PREDICTING = Lock()
 
 
 class Solution(NamedTuple):
@@ -74,12 +74,15 @@ class NetworkEngine:
         deviation = self.network.deviation(*pixels)
         self._of_image = None if deviation is None else image_deviation(deviation, *pixels)
 
+    def workers(self):
+        """Give, as a context, a ``map`` that solves several parts at once."""
+        return self.network.workers(self.device)
+
     def solve(self, stack, response):
         """Return the `Solution` of the valid pixels of a `ChannelStack`: of an image, or of a part after a `survey`."""
         intensity, uncertainty = _valid(stack), stack.uncertainty.value
-        with _PREDICTING:
-            em, em_std = self.network.predict(intensity, uncertainty, device=self.device, progress=self.progress)
-            quality = self._unusual(intensity, uncertainty)
+        em, em_std = self.network.predict(intensity, uncertainty, device=self.device, progress=self.progress)
+        quality = self._unusual(intensity, uncertainty)
         em = refine_em(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self.updates)
         return Solution(em, em_std, quality, Counter())
 
@@ -121,6 +124,12 @@ class SolverEngine:
 
     def survey(self, stacks):
         """Do nothing: each pixel is judged by itself."""
+
+    @contextmanager
+    def workers(self):
+        """Give, as a context, a ``map`` that solves several parts at once."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            yield pool.map
 
     def solve(self, stack, response):
         """Return the `Solution` of the valid pixels of a `ChannelStack`; those without one are flagged UNSOLVED."""

@@ -40,8 +40,8 @@ def synthetic_intensity(em: EM_UNIT, response):
     if em.shape[:1] != matrix.shape[1:]:
         msg = f"em must have the {matrix.shape[1]} bins of response along its first axis, found shape {em.shape}."
         raise ValueError(msg)
-    folded = np.tensordot(matrix.value, em.to_value(EM_UNIT), axes=1)
-    return folded << INTENSITY_UNIT
+    em = em.to_value(EM_UNIT)
+    return np.tensordot(matrix.value.astype(np.result_type(em, np.float32)), em, axes=1) << INTENSITY_UNIT
 
 
 @u.quantity_input

@@ -2,12 +2,14 @@
 
 import copy
 import json
+import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -20,100 +22,27 @@ from sunpy_deepem._checks import plain_array, whole_number
 from sunpy_deepem._files import atomic_path, checked_path
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.consistency import ChannelConsistency
+from sunpy_deepem.layers import PRECISIONS, PointwiseConvolution, PointwiseLayers, dtype_of
 from sunpy_deepem.temperature import LogTBins
 
-__all__ = ["ChapterNetwork", "DeepEM", "PointwiseConvolution", "PointwiseLayers", "ScaledNetwork"]
+__all__ = ["ChapterNetwork", "DeepEM", "ScaledNetwork"]
 
 # EM inside the network is in units of 10^25 cm^-5, as in the DeepEM chapter, to stay within single precision.
 EM_UNIT = 1e25
-_FORMAT = "sunpy_deepem weights 2"
+_FORMAT = "sunpy_deepem weights 3"
 # Pixels worked on at a time on a CPU, whose cache they should stay in, and on a GPU, which they should fill.
-_TILE = 16384
+_TILE = 8192
 _GPU_TILE = 2**20
 _GPU_STREAMS = 3
-_PRECISIONS = ("float32", "bfloat16")
 # Names of the folded response and of the second network among the tensors of a file.
 _RESPONSE, _CONSISTENCY = "response_matrix", "consistency."
 # Brightness in powers of ten, beyond which the shape of the EM does not depend on it: EM of 10^24 to 10^30 cm^-5.
 _LEVELS = (-1.0, 5.0)
 # Smallest output in ln, lest the EM of a bin be zero.
 _LEAST_OUTPUT = -60.0
+_LOG2_E = math.log2(math.e)
 # Responses that agree to this are the same for a network; rounding in tables and versions of aiapy stays below it.
 _RESPONSE_TOLERANCE = 1e-3
-
-
-class PointwiseConvolution(nn.Conv2d):
-    """
-    A 1×1 convolution computed as the matrix product that it is, which is faster on a CPU.
-
-    Parameters
-    ----------
-    in_channels, out_channels : `int`
-        As for `torch.nn.Conv2d`, whose weights it has.
-    """
-
-    def __init__(self, in_channels, out_channels):
-        super().__init__(in_channels, out_channels, kernel_size=1)
-
-    def forward(self, values):
-        """Return the convolution of ``values``, shape ``(batch, out_channels, ny, nx)``."""
-        values = values.to(self.weight.dtype)
-        weight = self.weight.flatten(1).expand(values.shape[0], -1, -1)
-        return torch.baddbmm(self.bias[None, :, None], weight, values.flatten(2)).unflatten(2, values.shape[2:])
-
-
-class PointwiseLayers(nn.Sequential):
-    """
-    1×1 convolutions with leaky ReLUs between them.
-
-    Where no gradient is asked for, the layers are computed by oneDNN on processors for which it has kernels; the matrix
-    product that PyTorch takes otherwise comes from another library, which on AMD's processors is half as fast.
-
-    Parameters
-    ----------
-    widths : sequence of `int`
-        Number of values per pixel: of the input, after each layer, and of the output.
-    """
-
-    def __init__(self, widths):
-        layers = []
-        for width, next_width in pairwise(widths):
-            layers += [PointwiseConvolution(width, next_width), nn.LeakyReLU(inplace=True)]
-        super().__init__(*layers[:-1])
-
-    def forward(self, values, n_outputs=None):
-        """
-        Return the outputs of each pixel.
-
-        Parameters
-        ----------
-        values : `~torch.Tensor`
-            Shape ``(batch, widths[0], ny, nx)``.
-        n_outputs : `int`, optional
-            How many of the outputs are wanted, the first ones; by default all.
-
-        Returns
-        -------
-        `~torch.Tensor`
-            Shape ``(batch, n_outputs, ny, nx)``.
-        """
-        if torch.is_grad_enabled() or not _has_onednn_layers(values.device.type, self[-1].weight.dtype):
-            return super().forward(values)[:, :n_outputs].to(values.dtype)
-        return self._fused(values, n_outputs)
-
-    def _fused(self, values, n_outputs):
-        """Each layer with its bias and leaky ReLU in one pass."""
-        layer = torch.ops.mkldnn._linear_pointwise
-        *hidden, last = self
-        pixels = values.movedim(1, -1).flatten(0, -2).contiguous()
-        for convolution, activation in zip(hidden[::2], hidden[1::2], strict=True):
-            weight, slope = convolution.weight.flatten(1), [activation.negative_slope]
-            pixels = layer(pixels.to(weight.dtype), weight, convolution.bias, "leaky_relu", slope, "")
-        # With weights and pixels exchanged the product comes out channels first, as it is wanted.
-        weight = last.weight[:n_outputs].flatten(1)
-        outputs = layer(weight, pixels.to(weight.dtype), None, "none", [], "").to(values.dtype)
-        outputs += last.bias[:n_outputs, None]
-        return outputs.unflatten(1, (values.shape[0], *values.shape[2:])).movedim(1, 0)
 
 
 class ScaledNetwork(nn.Module):
@@ -139,6 +68,7 @@ class ScaledNetwork(nn.Module):
     name = "scaled"
     needs_uncertainty = True
     has_spread = True
+    usual_precision = "auto"
 
     def __init__(self, channel_scale, n_bins, hidden=(64, 64)):
         super().__init__()
@@ -166,11 +96,21 @@ class ScaledNetwork(nn.Module):
         intensity = intensity / self.channel_scale
         uncertainty = uncertainty / self.channel_scale
         brightness = (intensity.abs() + uncertainty).mean(dim=1, keepdim=True)
-        level = 0.25 * (torch.log10(brightness).clamp(*_LEVELS) - 2)
-        inputs = torch.cat([intensity / brightness, uncertainty / brightness, level], dim=1)
+        inputs = self._inputs(intensity, uncertainty, brightness)
         outputs = self.layers(inputs, None if spread else self.n_bins)
-        outputs = (torch.exp(outputs.clamp(_LEAST_OUTPUT, 0)) + outputs.clamp_min(0)) * brightness
+        # Powers of two are quicker than those of e.
+        below = torch.exp2(_LOG2_E * outputs.clamp(_LEAST_OUTPUT, 0))
+        outputs = (nn.functional.relu(outputs) + below) * brightness
         return outputs[:, : self.n_bins], outputs[:, self.n_bins :] if spread else None
+
+    def _inputs(self, intensity, uncertainty, brightness):
+        """Return what the layers see, with the values of a pixel beside each other in memory, as the layers want it."""
+        n = intensity.shape[1]
+        inputs = intensity.new_empty((len(intensity), *intensity.shape[2:], 2 * n + 1)).movedim(-1, 1)
+        torch.div(intensity, brightness, out=inputs[:, :n])
+        torch.div(uncertainty, brightness, out=inputs[:, n:-1])
+        torch.mul(torch.log10(brightness).clamp_(*_LEVELS) - 2, 0.25, out=inputs[:, -1:])
+        return inputs
 
     def architecture(self):
         """Return what is needed to build the network again, as a `dict` for JSON."""
@@ -204,6 +144,7 @@ class ChapterNetwork(nn.Module):
     name = "chapter"
     needs_uncertainty = False
     has_spread = False
+    usual_precision = "float32"
 
     def __init__(self, n_bins=18, hidden=(300, 300)):
         super().__init__()
@@ -441,7 +382,7 @@ class DeepEM:
         *,
         std: bool = True,
         device: str | torch.device = "auto",
-        precision: str = "float32",
+        precision: str = "auto",
         tile: int = _TILE,
         progress: bool = False,
     ):
@@ -459,9 +400,10 @@ class DeepEM:
             Whether to compute ``em_std``; without it the EM comes sooner.
         device : `str` or `torch.device`, optional
             ``"auto"`` for a GPU where there is one, else the CPU; for a tensor its own device.
-        precision : {"float32", "bfloat16"}, optional
+        precision : {"auto", "float32", "bfloat16"}, optional
             What all layers but the first are computed in. ``"bfloat16"`` is faster where the processor has it, and
-            changes the EM by less than a percent in the median, far less than it is known to.
+            changes the EM by less than a percent in the median, far less than it is known to. ``"auto"`` takes it
+            there, and ``"float32"`` elsewhere and for the chapter's network, whose answers were published.
         tile : `int`, optional
             Pixels worked on at a time; the default stays in a CPU's cache.
         progress : `bool`, optional
@@ -496,7 +438,7 @@ class DeepEM:
             torch.empty(shape, device=intensity.device) if on_tensors else torch.from_numpy(np.empty(shape, np.float32))
             for _ in range(1 + std)
         ]
-        module = self._module_in(precision).to(device).eval()
+        module = self._module_in(precision, device).to(device).eval()
 
         def run(start):
             part = slice(start, start + tile)
@@ -519,6 +461,31 @@ class DeepEM:
         outputs = [array.reshape(len(self.bins), *sky) for array in outputs]
         em, *rest = outputs if on_tensors else [array.numpy() for array in outputs]
         return em, rest[0] if rest else None
+
+    @contextmanager
+    def workers(self, device: str | torch.device = "auto"):
+        """
+        Give, as a context, a ``map`` over parts of an image, several of which are worked on at once.
+
+        Within it `predict` and `deviation` keep to the thread that calls them, where they work on a CPU. What is to be
+        done with each part, besides, is then shared out among the CPU's cores, too.
+
+        Parameters
+        ----------
+        device : `str` or `torch.device`, optional
+            As for `predict`.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        if resolve_device(device).type == "cpu":
+            with _workers(torch.device("cpu")) as map_parts:
+                yield map_parts
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                yield pool.map
 
     def deviation(self, intensity, uncertainty):
         """
@@ -546,28 +513,25 @@ class DeepEM:
         inputs = [np.asarray(values).reshape(len(CHANNELS), -1) for values in inputs]
         result = np.empty(inputs[0].shape, dtype=np.float32)
         device = torch.device("cpu")
+        consistency = _reduced(self.consistency, dtype_of("auto", device))
 
         def run(start):
             part = slice(start, start + _TILE)
             with torch.inference_mode():
                 arrays, _ = _usable(*(_tile_of(values, part, device) for values in inputs))
-                result[:, part] = self.consistency.deviation(*(values[0, :, 0] for values in arrays)).numpy()
+                result[:, part] = consistency.deviation(*(values[0, :, 0] for values in arrays)).numpy()
 
         with _workers(device) as map_tiles:
             list(map_tiles(run, range(0, result.shape[1], _TILE)))
         return result.reshape(np.shape(intensity))
 
-    def _module_in(self, precision):
+    def _module_in(self, precision, device):
         """Return the network with all layers but the first, whose inputs are the measured ones, in ``precision``."""
-        if precision not in _PRECISIONS:
-            msg = f"precision must be one of {_PRECISIONS}, found {precision!r}."
+        if precision not in PRECISIONS:
+            msg = f"precision must be one of {PRECISIONS}, found {precision!r}."
             raise ValueError(msg)
-        if precision == "float32":
-            return self.module
-        module = copy.deepcopy(self.module)
-        for layer in list(module.layers)[1:]:
-            layer.to(getattr(torch, precision))
-        return module
+        precision = self.module.usual_precision if precision == "auto" else precision
+        return _reduced(self.module, dtype_of(precision, device))
 
     def _check_inputs(self, intensity, uncertainty):
         """Return both as arrays or tensors of the same shape, without copying them."""
@@ -599,13 +563,23 @@ class DeepEM:
         return f"<DeepEM {self.module.name} {shape}, {self.bins!r}, response {self.response_fingerprint}>"
 
 
+def _reduced(module, dtype):
+    """Return a module with all of its layers but the first in ``dtype``."""
+    if dtype == torch.float32:
+        return module
+    module = copy.deepcopy(module)
+    for layer in list(module.layers)[1:]:
+        layer.to(dtype)
+    return module
+
+
 def _consistency_of(state):
     """Take the tensors of a `ChannelConsistency` out of ``state`` and return it, or `None` if there is none."""
     tensors = {key: state.pop(key) for key in list(state) if key.startswith(_CONSISTENCY)}
     if not tensors:
         return None
     tensors = {key.removeprefix(_CONSISTENCY): value for key, value in tensors.items()}
-    module = ChannelConsistency(tensors["channel_scale"], width=tensors["layers.0.bias"].shape[1])
+    module = ChannelConsistency(tensors["channel_scale"], width=tensors["layers.0.bias"].numel() // len(CHANNELS))
     module.load_state_dict(tensors)
     return module
 
@@ -650,9 +624,11 @@ def _usable(intensity, uncertainty):
 
     A pixel needs all six channels; what is not finite in one would not reach every output by itself.
     """
-    given = [values for values in (intensity, uncertainty) if values is not None and values.numel()]
     # Sums and the least σ are quick to find, and show what is not finite anywhere.
-    if all(torch.isfinite(values.sum()) for values in given) and (len(given) < 2 or uncertainty.amin() > 0):
+    if not intensity.numel() or (
+        math.isfinite(intensity.sum())
+        and (uncertainty is None or (math.isfinite(uncertainty.sum()) and uncertainty.amin().item() > 0))
+    ):
         return (intensity, uncertainty), 0
     finite = good = torch.isfinite(intensity)
     wrong = 0
@@ -689,30 +665,37 @@ def _workers(device):
         yield map
         return
     threads = torch.get_num_threads()
+    if threads == 1:
+        yield map
+        return
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
+        torch.set_num_threads(1)
+        yield _threads(threads).map
     finally:
         # Part of torch counts its threads for all of the process.
         torch.set_num_threads(threads)
 
 
+@cache
+def _threads(n):
+    """Return a pool of ``n`` threads, which is kept: new threads would have to ask the system for memory again."""
+    started, pool = Barrier(n), ThreadPoolExecutor(n, thread_name_prefix="sunpy_deepem")
+
+    def start(_):
+        torch.set_num_threads(1)
+        started.wait()
+
+    list(pool.map(start, range(n)))
+    return pool
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not live on in a process that is forked.
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
 def _use_stream(device):
     torch.cuda.set_stream(torch.cuda.Stream(device))
-
-
-@cache
-def _has_onednn_layers(device_type, dtype):
-    """
-    Whether PyTorch has oneDNN's linear layer with bias and activation for this processor.
-
-    It is not of PyTorch's public interface, though what `torch.compile` makes rests on it.
-    """
-    if device_type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if "AVX" not in torch.backends.cpu.get_cpu_capability() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _first_line(error):

@@ -11,12 +11,18 @@ __all__ = ["UPDATES", "refine"]
 UPDATES = 20
 # Pixels worked on at a time, few enough to stay in a CPU's cache.
 _TILE = 4096
+# EM is worked on in this unit, which single precision can square.
+_UNIT = 1e20
 # No bin falls below this share of its first guess: what the network did not rule out, six channels do not either.
 _LEAST_SHARE = 1e-3
 # No bin changes by more than this in one update, in ln(EM).
 _LARGEST_CHANGE = 3.0
 # Damping of an update: how it grows after one that failed and falls after one that did not, and when to give up.
 _GROW, _FALL, _MOST_DAMPING = 10.0, 3.0, 1e6
+# A pixel of which an update leaves more than this of χ² gains too little, and gets no more of them.
+_LEAST_GAIN = 0.99
+# Pixels that are done are put aside when they are more than this share of those worked on.
+_DONE_SHARE = 0.25
 
 
 def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, tolerance=2.0, target=1.0):
@@ -33,7 +39,8 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
 
     where Σ holds σ² of the intensities and s is the spread of the EM, which keeps its ratio to the EM. A pixel is
     updated if its χ² (mean over channels) is above ``tolerance``, more than noise explains, and then until it is at
-    most ``target``, since beyond that only noise would be fitted. An update that does not lower χ² is not made.
+    most ``target``, since beyond that only noise would be fitted, or an update lowers it by less than a hundredth. One
+    that does not lower χ² is not made.
 
     Parameters
     ----------
@@ -88,10 +95,14 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     refined, *arrays = (array.reshape(array.shape[0], -1) for array in (em.copy(), em_std, intensity, uncertainty))
     # Few pixels need it; they are brought together, since work on many at once is quicker.
     poor = np.flatnonzero(_poor(refined, *arrays[1:], matrix, tolerance))
+    folded = (matrix * _UNIT).astype(np.float32)
     for start in range(0, poor.size, _TILE):
         pixels = poor[start : start + _TILE]
-        columns = (array[:, pixels].astype(float) for array in (refined, *arrays))
-        refined[:, pixels] = _refined(*columns, matrix, updates, target)
+        first, std, observed, sigma = (array[:, pixels] for array in (refined, *arrays))
+        first, std = ((array / _UNIT).astype(np.float32) for array in (first, std))
+        observed, sigma = (array.astype(np.float32) for array in (observed, sigma))
+        answer, moved = _refined(first, std, observed, sigma, folded, updates, target)
+        refined[:, pixels[moved]] = answer[:, moved].astype(em.dtype) * em.dtype.type(_UNIT)
     return refined.reshape(em.shape)
 
 
@@ -123,73 +134,82 @@ def _poor(em, observed, sigma, matrix, tolerance):
     for start in range(0, result.size, _TILE):
         part = slice(start, start + _TILE)
         with np.errstate(invalid="ignore"):
-            result[part] = _chi2((observed[:, part] - matrix @ em[:, part]) / sigma[:, part]) > tolerance
+            result[part] = _chi2(observed[:, part] - matrix @ em[:, part], sigma[:, part]) > tolerance
     return result
 
 
 def _refined(em, em_std, observed, sigma, matrix, updates, target):
-    """Return ``em`` (bins, n) after updates, in double precision: squares of what a bright pixel allows are large."""
-    result, current, pixels = em.copy(), em, np.arange(em.shape[1])
-    weight = 1 / sigma
-    observed = observed * weight
+    """Return ``em`` (bins, n) in `_UNIT` after updates, in single precision, and which pixels have moved."""
+    result, pixels, moved = np.empty_like(em), np.arange(em.shape[1]), np.zeros(em.shape[1], dtype=bool)
     # A bin without EM stays without.
     variance = np.square(np.divide(em_std, em, out=np.zeros_like(em), where=em > 0))
-    floor = _LEAST_SHARE * em
-    damping = np.ones(pixels.size)
-    residual = observed - weight * (matrix @ current)
-    going = np.isfinite(_chi2(residual))
+    current, floor, damping = em.copy(), _LEAST_SHARE * em, np.ones_like(em[0])
+    residual = observed - matrix @ current
+    chi2 = _chi2(residual, sigma)
+    going = np.isfinite(chi2)
     for _ in range(updates):
         if not going.any():
             break
-        pixels, current, floor, variance, observed, weight, residual, damping = (
-            array[..., going] for array in (pixels, current, floor, variance, observed, weight, residual, damping)
-        )
-        proposed = np.maximum(_update(current, variance, residual, weight, matrix, damping), floor)
-        new_residual = observed - weight * (matrix @ proposed)
-        better = _chi2(new_residual) < _chi2(residual)
-        current, residual = np.where(better, proposed, current), np.where(better, new_residual, residual)
-        damping *= np.where(better, 1 / _FALL, _GROW)
-        result[:, pixels[better]] = current[:, better]
-        going = (_chi2(residual) > target) & (damping < _MOST_DAMPING)
-    return result
+        if going.mean() < 1 - _DONE_SHARE:
+            result[:, pixels[~going]] = current[:, ~going]
+            pixels, current, floor, variance, observed, sigma, residual, damping, chi2 = (
+                array[..., going]
+                for array in (pixels, current, floor, variance, observed, sigma, residual, damping, chi2)
+            )
+            going = np.ones_like(pixels, dtype=bool)
+        proposed = _update(current, variance, residual, sigma, matrix, damping)
+        np.maximum(proposed, floor, out=proposed)
+        new_residual = observed - matrix @ proposed
+        new_chi2 = _chi2(new_residual, sigma)
+        # Less than a thousandth may be rounding.
+        better = going & (new_chi2 < 0.999 * chi2)
+        moved[pixels[better]] = True
+        going &= ~better | ((new_chi2 > target) & (new_chi2 < _LEAST_GAIN * chi2))
+        for array, new in ((current, proposed), (residual, new_residual), (chi2, new_chi2)):
+            np.copyto(array, new, where=better)
+        damping *= np.where(better, 1 / _FALL, _GROW).astype(np.float32)
+        going &= damping < _MOST_DAMPING
+    result[:, pixels] = current
+    return result, moved
 
 
-def _update(em, relative_variance, residual, weight, matrix, damping):
-    """Return EM (bins, n) after one update; ``residual`` (channels, n) is in units of σ."""
+def _update(em, relative_variance, residual, sigma, matrix, damping):
+    """Return EM (bins, n) after one update; ``residual`` and ``sigma`` (channels, n) are of the intensities."""
     reach = relative_variance * em
-    normal = (_products(matrix) @ (reach * em)).reshape(len(matrix), len(matrix), -1)
-    normal *= weight[:, np.newaxis] * weight
-    normal[np.diag_indices(len(matrix))] += damping
-    change = reach * (matrix.T @ (weight * _solve(normal, residual, damping)))
-    return em * np.exp(np.clip(change, -_LARGEST_CHANGE, _LARGEST_CHANGE))
-
-
-def _products(matrix):
-    """Products of the responses of each two channels, shape ``(channels², bins)``."""
-    return (matrix[:, np.newaxis] * matrix).reshape(-1, matrix.shape[1])
+    rows, columns = np.triu_indices(len(matrix))
+    normal = (matrix[rows] * matrix[columns]) @ (reach * em)
+    least = damping * np.square(sigma)
+    normal[rows == columns] += least
+    change = reach * (matrix.T @ _solve(normal, residual, least))
+    np.clip(change, -_LARGEST_CHANGE, _LARGEST_CHANGE, out=change)
+    return em * np.exp(change, out=change)
 
 
 def _solve(normal, right, least):
     """
-    Solve ``normal`` (k, k, n), symmetric and positive definite, for ``right`` (k, n), by elimination.
+    Solve symmetric, positive definite systems by elimination.
 
-    For thousands of small systems at once this is faster than `numpy.linalg.solve`. No eigenvalue is below ``least``
-    (n,), and so no pivot, whatever rounding says. Overwrites ``normal``.
+    For thousands of small systems at once this is faster than `numpy.linalg.solve`. Overwrites ``normal``, the upper
+    triangle row by row, shape (k (k + 1) / 2, n), for ``right`` (k, n). No pivot is below ``least`` (k, n), whatever
+    rounding says.
     """
     right = right.copy()
     k = len(right)
+    # Row i of the triangle, from its diagonal on.
+    ends = np.cumsum(np.arange(k, 0, -1))
+    upper = [normal[end - size : end] for end, size in zip(ends, range(k, 0, -1), strict=True)]
     for row in range(k):
-        np.maximum(normal[row, row], least, out=normal[row, row])
+        np.maximum(upper[row][0], least[row], out=upper[row][0])
         for below in range(row + 1, k):
-            factor = normal[row, below] / normal[row, row]
-            normal[below, below:] -= factor * normal[row, below:]
+            factor = upper[row][below - row] / upper[row][0]
+            upper[below] -= factor * upper[row][below - row :]
             right[below] -= factor * right[row]
     for row in reversed(range(k)):
         for above in range(row + 1, k):
-            right[row] -= normal[row, above] * right[above]
-        right[row] /= normal[row, row]
+            right[row] -= upper[row][above - row] * right[above]
+        right[row] /= upper[row][0]
     return right
 
 
-def _chi2(residual):
-    return np.mean(np.square(residual), axis=0)
+def _chi2(residual, sigma):
+    return np.mean(np.square(residual / sigma), axis=0)

@@ -1,5 +1,6 @@
 """The network: what it promises whatever its weights, and the files that hold them."""
 
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -322,7 +323,7 @@ def plain_forward(network, intensity, sigma):
 def test_predict_equals_the_plain_network(default):
     intensity, sigma = solar_pixels(3000)
     expected_em, expected_std = plain_forward(default, intensity, sigma)
-    em, std = default.predict(intensity, sigma)
+    em, std = default.predict(intensity, sigma, precision="float32")
     # Relative to the whole of a pixel, since a bin may hold next to nothing.
     total = expected_em.sum(axis=0)
     assert np.abs((em - expected_em) / total).max() < 1e-5
@@ -331,9 +332,9 @@ def test_predict_equals_the_plain_network(default):
 
 def test_layers_of_onednn_equal_those_of_pytorch(default, monkeypatch):
     intensity, sigma = pixels(500)
-    em, std = default.predict(intensity, sigma)
-    monkeypatch.setattr("sunpy_deepem.network._has_onednn_layers", lambda *_: False)
-    plain_em, plain_std = default.predict(intensity, sigma)
+    em, std = default.predict(intensity, sigma, precision="float32")
+    monkeypatch.setattr("sunpy_deepem.layers._has_onednn_layers", lambda *_: False)
+    plain_em, plain_std = default.predict(intensity, sigma, precision="float32")
     np.testing.assert_allclose(em, plain_em, rtol=1e-5, atol=1e-6 * plain_em.max())
     np.testing.assert_allclose(std, plain_std, rtol=1e-5, atol=1e-6 * plain_em.max())
 
@@ -448,7 +449,7 @@ def test_complex_and_ragged_arrays_are_refused(network):
 
 def test_the_first_layer_stays_precise(default):
     """Its inputs are what was measured, of which bfloat16 would keep two figures."""
-    layers = list(default._module_in("bfloat16").layers)
+    layers = list(default._module_in("bfloat16", torch.device("cpu")).layers)
     assert layers[0].weight.dtype == torch.float32
     assert {layer.weight.dtype for layer in layers[2::2]} == {torch.bfloat16}
     assert default.module.layers[2].weight.dtype == torch.float32
@@ -476,7 +477,7 @@ def test_the_number_of_threads_is_left_as_it_was(default):
 
 def test_reduced_precision_is_close(default):
     intensity, sigma = solar_pixels(2000)
-    full, full_std = default.predict(intensity, sigma)
+    full, full_std = default.predict(intensity, sigma, precision="float32")
     reduced, reduced_std = default.predict(intensity, sigma, precision="bfloat16")
     assert reduced.dtype == np.float32
     difference = np.abs(reduced - full).sum(axis=0) / full.sum(axis=0)
@@ -485,7 +486,51 @@ def test_reduced_precision_is_close(default):
     assert difference.max() < 0.2
     assert np.median(np.abs(reduced_std - full_std).sum(axis=0) / full_std.sum(axis=0)) < 0.01
     # The network itself stays as it was.
-    np.testing.assert_array_equal(default.predict(intensity, sigma)[0], full)
+    np.testing.assert_array_equal(default.predict(intensity, sigma, precision="float32")[0], full)
+
+
+@pytest.mark.parametrize(("has_it", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_precision_is_what_the_processor_is_quick_at(default, monkeypatch, has_it, expected):
+    monkeypatch.setattr("sunpy_deepem.layers._has_fast_bfloat16", lambda _: has_it)
+    intensity, sigma = solar_pixels(50)
+    asked = default.predict(intensity, sigma, precision=expected)
+    for array, same in zip(default.predict(intensity, sigma), asked, strict=True):
+        np.testing.assert_array_equal(array, same)
+
+
+def test_the_chapters_network_is_not_reduced(monkeypatch):
+    monkeypatch.setattr("sunpy_deepem.layers._has_fast_bfloat16", lambda _: True)
+    network = DeepEM(ChapterNetwork(hidden=(8,)), bins=LogTBins())
+    intensity, _ = solar_pixels(50)
+    full = network.predict(intensity, precision="float32")[0]
+    np.testing.assert_array_equal(network.predict(intensity)[0], full)
+
+
+def test_parts_that_are_shared_out_are_worked_on_by_one_thread_each(default, monkeypatch):
+    intensity, sigma = solar_pixels(60)
+    whole = default.predict(intensity, sigma)[0]
+    parts = [slice(start, start + 20) for start in (0, 20, 40)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with default.workers() as map_parts:
+            # What would be shared out once more would ask for threads.
+            monkeypatch.setattr("sunpy_deepem.network._threads", None)
+            found = list(map_parts(lambda part: default.predict(intensity[:, part], sigma[:, part])[0], parts))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(np.concatenate(found, axis=1), whole, rtol=1e-2, atol=1e-4 * whole.max())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_predicts(default):
+    """The threads of its parent, which are kept, are not its own."""
+    intensity, sigma = solar_pixels(50)
+    default.predict(intensity, sigma)
+    process = multiprocessing.get_context("fork").Process(target=default.predict, args=(intensity, sigma), daemon=True)
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
 
 
 def test_unknown_precision(network):

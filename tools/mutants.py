@@ -120,15 +120,23 @@ MUTANTS = [
     Mutant(
         "network.py", "(finite & ~(uncertainty > 0)).sum()", "(finite & (uncertainty < 0)).sum()", "test_network.py"
     ),
-    Mutant("network.py", ".clamp(*_LEVELS)", "", "test_network.py"),
+    Mutant("network.py", ".clamp_(*_LEVELS)", "", "test_network.py"),
     Mutant("network.py", "_RESPONSE_TOLERANCE = 1e-3", "_RESPONSE_TOLERANCE = 1e3", "test_network.py"),
-    Mutant("network.py", "outputs += last.bias[:n_outputs, None]", "pass", "test_network.py"),
+    Mutant("layers.py", "outputs += last.bias[:n_outputs, None]", "pass", "test_network.py"),
     Mutant("network.py", "(root * root.abs() if self.training else root**2)", "root**2", "test_training.py"),
     Mutant("network.py", "        torch.set_num_threads(threads)\n", "        pass\n", "test_network.py"),
     Mutant(
         "network.py", "for layer in list(module.layers)[1:]:", "for layer in list(module.layers):", "test_network.py"
     ),
-    Mutant("network.py", "module = copy.deepcopy(self.module)", "module = self.module", "test_network.py"),
+    Mutant("network.py", "module = copy.deepcopy(module)", "pass", "test_network.py"),
+    Mutant("network.py", "after_in_child=_threads.cache_clear", "after_in_child=int", "test_network.py"),
+    Mutant("network.py", "if threads == 1:", "if threads == 0:", "test_network.py"),
+    Mutant("consistency.py", "layer.weight *= mask[:, :, None, None]", "pass", "test_consistency.py"),
+    # Refinement
+    Mutant("refinement.py", "normal[rows == columns] += least", "pass", "test_refinement.py"),
+    Mutant("refinement.py", "_LEAST_GAIN = 0.99", "_LEAST_GAIN = 0.5", "test_refinement.py"),
+    Mutant("refinement.py", "moved[pixels[better]] = True", "moved[:] = True", "test_refinement.py"),
+    Mutant("refinement.py", "result[:, pixels[~going]] = current[:, ~going]", "pass", "test_refinement.py"),
     # The forward model
     Mutant("forward.py", "np.mean(residual**2, axis=0)", "np.sum(residual**2, axis=0)", "test_forward.py"),
     Mutant(

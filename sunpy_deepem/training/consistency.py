@@ -77,5 +77,6 @@ def fit_consistency(
             loss = module.loss(intensity[:, part], uncertainty[:, part])
             loss.backward()
             optimizer.step()
+            module.keep_apart()
         bar.set_postfix(loss=f"{float(loss.detach()):.4g}")
     return module.cpu().eval()

@@ -256,11 +256,11 @@ def _transition_region(log_t, n, rng):
     return _normalized(np.exp(_uniform(rng, -4, -0.5, n) * np.float32(np.log(10)) * (log_t - log_t[0])))
 
 
-def _quiet_corona(log_t, n, rng, peaks, falls=(6, 30)):
+def _quiet_corona(log_t, n, rng, peaks, falls=(8, 30)):
     corona = _power_laws(log_t, _uniform(rng, *peaks, n), _uniform(rng, 0.7, 6, n), _uniform(rng, *falls, n))
     second = _gaussian(log_t, _uniform(rng, peaks[0] - 0.15, peaks[1] + 0.2, n), _uniform(rng, 0.04, 0.2, n))
     share = _uniform(rng, 0, 1, n) * (_uniform(rng, 0, 1, n) < 0.4)
-    low = 10 ** _uniform(rng, -3, -0.5, n)
+    low = 10 ** _uniform(rng, -2.5, -0.3, n)
     return _normalized(
         (1 - share) * _normalized(corona) + share * _normalized(second) + low * _transition_region(log_t, n, rng)
     )
@@ -273,7 +273,7 @@ def _cool_components(log_t, n, rng):
     for k in range(3):
         component = _gaussian(log_t, _uniform(rng, 5.6, 6.45, n), _uniform(rng, 0.03, 0.13, n))
         profile += _normalized(component) * _uniform(rng, 0.02, 1, n) * (k < components)
-    low = 10 ** _uniform(rng, -3, -0.5, n)
+    low = 10 ** _uniform(rng, -2.5, -0.3, n)
     return _normalized(_normalized(profile) + low * _transition_region(log_t, n, rng))
 
 
