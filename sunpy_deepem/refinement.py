@@ -11,8 +11,6 @@ __all__ = ["UPDATES", "refine"]
 UPDATES = 20
 # Pixels worked on at a time, few enough to stay in a CPU's cache.
 _TILE = 4096
-# EM is worked on in this unit, which single precision can square.
-_UNIT = 1e20
 # No bin falls below this share of its first guess: what the network did not rule out, six channels do not either.
 _LEAST_SHARE = 1e-3
 # No bin changes by more than this in one update, in ln(EM).
@@ -95,14 +93,11 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     refined, *arrays = (array.reshape(array.shape[0], -1) for array in (em.copy(), em_std, intensity, uncertainty))
     # Few pixels need it; they are brought together, since work on many at once is quicker.
     poor = np.flatnonzero(_poor(refined, *arrays[1:], matrix, tolerance))
-    folded = (matrix * _UNIT).astype(np.float32)
     for start in range(0, poor.size, _TILE):
         pixels = poor[start : start + _TILE]
-        first, std, observed, sigma = (array[:, pixels] for array in (refined, *arrays))
-        first, std = ((array / _UNIT).astype(np.float32) for array in (first, std))
-        observed, sigma = (array.astype(np.float32) for array in (observed, sigma))
-        answer, moved = _refined(first, std, observed, sigma, folded, updates, target)
-        refined[:, pixels[moved]] = answer[:, moved].astype(em.dtype) * em.dtype.type(_UNIT)
+        columns = (array[:, pixels].astype(float) for array in (refined, *arrays))
+        answer, moved = _refined(*columns, matrix, updates, target)
+        refined[:, pixels[moved]] = answer[:, moved]
     return refined.reshape(em.shape)
 
 
@@ -139,7 +134,12 @@ def _poor(em, observed, sigma, matrix, tolerance):
 
 
 def _refined(em, em_std, observed, sigma, matrix, updates, target):
-    """Return ``em`` (bins, n) in `_UNIT` after updates, in single precision, and which pixels have moved."""
+    """
+    Return ``em`` (bins, n) after updates, and which pixels have moved.
+
+    In double precision: squares of what a bright pixel allows are large, and channels that tell nearly the same must be
+    told apart.
+    """
     result, pixels, moved = np.empty_like(em), np.arange(em.shape[1]), np.zeros(em.shape[1], dtype=bool)
     # A bin without EM stays without.
     variance = np.square(np.divide(em_std, em, out=np.zeros_like(em), where=em > 0))
@@ -161,13 +161,12 @@ def _refined(em, em_std, observed, sigma, matrix, updates, target):
         np.maximum(proposed, floor, out=proposed)
         new_residual = observed - matrix @ proposed
         new_chi2 = _chi2(new_residual, sigma)
-        # Less than a thousandth may be rounding.
-        better = going & (new_chi2 < 0.999 * chi2)
+        better = going & (new_chi2 < chi2)
         moved[pixels[better]] = True
         going &= ~better | ((new_chi2 > target) & (new_chi2 < _LEAST_GAIN * chi2))
         for array, new in ((current, proposed), (residual, new_residual), (chi2, new_chi2)):
             np.copyto(array, new, where=better)
-        damping *= np.where(better, 1 / _FALL, _GROW).astype(np.float32)
+        damping *= np.where(better, 1 / _FALL, _GROW)
         going &= damping < _MOST_DAMPING
     result[:, pixels] = current
     return result, moved

@@ -13,7 +13,7 @@ import pytest
 import sunpy_deepem
 
 ROOT = Path(__file__).parents[1]
-EXTRAS_FOR_DEVELOPERS = {"all", "tests", "docs", "dev"}
+EXTRAS_FOR_DEVELOPERS = {"all", "tests", "docs", "dev", "peers"}
 
 
 @pytest.fixture(scope="module")

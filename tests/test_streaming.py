@@ -46,8 +46,7 @@ def _narrow_bands(monkeypatch):
 
 
 def assert_alike(one, other):
-    # Refinement, in single precision, makes more of the last digits.
-    np.testing.assert_allclose(np.asarray(one.data), other.data, rtol=1e-3)
+    np.testing.assert_allclose(np.asarray(one.data), other.data, rtol=1e-5)
     np.testing.assert_allclose(np.asarray(one.uncertainty.array), other.uncertainty.array, rtol=1e-5)
     np.testing.assert_array_equal(np.asarray(one.mask), other.mask)
     np.testing.assert_array_equal(np.asarray(one.quality), other.quality)
@@ -93,7 +92,7 @@ class TestIntoAFile:
         assert hasattr(lazy.data, "dask")
         part = lazy[:, 3:9, 4:20]
         assert part.chi2.shape == (6, 16)
-        np.testing.assert_allclose(part.compute().data, dem.data[:, 3:9, 4:20], rtol=1e-3)
+        np.testing.assert_allclose(part.compute().data, dem.data[:, 3:9, 4:20], rtol=1e-5)
         np.testing.assert_allclose(lazy.synthesize()[2].data, dem.synthesize()[2].data, rtol=1e-5)
 
     def test_of_a_region_and_another_method(self, small, tmp_path):
