@@ -120,6 +120,6 @@ def _has_onednn_layers(device_type, dtype):
 def _has_fast_bfloat16(device_type):
     """Whether the processor multiplies numbers of type bfloat16, rather than turn them into others first."""
     if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.get_device_capability() >= (8, 0)
     has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return _has_onednn_layers(device_type, torch.bfloat16) and has_instructions()

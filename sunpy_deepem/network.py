@@ -96,21 +96,15 @@ class ScaledNetwork(nn.Module):
         intensity = intensity / self.channel_scale
         uncertainty = uncertainty / self.channel_scale
         brightness = (intensity.abs() + uncertainty).mean(dim=1, keepdim=True)
-        inputs = self._inputs(intensity, uncertainty, brightness)
+        level = 0.25 * (torch.log10(brightness).clamp(*_LEVELS) - 2)
+        inputs = intensity / brightness, uncertainty / brightness, level
+        # The values of a pixel beside each other in memory, as the layers want them.
+        inputs = torch.cat([values.movedim(1, -1) for values in inputs], dim=-1).movedim(-1, 1)
         outputs = self.layers(inputs, None if spread else self.n_bins)
         # Powers of two are quicker than those of e.
         below = torch.exp2(_LOG2_E * outputs.clamp(_LEAST_OUTPUT, 0))
         outputs = (nn.functional.relu(outputs) + below) * brightness
         return outputs[:, : self.n_bins], outputs[:, self.n_bins :] if spread else None
-
-    def _inputs(self, intensity, uncertainty, brightness):
-        """Return what the layers see, with the values of a pixel beside each other in memory, as the layers want it."""
-        n = intensity.shape[1]
-        inputs = intensity.new_empty((len(intensity), *intensity.shape[2:], 2 * n + 1)).movedim(-1, 1)
-        torch.div(intensity, brightness, out=inputs[:, :n])
-        torch.div(uncertainty, brightness, out=inputs[:, n:-1])
-        torch.mul(torch.log10(brightness).clamp_(*_LEVELS) - 2, 0.25, out=inputs[:, -1:])
-        return inputs
 
     def architecture(self):
         """Return what is needed to build the network again, as a `dict` for JSON."""
