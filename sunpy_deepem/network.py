@@ -292,6 +292,9 @@ class DeepEM:
         if not path.is_file():
             msg = f"There is no file {path}."
             raise FileNotFoundError(msg)
+        if path.suffix.lower() == ".safetensors":
+            msg = f"{path} is a safetensors file, which DeepEM.load reads; from_helioml reads the chapter's own .pth."
+            raise ValueError(msg)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # what is raised depends on what is wrong with the file

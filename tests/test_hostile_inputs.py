@@ -367,7 +367,7 @@ TABLE = {
             tensor: tensor[:3] if key == "response_matrix" else tensor)), ValueError,
             "response_matrix of shape (3, 18)"),
         Row("DeepEM.from_helioml(path)", "weights of the package", lambda h: DeepEM.from_helioml(weights(h)),
-            ValueError, "does not hold the chapter's network"),
+            ValueError, "is a safetensors file, which DeepEM.load reads"),
     ],
     "Pixels": [
         *(Row(f"{call}(intensity, σ)", text, lambda h, f=function, v=value: f(h, v), error, says) for call,
