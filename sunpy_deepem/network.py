@@ -31,7 +31,7 @@ __all__ = ["ChapterNetwork", "DeepEM", "ScaledNetwork"]
 EM_UNIT = 1e25
 _FORMAT = "sunpy_deepem weights 3"
 # Pixels worked on at a time on a CPU, whose cache they should stay in, and on a GPU, which they should fill.
-_TILE = 8192
+_TILE = 16384
 _GPU_TILE = 2**20
 _GPU_STREAMS = 3
 # Names of the folded response and of the second network among the tensors of a file.
@@ -101,9 +101,7 @@ class ScaledNetwork(nn.Module):
         # The values of a pixel beside each other in memory, as the layers want them.
         inputs = torch.cat([values.movedim(1, -1) for values in inputs], dim=-1).movedim(-1, 1)
         outputs = self.layers(inputs, None if spread else self.n_bins)
-        # Powers of two are quicker than those of e.
-        below = torch.exp2(_LOG2_E * outputs.clamp(_LEAST_OUTPUT, 0))
-        outputs = (nn.functional.relu(outputs) + below) * brightness
+        outputs = _positive(outputs) * brightness
         return outputs[:, : self.n_bins], outputs[:, self.n_bins :] if spread else None
 
     def architecture(self):
@@ -558,6 +556,15 @@ class DeepEM:
         widths = [convolutions[0].in_channels, *(layer.out_channels for layer in convolutions)]
         shape = "→".join(str(width) for width in widths)
         return f"<DeepEM {self.module.name} {shape}, {self.bins!r}, response {self.response_fingerprint}>"
+
+
+def _positive(values):
+    """Return exp(x) below and x + 1 above zero; ``values`` are overwritten where no gradient is asked for."""
+    # Powers of two are quicker than those of e.
+    below = values.clamp(_LEAST_OUTPUT, 0)
+    if torch.is_grad_enabled():
+        return nn.functional.relu(values) + torch.exp2(_LOG2_E * below)
+    return values.clamp_min_(0).add_(below.mul_(_LOG2_E).exp2_())
 
 
 def _reduced(module, dtype):
