@@ -116,6 +116,7 @@ def run_stages(paths, shape, refine, out):
                 parts = {"EM": em, "UNCERT": std, "MASK": stack.mask} | companions
                 for name, image in parts.items():
                     file.write(name.upper(), rows.start, image)
+                file.release()
     return {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in clock.stages.items()}
 
 

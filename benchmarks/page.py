@@ -32,7 +32,7 @@ Speed
 after {load}; {threads} threads.
 
 All codes got the same noisy pixels of the training prior, {shape} × {shape} for the networks and the first so many of
-them for the others, in turn. Rates are by the median of {rounds} calls, best ones by the fastest, those per core by the
+them for the others, in turn. Rates are by the median of {rounds} rounds, best ones by the fastest, those per core by the
 least processor time; W1 is the median distance of recovered and true EM in dex.
 
 {table}
@@ -69,7 +69,7 @@ def speed_table(results):
     own = results["package"]["rate"]
     cells = [("", "pixels", "pixels/s", "best", "per core", "W1 (dex)", "package is faster by")]
     for name, result in results.items():
-        w1 = "" if result["w1"] is None else f"{result['w1']:.3f}"
+        w1 = "" if result["w1"] is None else f"{result['w1']:.4f}"
         ratio = "" if name.startswith(("package", "training")) else f"{own / result['rate']:.3g}"
         rates = [f"{result[key]:.3g}" for key in ("rate", "best", "per_core")]
         cells.append((name, result["pixels"], *rates, w1, ratio))
