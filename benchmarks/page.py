@@ -2,7 +2,7 @@
 The page of the documentation that shows the benchmarks, from the JSON that they left.
 
 Usage: ``python benchmarks/page.py [--output benchmarks/output]``. Writes ``docs/topics/benchmarks.rst`` and the plot
-``docs/images/speed.png``, and takes over ``accuracy.rst`` and ``accuracy.png`` where they are.
+``docs/images/speed.png``, and takes over what ``end_to_end.py`` and ``accuracy.py`` left where they have run.
 """
 
 import argparse
@@ -32,8 +32,8 @@ Speed
 after {load}; {threads} threads.
 
 All codes got the same noisy pixels of the training prior, {shape} × {shape} for the networks and the first so many of
-them for the others, in turn. Rates are by the median of {rounds} rounds, best ones by the fastest, those per core by the
-least processor time; W1 is the median distance of recovered and true EM in dex.
+them for the others, in turn. Rates are by the median of {rounds} rounds, best ones by the fastest, those per core by
+the least processor time; W1 is the median distance of recovered and true EM in dex.
 
 {table}
 .. figure:: /images/speed.png
@@ -44,6 +44,21 @@ least processor time; W1 is the median distance of recovered and true EM in dex.
    :header-rows: 1
 
 {asked}"""
+_END_TO_END = """
+From six files to a cube
+------------------------
+
+{date}, {processor}, {cores} cores, {python}. Load average at the end {load}. n → n are
+cubes of all native pixels, streamed into a FITS file with σ, χ², flags and intensities; the other is made in memory and
+written. Each case is a process of its own, imports left out; what is done once, and files read first, is most of the
+time of small ones.
+
+{cases}
+.. figure:: /images/end_to_end.png
+
+   Cost per pixel of cubes of native pixels: stages one after the other (bars) and all at once (marks).
+
+{stages}"""
 _ACCURACY = """
 Accuracy
 --------
@@ -109,6 +124,27 @@ def speed_section(content):
     )
 
 
+def end_to_end_section(content):
+    """Tables of `end_to_end.py`: whole cases, and the stages of those of the largest maps."""
+    cases = [("maps", "cube", "wall (s)", "processor (s)", "peak (GiB)", "processor (µs/pixel)")]
+    for one in content["cases"]:
+        figures = (one["wall"], one["cpu"], one["peak"], 1e6 * one["cpu"] / one["cube"] ** 2)
+        cases.append((f"{one['maps']}²", f"{one['cube']}²", *(f"{figure:.2f}" for figure in figures)))
+    largest = [one for one in content["cases"] if one["maps"] == max(one["maps"] for one in content["cases"])]
+    stages = [("stage, one after the other", *(f"{one['maps']}² → {one['cube']}²: wall (s)" for one in largest))]
+    for name in largest[0]["stages"]:
+        stages.append((name, *(f"{one['stages'][name]['wall']:.2f}" for one in largest)))
+    head = ".. list-table::\n   :header-rows: 1\n\n"
+    facts = {key: content["machine"][key] for key in ("date", "processor", "cores")}
+    facts["python"] = content["machine"]["system"]
+    return _END_TO_END.format(
+        **facts,
+        load=" ".join(map(str, content["load_at_end"])),
+        cases=head + rows(cases),
+        stages=head + rows(stages),
+    )
+
+
 def main():
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,6 +156,10 @@ def main():
     content = json.loads((args.output / "speed.json").read_text(encoding="utf-8"))
     plot_speed(content["results"], args.docs / "images" / "speed.png")
     text = _INTRODUCTION + speed_section(content)
+    whole = args.output / "end_to_end.json"
+    if whole.exists():
+        text += end_to_end_section(json.loads(whole.read_text(encoding="utf-8")))
+        shutil.copyfile(whole.with_suffix(".png"), args.docs / "images" / "end_to_end.png")
     table, figure = (args.output / f"accuracy.{suffix}" for suffix in ("rst", "png"))
     if table.exists():
         text += _ACCURACY.format(table=table.read_text(encoding="utf-8"))
