@@ -216,6 +216,14 @@ def test_speed_compares_with_what_is_there():
     assert not any("utu" in name for name in measured)
 
 
+def test_short_calls_are_repeated_and_their_mean_is_given():
+    speed, calls = benchmark_module("speed"), []
+    seconds, _, answer = speed.timed(lambda: calls.append(1) or len(calls), least=0.05)
+    assert answer == len(calls) > 1
+    assert 0 < seconds * len(calls) < 60
+    assert seconds * len(calls) >= 0.05
+
+
 def test_every_code_is_called_in_every_round_on_the_same_pixels(capsys, monkeypatch):
     speed = benchmark_module("speed")
     seen = []
@@ -233,6 +241,7 @@ def test_every_code_is_called_in_every_round_on_the_same_pixels(capsys, monkeypa
     pixels = np.arange(60.0).reshape(6, 10)
     found = {"one": speed.Code(code("one"), 3), "two": speed.Code(code("two"), 100), "three": speed.Code(missing, 3)}
     monkeypatch.setattr(speed, "_PAUSE", 0)
+    monkeypatch.setattr(speed, "_LEAST_TIME", 0)
     results = speed.run(found, np.ones((18, 10)), pixels, pixels, 2, LogTBins())
     assert [name for name, _ in seen] == ["one", "two"] * 3
     assert seen[0][1] == pixels[:, :3].tolist()
