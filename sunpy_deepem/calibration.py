@@ -14,7 +14,7 @@ from sunpy.util.exceptions import SunpyUserWarning
 from sunpy_deepem._compat import get_correction_table, get_error_table
 from sunpy_deepem.channels import NATIVE_PLATE_SCALE, channel_quantity
 
-__all__ = ["correction_table", "counts_uncertainty", "degradation_factor", "native_pixels"]
+__all__ = ["correction_table", "counts_uncertainty", "degradation_factor", "error_table", "native_pixels"]
 
 _PACKAGED_CORRECTION = "aia_v10_degradation.ecsv"
 _PACKAGED_ERRORS = "aia_v3_errors.ecsv"
@@ -70,6 +70,11 @@ def correction_table(source=None):
         return get_correction_table(Path(source)), str(Path(source).name)
     msg = f"correction_table must be None, 'SSW', 'JSOC', a path or a table, found {type(source).__name__}."
     raise TypeError(msg)
+
+
+def error_table():
+    """Return the packaged table of photometric errors for `aiapy.calibrate.estimate_error`, `~astropy.table.QTable`."""
+    return _packaged(_PACKAGED_ERRORS, get_error_table)
 
 
 def degradation_factor(channel, obstime, *, epoch=None, table=None):
@@ -171,6 +176,6 @@ def counts_uncertainty(counts, channel, n_sample=1, *, calibration_error=None, c
         include_eve=calibration_error == "eve",
         include_preflight=calibration_error == "preflight",
         include_chianti=chianti_error,
-        error_table=_packaged(_PACKAGED_ERRORS, get_error_table),
+        error_table=error_table(),
     )
     return errors.to_value(u.DN / u.pix).reshape(counts.shape)

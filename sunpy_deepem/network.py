@@ -707,7 +707,7 @@ def _first_line(error):
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
-def resolve_device(device):
+def resolve_device(device) -> torch.device:
     """Return the `torch.device` of a name, ``"auto"`` being a GPU where there is one; raise if it is not to be had."""
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -146,8 +146,8 @@ class TemperatureResponse:
             response[CHANNELS.index(94)] += table["chiantifix_94"]
         if obstime is not None:
             correction, degraded_by = calibration.correction_table()
-            factors = [calibration.degradation_factor(channel, obstime, table=correction) for channel in CHANNELS]
-            response = response * np.array(factors)[:, np.newaxis]
+            degraded = [calibration.degradation_factor(channel, obstime, table=correction) for channel in CHANNELS]
+            response = response * np.array(degraded)[:, np.newaxis]
         meta = {
             "origin": f"packaged table {_PACKAGED_TABLE}",
             "source": table.meta["source"],

@@ -16,7 +16,7 @@ from sunpy_deepem._maps import check_times, load_maps, one_of_each
 from sunpy_deepem._wcs import sky_wcs
 from sunpy_deepem.alignment import REFERENCE_CHANNEL, measure_misalignment
 from sunpy_deepem.calibration import correction_table as get_correction_table
-from sunpy_deepem.calibration import counts_uncertainty, degradation_factor, native_pixels
+from sunpy_deepem.calibration import counts_uncertainty, degradation_factor, error_table, native_pixels
 from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT, SYNTHETIC
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
 
@@ -253,6 +253,8 @@ class Observation:
             intensity[:, rows], sigma[:, rows] = part.intensity.value, part.uncertainty.value
             quality[rows], saturation[rows] = part.quality, part.saturation
 
+        # Read before there are threads, as aiapy silences warnings meanwhile, which it does for all threads.
+        error_table()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(fill, self.bands()))
         meta = self.meta | {"misalignment": self.misalignment(intensity)}

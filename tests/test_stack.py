@@ -1,5 +1,6 @@
 """What six maps must be, and what the stack makes of them."""
 
+import threading
 from importlib import resources
 from types import MappingProxyType
 
@@ -14,7 +15,7 @@ from astropy.time import Time
 from helpers import EXPOSURES, aia_map, blob, centroid, changed, six, world_grid
 from sunpy.util.exceptions import SunpyUserWarning
 
-from sunpy_deepem import CHANNELS, ChannelStack, Quality
+from sunpy_deepem import CHANNELS, ChannelStack, Quality, calibration
 from sunpy_deepem._compat import get_correction_table, get_error_table
 from sunpy_deepem.channels import INTENSITY_UNIT
 from sunpy_deepem.sample import sample_maps
@@ -680,3 +681,17 @@ def test_the_real_sun(real_sun):
     disc = np.median(stack.intensity.value[:, 200:300, 200:300], axis=(1, 2))
     assert CHANNELS[disc.argmin()] == 94
     assert CHANNELS[disc.argmax()] in (171, 193)
+
+
+def test_the_table_of_errors_is_read_by_one_thread(sample, monkeypatch):
+    """Reading it aiapy silences warnings, which in several threads at once lets some through."""
+    threads = []
+
+    def read(path):
+        threads.append(threading.current_thread())
+        return get_error_table(path)
+
+    calibration._packaged.cache_clear()
+    monkeypatch.setattr(calibration, "get_error_table", read)
+    ChannelStack.from_maps(sample)
+    assert threads == [threading.main_thread()]
