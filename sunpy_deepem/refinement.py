@@ -96,8 +96,7 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     for start in range(0, poor.size, _TILE):
         pixels = poor[start : start + _TILE]
         columns = (array[:, pixels].astype(float) for array in (refined, *arrays))
-        answer, moved = _refined(*columns, matrix, updates, target)
-        refined[:, pixels[moved]] = answer[:, moved]
+        refined[:, pixels] = _refined(*columns, matrix, updates, target)
     return refined.reshape(em.shape)
 
 
@@ -135,12 +134,12 @@ def _poor(em, observed, sigma, matrix, tolerance):
 
 def _refined(em, em_std, observed, sigma, matrix, updates, target):
     """
-    Return ``em`` (bins, n) after updates, and which pixels have moved.
+    Return ``em`` (bins, n) after updates.
 
     In double precision: squares of what a bright pixel allows are large, and channels that tell nearly the same must be
     told apart.
     """
-    result, pixels, moved = np.empty_like(em), np.arange(em.shape[1]), np.zeros(em.shape[1], dtype=bool)
+    result, pixels = np.empty_like(em), np.arange(em.shape[1])
     # A bin without EM stays without.
     variance = np.square(np.divide(em_std, em, out=np.zeros_like(em), where=em > 0))
     current, floor, damping = em.copy(), _LEAST_SHARE * em, np.ones_like(em[0])
@@ -162,14 +161,13 @@ def _refined(em, em_std, observed, sigma, matrix, updates, target):
         new_residual = observed - matrix @ proposed
         new_chi2 = _chi2(new_residual, sigma)
         better = going & (new_chi2 < chi2)
-        moved[pixels[better]] = True
         going &= ~better | ((new_chi2 > target) & (new_chi2 < _LEAST_GAIN * chi2))
         for array, new in ((current, proposed), (residual, new_residual), (chi2, new_chi2)):
             np.copyto(array, new, where=better)
         damping *= np.where(better, 1 / _FALL, _GROW)
         going &= damping < _MOST_DAMPING
     result[:, pixels] = current
-    return result, moved
+    return result
 
 
 def _update(em, relative_variance, residual, sigma, matrix, damping):

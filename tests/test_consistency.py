@@ -7,6 +7,7 @@ from sunpy_deepem import CHANNELS, ChannelStack, DeepEM, Quality, TemperatureRes
 from sunpy_deepem.quality import image_deviation, unusual_flags
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import DEMPrior, TrainingSet, fit
+from sunpy_deepem.training.consistency import fit_consistency
 
 RESPONSE = TemperatureResponse.default()
 
@@ -51,11 +52,15 @@ def test_171_and_193_are_told_apart_in_some_pixels_only(sun):
     assert unusual(sun[0][order], sun[1][order]) > 2 * unusual(*sun)
 
 
-def test_what_is_foretold_of_a_channel_does_not_depend_on_it(sun):
+@pytest.mark.parametrize("trained", ["shipped", "now"])
+def test_what_is_foretold_of_a_channel_does_not_depend_on_it(sun, trained):
     import torch
 
     intensity, uncertainty = (torch.as_tensor(array[:, :50], dtype=torch.float32) for array in sun)
-    module = DeepEM.load().consistency
+    if trained == "shipped":
+        module = DeepEM.load().consistency
+    else:
+        module = fit_consistency(TrainingSet.from_prior(DEMPrior(), RESPONSE, 3000, seed=1), RESPONSE, epochs=1)
     with torch.inference_mode():
         foretold = module(intensity, uncertainty)[0]
         for channel in range(6):
