@@ -39,6 +39,16 @@ RATIO_NORM = (1 / 1.5, 1.5)
 _LABELS = ("Helioprojective x (arcsec)", "Helioprojective y (arcsec)")
 
 
+def checked_cube(cube):
+    """Return ``cube``, or raise `TypeError` unless it is a `DEMCube`."""
+    from sunpy_deepem.cube import DEMCube  # its methods draw with these functions
+
+    if not isinstance(cube, DEMCube):
+        msg = f"cube must be a DEMCube, as invert and DEMCube.read return, found {type(cube).__name__}."
+        raise TypeError(msg)
+    return cube
+
+
 def checked_figure(fig, figsize):
     """Return ``fig``, or a new figure of ``figsize`` where it is `None`."""
     if fig is None:

@@ -7,6 +7,9 @@ from sunpy_deepem._checks import real_number, whole_number
 
 __all__ = ["LogTBins"]
 
+# More than any use has, and few enough to fold a response onto.
+_MOST_BINS = 10_000
+
 
 class LogTBins:
     """
@@ -24,7 +27,7 @@ class LogTBins:
     Raises
     ------
     ValueError
-        If ``step`` is not positive, ``n`` is less than one or ``first`` is not finite.
+        If ``step`` is not positive, ``n`` is less than one or more than 10,000, or ``first`` is not finite.
 
     Examples
     --------
@@ -44,6 +47,9 @@ class LogTBins:
             msg = f"step must be a positive width in dex, found {step}. The default is 0.1."
             raise ValueError(msg)
         self.first, self.step, self.n = first, step, whole_number(n, "n")
+        if self.n > _MOST_BINS:
+            msg = f"n must be at most {_MOST_BINS} bins, found {n}. The default is 18."
+            raise ValueError(msg)
 
     @classmethod
     def from_centers(cls, centers) -> "LogTBins":

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 from sunpy_deepem._files import atomic_path
 from sunpy_deepem._operations import standard_deviation
-from sunpy_deepem._panels import CHANNEL_COLORS, em_norm, intensity_norm, log_t_norm, visible, visible_em
+from sunpy_deepem._panels import CHANNEL_COLORS, checked_cube, em_norm, intensity_norm, log_t_norm, visible, visible_em
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.forward import EM_UNIT
 from sunpy_deepem.quality import Quality
@@ -175,6 +175,8 @@ def view(cube, *, max_pixels=256):
     ------
     ImportError
         If bokeh is not installed.
+    TypeError
+        If ``cube`` is no cube.
     ValueError
         If ``max_pixels`` is not a positive whole number, or the cube lacks an axis.
 
@@ -184,7 +186,7 @@ def view(cube, *, max_pixels=256):
     >>> from sunpy_deepem.viewer import view
     >>> layout = view(sample_cube((64, 64)))
     """
-    cube = _binned(cube, max_pixels)
+    cube = _binned(checked_cube(cube), max_pixels)
     shared = _grid(cube) | _packed(cube)
     pointer = ColumnDataSource(_brightest(cube, shared) | {"held": [False]})
     controls, image, marker = _image_panel(cube, shared)
@@ -222,7 +224,7 @@ def write_page(cube, path, *, max_pixels=256, overwrite=False):
         If bokeh is not installed.
     FileExistsError
         If there is a file and ``overwrite`` is `False`.
-    ValueError
+    TypeError, ValueError
         As for `view`.
 
     Examples
@@ -231,7 +233,7 @@ def write_page(cube, path, *, max_pixels=256, overwrite=False):
     >>> from sunpy_deepem.viewer import write_page
     >>> write_page(sample_cube((64, 64)), "sun.html")  # doctest: +SKIP
     """
-    title = f"Emission measure, {cube.sky_header['date-obs'][:19]}"
+    title = f"Emission measure, {checked_cube(cube).sky_header['date-obs'][:19]}"
     with atomic_path(path, overwrite=overwrite) as partial:
         partial.write_text(file_html(view(cube, max_pixels=max_pixels), INLINE, title), encoding="utf-8")
 

@@ -10,6 +10,7 @@ from sunpy_deepem._panels import (
     CHANNEL_COLORS,
     CHANNEL_STYLES,
     RATIO_NORM,
+    checked_cube,
     checked_figure,
     color_bar,
     em_norm,
@@ -95,7 +96,7 @@ def plot_summary(cube, *, fig=None):
     Raises
     ------
     TypeError
-        If ``fig`` is no figure.
+        If ``cube`` is no cube or ``fig`` no figure.
     ValueError
         If the cube lacks an axis.
 
@@ -105,6 +106,7 @@ def plot_summary(cube, *, fig=None):
     >>> from sunpy_deepem.visualization import plot_summary
     >>> fig = plot_summary(sample_cube((64, 64)))
     """
+    checked_cube(cube)
     frame = cube.em_weighted_log_t()
     fig = checked_figure(fig, (18, 15.5))
     margins = {"left": 0.05, "right": 0.94, "wspace": 0.15, "hspace": 0.16}
@@ -140,7 +142,7 @@ def plot_bins(cube, *, fig=None):
     Raises
     ------
     TypeError
-        If ``fig`` is no figure.
+        If ``cube`` is no cube or ``fig`` no figure.
     ValueError
         If the cube lacks an axis.
 
@@ -150,6 +152,7 @@ def plot_bins(cube, *, fig=None):
     >>> from sunpy_deepem.visualization import plot_bins
     >>> fig = plot_bins(sample_cube((64, 64)))
     """
+    checked_cube(cube)
     frame = cube.em_weighted_log_t()
     columns = min(_COLUMNS, len(cube.bins))
     rows = -(-len(cube.bins) // columns)
@@ -176,7 +179,7 @@ def plot_roundtrip(cube, *, fig=None):
     Raises
     ------
     TypeError
-        If ``fig`` is no figure.
+        If ``cube`` is no cube or ``fig`` no figure.
     ValueError
         If the cube lacks an axis.
 
@@ -186,6 +189,7 @@ def plot_roundtrip(cube, *, fig=None):
     >>> from sunpy_deepem.visualization import plot_roundtrip
     >>> fig = plot_roundtrip(sample_cube((64, 64)))
     """
+    checked_cube(cube)
     frame = cube.em_weighted_log_t()
     fig, panels = _grid_figure(fig, frame, 3, len(CHANNELS))
     observed, synthetic = _draw_roundtrip(panels[:2], cube, frame)
@@ -218,7 +222,7 @@ def plot_temperature(cube, *, axes=None):
     Raises
     ------
     TypeError
-        If ``axes`` are no WCSAxes.
+        If ``cube`` is no cube or ``axes`` are no WCSAxes.
     ValueError
         If ``axes`` lie on other pixels, or the cube lacks an axis.
 
@@ -228,6 +232,7 @@ def plot_temperature(cube, *, axes=None):
     >>> from sunpy_deepem.visualization import plot_temperature
     >>> axes = plot_temperature(sample_cube((64, 64)))
     """
+    checked_cube(cube)
     frame = cube.em_weighted_log_t()
     axes = sky_axes(frame, axes)
     _draw_temperature(axes, cube, frame, label=f"EM-weighted {_LOG_T}", extend="both")
@@ -265,6 +270,7 @@ def plot_profile(cube, where=None, *, axes=None):
     >>> from sunpy_deepem.visualization import plot_profile
     >>> axes = plot_profile(sample_cube((64, 64)), sample_regions((64, 64))["active region"])
     """
+    checked_cube(cube)
     curve = cube.curve(where)
     axes = plt.figure(figsize=(8, 5), layout="constrained").add_subplot() if axes is None else axes
     em, edges, response = curve.em.value, curve.bins.edges, cube.response
@@ -307,7 +313,7 @@ def animate(cube, *, axes=None, interval=300):
     Raises
     ------
     TypeError
-        If ``axes`` are no WCSAxes.
+        If ``cube`` is no cube or ``axes`` are no WCSAxes.
     ValueError
         If ``axes`` lie on other pixels, ``interval`` is not positive, or the cube lacks an axis.
 
@@ -317,6 +323,7 @@ def animate(cube, *, axes=None, interval=300):
     >>> from sunpy_deepem.visualization import animate
     >>> page = animate(sample_cube((64, 64))[8:10]).to_jshtml()
     """
+    checked_cube(cube)
     if not real_number(interval, "interval", "a positive time in ms") > 0:
         msg = f"interval must be a positive time in ms, found {interval}. The default is 300."
         raise ValueError(msg)

@@ -83,6 +83,7 @@ def test_repr_can_be_evaluated():
         ({"n": 0}, "n"),
         ({"n": 2.5}, "n"),
         ({"n": -3}, "n"),
+        ({"n": 10**9}, "n"),
     ],
 )
 def test_axes_that_make_no_sense(arguments, name):

@@ -383,3 +383,9 @@ def test_a_cube_without_uncertainty(driver, cube, tmp_path):
     curve = page.source("curve")
     np.testing.assert_array_equal(curve["high"], curve["em"])
     np.testing.assert_allclose(curve["low"], curve["em"], atol=1e-6 * np.max(curve["em"]))
+
+
+@pytest.mark.parametrize("show", [view, lambda cube: write_page(cube, "never.html")])
+def test_no_cube(show):
+    with pytest.raises(TypeError, match=r"cube must be a DEMCube, .* found ndarray"):
+        show(np.ones((18, 4, 4)))

@@ -22,6 +22,13 @@ ON_FIGURES = [plot_summary, plot_bins, plot_roundtrip]
 ON_SKY_AXES = [plot_temperature, animate]
 
 
+@pytest.mark.parametrize("draw", [*ON_FIGURES, *ON_SKY_AXES, plot_profile])
+@pytest.mark.parametrize("wrong", [np.ones((18, 4, 4)), None, "dem.fits"])
+def test_no_cube(draw, wrong):
+    with pytest.raises(TypeError, match=f"cube must be a DEMCube, .* found {type(wrong).__name__}"):
+        draw(wrong)
+
+
 @pytest.fixture(scope="module")
 def cube():
     """The true EM, with missing and saturated pixels."""
