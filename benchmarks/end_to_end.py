@@ -107,6 +107,8 @@ def run_stages(paths, shape, refine, out):
             intensity, sigma = stack.intensity.value, stack.uncertainty.value
             with clock.stage("predict"):
                 em, std = network.predict(intensity, sigma)
+            with clock.stage("compare channels"):
+                network.deviation(intensity, sigma)
             with clock.stage("refine"):
                 em = refinement.refine(em, intensity, sigma, response.matrix.value, em_std=std, updates=updates)
             with clock.stage("χ², flags"):

@@ -51,8 +51,10 @@ def write_bands(observation, engine, response, path, *, overwrite=False, progres
         msg = f"out must end in .fits, found {path}. Other formats are written by DEMCube.write."
         raise ValueError(msg)
     check_target(path, overwrite=overwrite)
-    engine.survey(_surveyed(observation))
     block = min(max(1, max(observation.shape) // _TO_ALIGN), *observation.shape)
+    bands = observation.bands(multiple=block)
+    if len(bands) > 1:
+        engine.survey(_surveyed(observation))
     whole_columns = slice(0, observation.shape[1])
     coarse, unsolved = {}, Counter()
     with atomic_path(path, overwrite=overwrite) as partial:
@@ -70,7 +72,6 @@ def write_bands(observation, engine, response, path, *, overwrite=False, progres
                 means = [reduced(np.nan_to_num(image), block) for image in stack.intensity.value]
                 return rows.start, np.array(means, dtype=np.float32), failed
 
-            bands = observation.bands(multiple=block)
             with engine.workers() as map_bands:
                 for start, means, failed in tqdm(map_bands(invert, bands), total=len(bands), disable=not progress):
                     coarse[start] = means
