@@ -109,13 +109,14 @@ def draw(prior, response, n, *, seed):
     """
     shape = np.empty((len(response.bins), n), dtype=np.float32)
     limits = np.empty((2, n), dtype=np.float32)
-    ranges = np.array([prior.LOG_TOTAL_EM[name] for name in prior.families]).T
     rng = np.random.default_rng(seed)
     for start in range(0, n, 2**17):
         part = slice(start, min(start + 2**17, n))
         em, family = prior.sample(part.stop - start, seed=rng, return_family=True)
         shape[:, part] = em / em.sum(axis=0)
-        limits[:, part] = 10 ** ranges[:, family] / _UNIT
+        for index, name in enumerate(prior.families):
+            chosen = np.flatnonzero(family == index)
+            limits[:, start + chosen] = 10 ** np.array(prior.log_total_em(name, em[:, chosen])) / _UNIT
     matrix = (response.matrix.value * _UNIT).astype(np.float32)
     return Draws(shape, matrix @ shape, limits)
 

@@ -10,6 +10,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from threading import Barrier
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ __all__ = ["ChapterNetwork", "DeepEM", "ScaledNetwork"]
 
 # EM inside the network is in units of 10^25 cm^-5, as in the DeepEM chapter, to stay within single precision.
 EM_UNIT = 1e25
-_FORMAT = "sunpy_deepem weights 3"
+_FORMAT = "sunpy_deepem weights 4"
 # Pixels worked on at a time on a CPU, whose cache they should stay in, and on a GPU, which they should fill.
 _TILE = 16384
 _GPU_TILE = 2**20
@@ -43,6 +44,8 @@ _LEAST_OUTPUT = -60.0
 _LOG2_E = math.log2(math.e)
 # Responses that agree to this are the same for a network; rounding in tables and versions of aiapy stays below it.
 _RESPONSE_TOLERANCE = 1e-3
+# By module: of which weights and in which precision the copy of it is that `_reduced` made last, and that copy.
+_REDUCED = WeakKeyDictionary()
 
 
 class ScaledNetwork(nn.Module):
@@ -53,7 +56,8 @@ class ScaledNetwork(nn.Module):
     of their moduli plus σ; the network sees intensity and σ over brightness, and what it answers is multiplied by
     brightness. It also sees the logarithm of the brightness, as dim and bright plasma are not of the same kind: the
     corona that is as dim as a coronal hole has not the hot plasma of an active region. The outputs are made positive by
-    exp(x) below and x + 1 above zero.
+    exp(x) below and x + 1 above zero. The spread is multiplied, besides, by a power of the noise, the mean σ over
+    brightness, by which `~sunpy_deepem.training.fit` makes its intervals hold at every noise.
 
     Parameters
     ----------
@@ -74,6 +78,8 @@ class ScaledNetwork(nn.Module):
         super().__init__()
         scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(1, -1, 1, 1)
         self.register_buffer("channel_scale", scale)
+        # log2 of a factor, and the exponent of the noise.
+        self.register_buffer("spread_law", torch.zeros(2))
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
         self.layers = PointwiseLayers((2 * scale.numel() + 1, *self.hidden, 2 * self.n_bins))
 
@@ -101,8 +107,13 @@ class ScaledNetwork(nn.Module):
         # The values of a pixel beside each other in memory, as the layers want them.
         inputs = torch.cat([values.movedim(1, -1) for values in inputs], dim=-1).movedim(-1, 1)
         outputs = self.layers(inputs, None if spread else self.n_bins)
-        outputs = _positive(outputs) * brightness
-        return outputs[:, : self.n_bins], outputs[:, self.n_bins :] if spread else None
+        outputs = _positive(outputs)
+        em = outputs[:, : self.n_bins] * brightness
+        if not spread:
+            return em, None
+        noise = uncertainty.mean(dim=1, keepdim=True) / brightness
+        factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(noise))
+        return em, outputs[:, self.n_bins :] * (brightness * factor)
 
     def architecture(self):
         """Return what is needed to build the network again, as a `dict` for JSON."""
@@ -568,13 +579,21 @@ def _positive(values):
 
 
 def _reduced(module, dtype):
-    """Return a module with all of its layers but the first in ``dtype``."""
+    """
+    Return a module with all of its layers but the first in ``dtype``.
+
+    It is kept until the weights of the module change, since copying one takes as long as inverting thousands of pixels.
+    """
     if dtype == torch.float32:
         return module
-    module = copy.deepcopy(module)
-    for layer in list(module.layers)[1:]:
-        layer.to(dtype)
-    return module
+    weights = [(id(tensor), None if tensor.is_inference() else tensor._version) for tensor in module.parameters()]
+    known = _REDUCED.get(module)
+    if known is None or known[0] != (dtype, weights):
+        reduced = copy.deepcopy(module)
+        for layer in list(reduced.layers)[1:]:
+            layer.to(dtype)
+        known = _REDUCED[module] = (dtype, weights), reduced
+    return known[1]
 
 
 def _consistency_of(state):

@@ -232,11 +232,7 @@ def test_the_network_comes_near_what_the_truth_explains(small, dem):
     assert np.median(dem.chi2) < 2 * np.median(truth.chi2)
 
 
-# With the default weights no. 4, 94 Å is off by 10.3 % here; see benchmarks/real_sun.py.
-_FAINT = pytest.param(94, marks=pytest.mark.xfail(strict=True, reason="94 Å is not yet within 10 %"))
-
-
-@pytest.mark.parametrize("channel", [_FAINT, *CHANNELS[1:]])
+@pytest.mark.parametrize("channel", CHANNELS)
 def test_the_real_sun_is_seen_again(real_sun, channel):
     dem = invert(real_sun, shape=256)
     disc = np.hypot(*(np.indices((256, 256)) - 127.5)) < 90

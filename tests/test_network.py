@@ -1,5 +1,6 @@
 """The network: what it promises whatever its weights, and the files that hold them."""
 
+import copy
 import multiprocessing
 import os
 import pickle
@@ -487,6 +488,30 @@ def test_reduced_precision_is_close(default):
     assert np.median(np.abs(reduced_std - full_std).sum(axis=0) / full_std.sum(axis=0)) < 0.01
     # The network itself stays as it was.
     np.testing.assert_array_equal(default.predict(intensity, sigma, precision="float32")[0], full)
+
+
+@pytest.mark.parametrize("change", ["in place", "replaced"])
+def test_weights_that_change_are_seen_in_reduced_precision(change):
+    network = DeepEM(ScaledNetwork(np.ones(6), 18, (8,)), bins=LogTBins())
+    arrays = solar_pixels(50)
+    before = network.predict(*arrays, precision="bfloat16")[0]
+    weight = network.module.layers[2].weight
+    with torch.no_grad():
+        if change == "in place":
+            weight *= 2
+        else:
+            network.module.layers[2].weight = torch.nn.Parameter(2 * weight)
+    after = network.predict(*arrays, precision="bfloat16")[0]
+    assert (after != before).any()
+    anew = DeepEM(copy.deepcopy(network.module), bins=LogTBins())
+    np.testing.assert_array_equal(after, anew.predict(*arrays, precision="bfloat16")[0])
+
+
+def test_weights_made_in_inference_mode_serve():
+    """They do not tell how often they were changed."""
+    with torch.inference_mode():
+        network = DeepEM(ScaledNetwork(np.ones(6), 18, (8,)), bins=LogTBins())
+    assert np.isfinite(network.predict(*solar_pixels(5), precision="bfloat16")[0]).all()
 
 
 @pytest.mark.parametrize(("has_it", "expected"), [(True, "bfloat16"), (False, "float32")])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sunpy_deepem import DeepEM, LogTBins, TemperatureResponse
-from sunpy_deepem.network import ChapterNetwork
+from sunpy_deepem.network import ChapterNetwork, ScaledNetwork
 from sunpy_deepem.training import (
     BasisPursuitTeacher,
     DEMLoss,
@@ -18,6 +18,7 @@ from sunpy_deepem.training import (
     fit,
     simulate_observation,
 )
+from sunpy_deepem.training.fitting import calibrate_spread
 
 N = 400
 
@@ -49,6 +50,17 @@ def test_quiet_sun_and_coronal_holes_are_not_hot():
         assert np.median(em[hot].sum(axis=0) / em.sum(axis=0)) < 1e-3
     em = DEMPrior().sample_family("flare", 2000, seed=0)
     assert np.median(em[hot].sum(axis=0) / em.sum(axis=0)) > 0.5
+
+
+@pytest.mark.parametrize("family", DEMPrior.WEIGHTS)
+def test_what_is_dim_is_not_hot_unless_isothermal(family):
+    prior = DEMPrior()
+    em = prior.sample_family(family, 4000, seed=0)
+    total = np.log10(em.sum(axis=0))
+    low, high = prior.log_total_em(family, em)
+    assert ((total >= low - 1e-6) & (total <= high + 1e-6)).all()
+    hot_and_dim = (em[LogTBins().centers > 6.6].sum(axis=0) > 0.05 * em.sum(axis=0)) & (total < 26.5)
+    assert hot_and_dim.any() == (family == "isothermal")
 
 
 def test_weights_choose_families():
@@ -459,3 +471,38 @@ def test_cli_train_says_what_is_missing(tmp_path):
     assert "no folder" in CliRunner().invoke(main, ["train", "--maps", str(tmp_path / "none"), *out]).output
     bad = CliRunner().invoke(main, ["train", "--prior", "--hidden", "a", *out])
     assert "--hidden must be widths" in bad.output
+
+
+# -- Intervals -------------------------------------------------------------------------------------------------------
+
+
+def pixels_with_errors(law, n=40_000):
+    """Intensity, σ and a truth from which a network is off by ``law(noise)`` times what it calls its spread."""
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    module = ScaledNetwork(np.ones(6), 18, hidden=(8,))
+    noise = 10 ** rng.uniform(-2, -0.5, n)
+    intensity = torch.tensor(rng.uniform(1, 10, (6, n)), dtype=torch.float32)
+    uncertainty = intensity * torch.tensor(noise, dtype=torch.float32)
+    with torch.no_grad():
+        em, spread = (values[0, :, 0] for values in module(intensity[None, :, None], uncertainty[None, :, None]))
+    share = noise / (1 + noise)  # σ over the mean of intensity plus σ
+    error = torch.tensor(law(share) * rng.normal(size=(18, n)), dtype=torch.float32)
+    return module, [intensity, uncertainty, em + error * spread]
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.3, -0.2])
+def test_intervals_are_made_to_hold_at_every_noise(exponent):
+    module, data = pixels_with_errors(lambda noise: 2 * noise**exponent)
+    calibrate_spread(module, data)
+    np.testing.assert_allclose(module.spread_law.numpy(), [1, exponent], atol=0.03)
+    with torch.no_grad():
+        em, spread = (v[0, :, 0] for v in module(*(array[None, :, None] for array in data[:2])))
+    held = (em - data[2]).abs() <= spread
+    assert held.float().mean() == pytest.approx(0.6827, abs=0.01)
+
+
+def test_few_pixels_tell_nothing_of_intervals():
+    module, data = pixels_with_errors(lambda noise: 3.0, n=200)
+    calibrate_spread(module, data)
+    assert module.spread_law.tolist() == [0, 0]

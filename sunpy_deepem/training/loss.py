@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["DEMLoss"]
+__all__ = ["HELD", "DEMLoss"]
 
 # A residual beyond this many σ counts linearly, so that a few wild pixels do not lead the training.
 _HUBER_WIDTH = 3.0
 # The spread is not asked to be known below this fraction of a pixel's total EM.
 _LEAST_SPREAD = 1e-3
-# Share of true values that the interval EM ± spread is to hold: that of ±1 σ of a normal distribution.
-_HELD = 0.6827
+#: Share of true values that the interval EM ± spread is to hold: that of ±1 σ of a normal distribution.
+HELD = 0.6827
 # Total EM in 10^25 cm^-5 below which there is nothing to be seen.
 _LEAST_TOTAL = 1e-6
 # One pixel counts no more than this.
@@ -49,7 +49,7 @@ class DEMLoss:
     distribution: float = 1.0
     chapter: float = 0.0
     forward: float = 0.05
-    spread: float = 0.01
+    spread: float = 0.05
 
     def __post_init__(self):
         weights = (self.distribution, self.chapter, self.forward, self.spread)
@@ -96,7 +96,7 @@ class DEMLoss:
         if self.spread and spread is not None:
             error = torch.log((em.detach() - truth).abs() / total + _LEAST_SPREAD)
             excess = error - torch.log(spread / total + _LEAST_SPREAD)
-            loss = loss + self.spread * torch.maximum(_HELD * excess, (_HELD - 1) * excess).mean()
+            loss = loss + self.spread * torch.maximum(HELD * excess, (HELD - 1) * excess).mean()
         return loss
 
 

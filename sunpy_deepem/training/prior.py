@@ -17,6 +17,9 @@ _EXPOSURE_TIMES = np.array([2.9, 2.9, 2.0, 2.0, 2.9, 2.9])
 _MAX_COUNTS = 10000.0
 # Small systematic errors ask the most of a network, and so come more often.
 _TOWARDS_ZERO = 1.25
+# A distribution of which more than this share lies above this log T is not dimmer than this, in log10 of cm^-5: hot
+# plasma is that of active regions and flares. Isothermal plasma, which stands for what nobody thought of, may be.
+_HOT_SHARE, _HOT, _LEAST_HOT_TOTAL = 0.05, 6.6, 26.5
 # exp of it is near the largest number of single precision.
 _MAX_EXPONENT = np.float32(80)
 
@@ -27,7 +30,8 @@ class DEMPrior:
 
     A draw belongs to one family: quiet Sun, coronal hole, active region (a power law up to its peak and a steeper one
     beyond, over some quiet Sun), flare (hot plasma over an active region), off-limb corona, isothermal, broad (one to
-    four log-normal components anywhere). The total EM is scaled to be log-uniform within the family's range.
+    four log-normal components anywhere). The total EM is scaled to be log-uniform within the family's range, of which
+    the dim part is not for plasma above log T 6.6, unless it is isothermal.
 
     Parameters
     ----------
@@ -61,7 +65,7 @@ class DEMPrior:
         "flare": 0.10,
         "off limb": 0.08,
         "isothermal": 0.08,
-        "broad": 0.14,
+        "broad": 0.08,
     }
     #: Range of log10 of the total EM in cm^-5, by family.
     LOG_TOTAL_EM = {  # noqa: RUF012
@@ -145,8 +149,30 @@ class DEMPrior:
         n, rng = whole_number(n, "n", least=0), generator(seed)
         shape = _FAMILIES[name](self._log_t, n, rng)
         em = shape.reshape(len(self.bins), _POINTS_PER_BIN, n).mean(axis=1)
-        total = 10 ** rng.uniform(*self.LOG_TOTAL_EM[name], size=n)
+        total = 10 ** rng.uniform(*self.log_total_em(name, em))
         return em * (total / em.sum(axis=0, dtype=float))
+
+    def log_total_em(self, name, em):
+        """
+        Return the range of log10 of the total EM in cm^-5 of distributions of a family.
+
+        Parameters
+        ----------
+        name : `str`
+            One of ``families``.
+        em : `~numpy.ndarray`
+            Distributions of any scale, shape ``(number of bins, n)``.
+
+        Returns
+        -------
+        low, high : `~numpy.ndarray`
+            Shape ``(n,)``.
+        """
+        low, high = (np.full(em.shape[1], limit) for limit in self.LOG_TOTAL_EM[name])
+        if name != "isothermal":
+            is_hot = em[self.bins.centers > _HOT].sum(axis=0) > _HOT_SHARE * em.sum(axis=0)
+            low[is_hot] = np.clip(_LEAST_HOT_TOTAL, low[is_hot], high[is_hot])
+        return low, high
 
 
 def simulate_observation(em, response, *, seed, systematic=None, n_sample=None, exposure_times=None):
@@ -259,7 +285,7 @@ def _transition_region(log_t, n, rng):
 def _quiet_corona(log_t, n, rng, peaks, falls=(8, 30)):
     corona = _power_laws(log_t, _uniform(rng, *peaks, n), _uniform(rng, 0.7, 6, n), _uniform(rng, *falls, n))
     second = _gaussian(log_t, _uniform(rng, peaks[0] - 0.15, peaks[1] + 0.2, n), _uniform(rng, 0.04, 0.2, n))
-    share = _uniform(rng, 0, 1, n) * (_uniform(rng, 0, 1, n) < 0.4)
+    share = _uniform(rng, 0, 1, n) * (_uniform(rng, 0, 1, n) < 0.8)
     low = 10 ** _uniform(rng, -2.5, -0.3, n)
     return _normalized(
         (1 - share) * _normalized(corona) + share * _normalized(second) + low * _transition_region(log_t, n, rng)
