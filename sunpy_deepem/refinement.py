@@ -11,6 +11,8 @@ __all__ = ["UPDATES", "refine"]
 UPDATES = 20
 # Pixels worked on at a time, few enough to stay in a CPU's cache.
 _TILE = 4096
+# Unit of EM in cm^-5 that keeps squares within single precision.
+_UNIT = 1e25
 # No bin falls below this share of its first guess: what the network did not rule out, six channels do not either.
 _LEAST_SHARE = 1e-3
 # No bin changes by more than this in one update, in ln(EM).
@@ -91,12 +93,16 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     updates = whole_number(updates, "updates", least=0)
     _check(em, em_std, intensity, uncertainty, matrix, tolerance, target)
     refined, *arrays = (array.reshape(array.shape[0], -1) for array in (em.copy(), em_std, intensity, uncertainty))
+    if not updates:
+        return refined.reshape(em.shape)
     # Few pixels need it; they are brought together, since work on many at once is quicker.
     poor = np.flatnonzero(_poor(refined, *arrays[1:], matrix, tolerance))
     for start in range(0, poor.size, _TILE):
         pixels = poor[start : start + _TILE]
-        columns = (array[:, pixels].astype(float) for array in (refined, *arrays))
-        refined[:, pixels] = _refined(*columns, matrix, updates, target)
+        columns = [array[:, pixels] for array in (refined, *arrays)]
+        more = _update_once(*columns, matrix) > target
+        columns[0][:, more] = _refined(*(array[:, more].astype(float) for array in columns), matrix, updates - 1, target)
+        refined[:, pixels] = columns[0]
     return refined.reshape(em.shape)
 
 
@@ -132,6 +138,27 @@ def _poor(em, observed, sigma, matrix, tolerance):
     return result
 
 
+def _update_once(em, em_std, observed, sigma, matrix):
+    """
+    Update ``em`` (bins, n) in place and return χ² (n,).
+
+    In the precision of ``em``: for most pixels one update is enough, and single precision enough for one.
+    """
+    dtype = em.dtype
+    observed, sigma = (array.astype(dtype, copy=False) for array in (observed, sigma))
+    matrix = (matrix * _UNIT).astype(dtype)
+    current, variance = em / dtype.type(_UNIT), np.square(em_std / dtype.type(_UNIT), dtype=dtype)
+    residual = observed - matrix @ current
+    # What is out of range does not lower χ², and is not taken.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        proposed = _update(current, variance, residual, sigma, matrix, 1)
+        np.maximum(proposed, _LEAST_SHARE * current, out=proposed)
+        chi2, new_chi2 = _chi2(residual, sigma), _chi2(observed - matrix @ proposed, sigma)
+    better = new_chi2 < chi2
+    np.copyto(em, proposed * dtype.type(_UNIT), where=better)
+    return np.where(better, new_chi2, chi2)
+
+
 def _refined(em, em_std, observed, sigma, matrix, updates, target):
     """
     Return ``em`` (bins, n) after updates.
@@ -145,7 +172,7 @@ def _refined(em, em_std, observed, sigma, matrix, updates, target):
     current, floor, damping = em.copy(), _LEAST_SHARE * em, np.ones_like(em[0])
     residual = observed - matrix @ current
     chi2 = _chi2(residual, sigma)
-    going = np.isfinite(chi2)
+    going = chi2 > target
     for _ in range(updates):
         if not going.any():
             break
@@ -156,7 +183,7 @@ def _refined(em, em_std, observed, sigma, matrix, updates, target):
                 for array in (pixels, current, floor, variance, observed, sigma, residual, damping, chi2)
             )
             going = np.ones_like(pixels, dtype=bool)
-        proposed = _update(current, variance, residual, sigma, matrix, damping)
+        proposed = _update(current, variance * np.square(current), residual, sigma, matrix, damping)
         np.maximum(proposed, floor, out=proposed)
         new_residual = observed - matrix @ proposed
         new_chi2 = _chi2(new_residual, sigma)
@@ -170,16 +197,23 @@ def _refined(em, em_std, observed, sigma, matrix, updates, target):
     return result
 
 
-def _update(em, relative_variance, residual, sigma, matrix, damping):
-    """Return EM (bins, n) after one update; ``residual`` and ``sigma`` (channels, n) are of the intensities."""
-    reach = relative_variance * em
+def _update(em, variance, residual, sigma, matrix, damping):
+    """
+    Return EM (bins, n) after one update, ``variance`` being that of the EM.
+
+    ``residual`` and ``sigma`` (channels, n) are of the intensities.
+    """
     rows, columns = np.triu_indices(len(matrix))
-    normal = (matrix[rows] * matrix[columns]) @ (reach * em)
+    normal = (matrix[rows] * matrix[columns]) @ variance
     least = damping * np.square(sigma)
     normal[rows == columns] += least
-    change = reach * (matrix.T @ _solve(normal, residual, least))
+    change = matrix.T @ _solve(normal, residual, least)
+    change *= variance
+    np.divide(change, em, out=change, where=em > 0)
     np.clip(change, -_LARGEST_CHANGE, _LARGEST_CHANGE, out=change)
-    return em * np.exp(change, out=change)
+    np.exp(change, out=change)
+    change *= em
+    return change
 
 
 def _solve(normal, right, least):

@@ -33,6 +33,18 @@ def test_chi2_above_the_tolerance_falls_to_the_target():
     np.testing.assert_array_equal(refined[:, before <= 2], guess[:, before <= 2])
 
 
+def test_single_precision_will_do_for_one_update():
+    truth, intensity, sigma = observed(2000, systematic=0.05, n_sample=64)
+    guess = truth * 10 ** np.random.default_rng(0).normal(0, 0.1, truth.shape)
+    once = refine(guess, intensity, sigma, MATRIX, updates=1, tolerance=0)
+    in_single = refine(
+        *(array.astype(np.float32) for array in (guess, intensity, sigma)), MATRIX, updates=1, tolerance=0
+    )
+    assert in_single.dtype == np.float32
+    assert (in_single != guess.astype(np.float32)).any(axis=0).mean() > 0.95
+    np.testing.assert_allclose(in_single.sum(axis=0), once.sum(axis=0), rtol=1e-3)
+
+
 def test_one_update_is_that_of_optimal_estimation_where_it_is_small():
     em = 10 ** np.random.default_rng(1).uniform(24, 27, (18, 20))
     em_std = 1e-3 * em
