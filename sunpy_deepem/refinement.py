@@ -17,6 +17,8 @@ _UNIT = 1e25
 _LEAST_SHARE = 1e-3
 # No bin changes by more than this in one update, in ln(EM).
 _LARGEST_CHANGE = 3.0
+# Nor is the spread of a bin taken for more than so many times its EM, or it would grow without limit along with that.
+_LARGEST_RATIO = 10.0
 # Damping of an update: how it grows after one that failed and falls after one that did not, and when to give up.
 _GROW, _FALL, _MOST_DAMPING = 10.0, 3.0, 1e6
 # A pixel of which an update leaves more than this of χ² gains too little, and gets no more of them.
@@ -101,7 +103,8 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
         pixels = poor[start : start + _TILE]
         columns = [array[:, pixels] for array in (refined, *arrays)]
         more = _update_once(*columns, matrix) > target
-        columns[0][:, more] = _refined(*(array[:, more].astype(float) for array in columns), matrix, updates - 1, target)
+        left = (array[:, more].astype(float) for array in columns)
+        columns[0][:, more] = _refined(*left, matrix, updates - 1, target)
         refined[:, pixels] = columns[0]
     return refined.reshape(em.shape)
 
@@ -167,8 +170,7 @@ def _refined(em, em_std, observed, sigma, matrix, updates, target):
     told apart.
     """
     result, pixels = np.empty_like(em), np.arange(em.shape[1])
-    # A bin without EM stays without.
-    variance = np.square(np.divide(em_std, em, out=np.zeros_like(em), where=em > 0))
+    variance = np.square(np.minimum(np.divide(em_std, em, out=np.zeros_like(em), where=em > 0), _LARGEST_RATIO))
     current, floor, damping = em.copy(), _LEAST_SHARE * em, np.ones_like(em[0])
     residual = observed - matrix @ current
     chi2 = _chi2(residual, sigma)
@@ -207,9 +209,9 @@ def _update(em, variance, residual, sigma, matrix, damping):
     normal = (matrix[rows] * matrix[columns]) @ variance
     least = damping * np.square(sigma)
     normal[rows == columns] += least
-    change = matrix.T @ _solve(normal, residual, least)
-    change *= variance
-    np.divide(change, em, out=change, where=em > 0)
+    # A bin without EM stays without.
+    change = np.divide(variance, em, out=np.zeros_like(em), where=em > 0)
+    change *= matrix.T @ _solve(normal, residual, least)
     np.clip(change, -_LARGEST_CHANGE, _LARGEST_CHANGE, out=change)
     np.exp(change, out=change)
     change *= em

@@ -149,3 +149,13 @@ def test_bad_input(change, message):
     arguments = {"em": np.ones((18, 4)), "intensity": np.ones((6, 4)), "uncertainty": np.ones((6, 4))} | change
     with pytest.raises(ValueError, match=message):
         refine(matrix=MATRIX, **arguments)
+
+
+def test_bins_that_hold_next_to_nothing_do_not_run_away():
+    """As those that the network gives to channels that were swapped, of which it knows that they may be wrong."""
+    _, intensity, sigma = observed(2000, systematic=0.05, n_sample=64)
+    swapped = [0, 1, 5, 3, 4, 2]
+    intensity, sigma = intensity[swapped], sigma[swapped]
+    em, em_std = DeepEM.load().predict(intensity, sigma)
+    assert (em_std / 1e20 > em).any()
+    assert np.isfinite(refine(em, intensity, sigma, MATRIX, em_std=em_std)).all()
