@@ -44,7 +44,7 @@ _LEAST_OUTPUT = -60.0
 _LOG2_E = math.log2(math.e)
 # Responses that agree to this are the same for a network; rounding in tables and versions of aiapy stays below it.
 _RESPONSE_TOLERANCE = 1e-3
-# By module: of which weights and in which precision the copy of it is that `_reduced` made last, and that copy.
+# By module: its tensors, in which precision and state `_reduced` copied it last, and that copy.
 _REDUCED = WeakKeyDictionary()
 
 
@@ -99,11 +99,9 @@ class ScaledNetwork(nn.Module):
         em, spread : `~torch.Tensor`
             Shape ``(batch, n_bins, ny, nx)``.
         """
-        intensity = intensity / self.channel_scale
-        uncertainty = uncertainty / self.channel_scale
-        brightness = (intensity.abs() + uncertainty).mean(dim=1, keepdim=True)
+        intensity, uncertainty, brightness = self.relative(intensity, uncertainty)
         level = 0.25 * (torch.log10(brightness).clamp(*_LEVELS) - 2)
-        inputs = intensity / brightness, uncertainty / brightness, level
+        inputs = intensity, uncertainty, level
         # The values of a pixel beside each other in memory, as the layers want them.
         inputs = torch.cat([values.movedim(1, -1) for values in inputs], dim=-1).movedim(-1, 1)
         outputs = self.layers(inputs, None if spread else self.n_bins)
@@ -111,9 +109,18 @@ class ScaledNetwork(nn.Module):
         em = outputs[:, : self.n_bins] * brightness
         if not spread:
             return em, None
-        noise = uncertainty.mean(dim=1, keepdim=True) / brightness
+        noise = uncertainty.mean(dim=1, keepdim=True)
         factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(noise))
         return em, outputs[:, self.n_bins :] * (brightness * factor)
+
+    def relative(self, intensity, uncertainty):
+        """
+        Return intensity and σ over brightness, shape ``(batch, 6, ny, nx)``, and brightness, ``(batch, 1, ny, nx)``.
+        """
+        intensity = intensity / self.channel_scale
+        uncertainty = uncertainty / self.channel_scale
+        brightness = (intensity.abs() + uncertainty).mean(dim=1, keepdim=True)
+        return intensity / brightness, uncertainty / brightness, brightness
 
     def architecture(self):
         """Return what is needed to build the network again, as a `dict` for JSON."""
@@ -586,14 +593,16 @@ def _reduced(module, dtype):
     """
     if dtype == torch.float32:
         return module
-    weights = [(id(tensor), None if tensor.is_inference() else tensor._version) for tensor in module.parameters()]
+    tensors = [*module.parameters(), *module.buffers()]
+    versions = [dtype, *(None if tensor.is_inference() else tensor._version for tensor in tensors)]
     known = _REDUCED.get(module)
-    if known is None or known[0] != (dtype, weights):
+    # The tensors themselves are kept, as another may come to lie where one was.
+    if known is None or known[1] != versions or any(a is not b for a, b in zip(known[0], tensors, strict=True)):
         reduced = copy.deepcopy(module)
         for layer in list(reduced.layers)[1:]:
             layer.to(dtype)
-        known = _REDUCED[module] = (dtype, weights), reduced
-    return known[1]
+        known = _REDUCED[module] = tensors, versions, reduced
+    return known[-1]
 
 
 def _consistency_of(state):

@@ -490,21 +490,23 @@ def test_reduced_precision_is_close(default):
     np.testing.assert_array_equal(default.predict(intensity, sigma, precision="float32")[0], full)
 
 
-@pytest.mark.parametrize("change", ["in place", "replaced"])
+@pytest.mark.parametrize("change", ["in place", "replaced", "not of a layer"])
 def test_weights_that_change_are_seen_in_reduced_precision(change):
     network = DeepEM(ScaledNetwork(np.ones(6), 18, (8,)), bins=LogTBins())
     arrays = solar_pixels(50)
-    before = network.predict(*arrays, precision="bfloat16")[0]
+    before = np.concatenate(network.predict(*arrays, precision="bfloat16"))
     weight = network.module.layers[2].weight
     with torch.no_grad():
         if change == "in place":
             weight *= 2
+        elif change == "not of a layer":
+            network.module.spread_law += 1
         else:
             network.module.layers[2].weight = torch.nn.Parameter(2 * weight)
-    after = network.predict(*arrays, precision="bfloat16")[0]
+    after = np.concatenate(network.predict(*arrays, precision="bfloat16"))
     assert (after != before).any()
     anew = DeepEM(copy.deepcopy(network.module), bins=LogTBins())
-    np.testing.assert_array_equal(after, anew.predict(*arrays, precision="bfloat16")[0])
+    np.testing.assert_array_equal(after, np.concatenate(anew.predict(*arrays, precision="bfloat16")))
 
 
 def test_weights_made_in_inference_mode_serve():

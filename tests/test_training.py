@@ -502,6 +502,11 @@ def test_intervals_are_made_to_hold_at_every_noise(exponent):
     assert held.float().mean() == pytest.approx(0.6827, abs=0.01)
 
 
+def test_a_loss_of_ones_own_leaves_intervals_as_they_are(prior_set, response):
+    network = fit(prior_set, response, loss=lambda em, *others: em.mean(), epochs=1, hidden=(4,), consistency_epochs=0)
+    assert network.module.spread_law.tolist() == [0, 0]
+
+
 def test_few_pixels_tell_nothing_of_intervals():
     module, data = pixels_with_errors(lambda noise: 3.0, n=200)
     calibrate_spread(module, data)

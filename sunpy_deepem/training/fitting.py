@@ -155,7 +155,7 @@ def fit(
                 run.store(checkpoint, options)
     bar.close()
     module.load_state_dict(run.best_state)
-    if loss.spread and hasattr(module, "spread_law"):
+    if getattr(loss, "spread", 0) and hasattr(module, "spread_law"):
         calibrate_spread(module, prepare(epochs))
     consistency = None
     if consistency_epochs:
@@ -303,8 +303,7 @@ def calibrate_spread(module, data, tile=65536):
     for start in range(0, data[0].shape[1], tile):
         intensity, uncertainty, truth = (array[None, :, None, start : start + tile] for array in data)
         em, spread = module(intensity, uncertainty)
-        scale = module.channel_scale
-        noise = (uncertainty / scale).mean(dim=1) / ((intensity.abs() + uncertainty) / scale).mean(dim=1)
+        noise = module.relative(intensity, uncertainty)[1].mean(dim=1)
         told = em > _LEAST_SHARE * em.sum(dim=1, keepdim=True)
         errors.append(torch.where(told, (em - truth).abs() / spread, torch.nan)[0, :, 0].cpu().numpy())
         noises.append(noise.flatten().cpu().numpy())
