@@ -70,7 +70,8 @@ class ChannelCounts:
         to_counts = np.float32(exposure if _is_per_second(smap) else 1)
         # Before anything is resampled, as the mean of a full well and its neighbours looks innocent.
         saturated = np.asarray(smap.data >= SATURATION / to_counts)
-        bloomed = _bloomed(saturated)
+        saturated = saturated if saturated.any() else None
+        bloomed = None if saturated is None else _bloomed(saturated)
         noise = _own_noise(smap, to_counts)
         counts = cls(
             smap,
@@ -78,8 +79,8 @@ class ChannelCounts:
             to_counts,
             smap.mask,
             noise,
-            saturated if saturated.any() else None,
-            bloomed if bloomed.any() else None,
+            saturated,
+            bloomed,
             exposure,
             registered=False,
             own_uncertainty=noise is not None,
@@ -120,9 +121,12 @@ class ChannelCounts:
         x, y = np.sort(grid.smap.wcs.wcs_world2pix(source.wcs_pix2world(corners, 0), 0) + 0.5, axis=0).T
         return y[1], x[1], y[2], x[2]
 
-    def on(self, grid, rows, columns):
-        """Return the `Counts` under ``rows`` and ``columns``, two slices, of the grid of another channel."""
-        if (offset := self.offset(grid)) is None:
+    def on(self, grid, offset, rows, columns):
+        """
+        Return the `Counts` under ``rows`` and ``columns``, two slices, of the grid of another channel, of which
+        ``offset`` is this one's `offset`.
+        """
+        if offset is None:
             return self._reprojected(grid, rows, columns)
         return self._shifted(
             *(slice(part.start - o, part.stop - o) for part, o in zip((rows, columns), offset, strict=True))
@@ -252,15 +256,15 @@ def _own_noise(smap, to_counts):
 
 
 def _bloomed(saturated):
-    """Flag pixels along a column next to a long run of saturated ones, as far again as the run is long."""
+    """Flag pixels along a column next to a long run of saturated ones, as far again; `None` if there are none."""
     bloomed = np.zeros_like(saturated)
-    columns = np.flatnonzero(np.count_nonzero(saturated, axis=0) >= _BLOOMING_RUN) if saturated.any() else ()
-    for column in columns:
+    for column in np.flatnonzero(np.add.reduce(saturated, axis=0, dtype=np.uint32) >= _BLOOMING_RUN):
         steps = np.diff(np.concatenate([[0], saturated[:, column], [0]]).astype(np.int8))
         for first, last in zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True):
             if (length := last - first) >= _BLOOMING_RUN:
                 bloomed[max(0, first - length) : last + length, column] = True
-    return bloomed & ~saturated
+    bloomed &= ~saturated
+    return bloomed if bloomed.any() else None
 
 
 def _registered(counts):

@@ -14,6 +14,7 @@ from astropy.table import Table
 from astropy.time import Time
 from astropy.utils.exceptions import AstropyUserWarning
 
+from sunpy_deepem._operations import standard_deviation
 from sunpy_deepem._parts import compact, companions, extra_meta, join_parts, json_facts
 from sunpy_deepem._wcs import cube_wcs, sky_header, sky_wcs
 from sunpy_deepem.channels import CHANNELS
@@ -106,8 +107,7 @@ def _images(cube):
     mask = False if cube.mask is None else cube.mask
     images = [("EM", cube.data, sky | log_t | unit | made)]
     if cube.uncertainty is not None:
-        std = cube.uncertainty.represent_as(StdDevUncertainty).array
-        images.append(("UNCERT", std, sky | log_t | unit))
+        images.append(("UNCERT", standard_deviation(cube), sky | log_t | unit))
     images.append(("MASK", np.broadcast_to(mask, cube.data.shape).astype(np.uint8), sky | log_t))
     channels = _channel_headers(cube)
     images += [(key.upper(), image, channels.get(key, sky)) for key, image in companions(cube).items()]
@@ -178,7 +178,7 @@ def _cube(hdus, chunks):
         wcs=cube_wcs(sky_header(sky_wcs(header)), bins),
         unit=u.Unit(header["BUNIT"]),
         mask=array("MASK", bool),
-        uncertainty=StdDevUncertainty(array("UNCERT", float)) if "UNCERT" in hdus else None,
+        uncertainty=StdDevUncertainty(array("UNCERT", float), copy=False) if "UNCERT" in hdus else None,
         images={hdu.name.lower(): array(hdu.name) for hdu in hdus if hdu.is_image and hdu.header["NAXIS"] == 2},
         response=_response(hdus["RESPONSE"].data, bins, provenance.pop("response", {})),
         inputs=[_plain(row) for row in Table.read(hdus["INPUTS"], mask_invalid=False)],

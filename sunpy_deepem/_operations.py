@@ -95,8 +95,10 @@ def judge_fit(em, intensity, uncertainty, response, quality):
 
 
 def standard_deviation(cube):
-    """Return the standard deviation of a cube's data as an array in the cube's unit, or `None`."""
-    return None if cube.uncertainty is None else cube.uncertainty.represent_as(StdDevUncertainty).array
+    """Return the standard deviation of a cube's data as an array in the cube's unit, not to be changed, or `None`."""
+    if cube.uncertainty is None or isinstance(cube.uncertainty, StdDevUncertainty):
+        return None if cube.uncertainty is None else cube.uncertainty.array
+    return cube.uncertainty.represent_as(StdDevUncertainty).array
 
 
 def systematic_error(cube):

@@ -6,6 +6,7 @@ import numpy as np
 from astropy.nddata import StdDevUncertainty
 from ndcube import NDMeta
 
+from sunpy_deepem._operations import standard_deviation
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube import DEMCube
 
@@ -45,7 +46,7 @@ def join_parts(em, *, wcs, unit, mask, uncertainty, images, response, inputs, pr
 
 def in_memory(cube):
     """Return ``cube`` with NumPy's arrays where they are dask's, all of them computed together."""
-    std = None if cube.uncertainty is None else cube.uncertainty.represent_as(StdDevUncertainty).array
+    std = standard_deviation(cube)
     images = {key: cube.meta[key] for key in cube.meta.axes}
     lazy = {"data": cube.data, "mask": cube.mask, "std": std, **images}
     if not any(hasattr(array, "dask") for array in lazy.values()):
@@ -58,7 +59,7 @@ def in_memory(cube):
         wcs=cube.wcs,
         unit=cube.unit,
         mask=arrays["mask"],
-        uncertainty=None if std is None else StdDevUncertainty(arrays["std"]),
+        uncertainty=None if std is None else StdDevUncertainty(arrays["std"], copy=False),
         images={key: arrays[key] for key in images},
         response=cube.meta["response"],
         inputs=cube.inputs,

@@ -257,7 +257,7 @@ def _cube(images, observation, engine, response):
         wcs=cube_wcs(observation.header, response.bins),
         unit=EM_UNIT,
         mask=np.broadcast_to(mask, em.shape),
-        uncertainty=None if std is None else StdDevUncertainty(std.astype(float)),
+        uncertainty=None if std is None else StdDevUncertainty(std.astype(float), copy=False),
         images=companions,
         response=response,
         inputs=observation.inputs,

@@ -5,8 +5,8 @@ import json
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import Longitude
-from astropy.nddata import StdDevUncertainty
 
+from sunpy_deepem._operations import standard_deviation
 from sunpy_deepem._parts import companions, json_facts
 from sunpy_deepem._wcs import sky_wcs
 from sunpy_deepem.channels import CHANNELS
@@ -51,7 +51,7 @@ def _variables(cube):
     bins = {"em": (cube.data, {"long_name": "emission measure per bin of log T"} | units)}
     bins["mask"] = (mask, {"long_name": "true where em is not to be used"})
     if cube.uncertainty is not None:
-        std = cube.uncertainty.represent_as(StdDevUncertainty).array
+        std = standard_deviation(cube)
         bins["em_std"] = (std, {"long_name": "standard deviation of em"} | units)
     variables = {name: (("log_t", "y", "x"), np.array(array), attrs) for name, (array, attrs) in bins.items()}
     images = companions(cube)

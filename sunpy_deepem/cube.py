@@ -131,7 +131,7 @@ class DEMCube(NDCube):
         return cls(
             em,
             wcs=cube_wcs(header, response.bins),
-            uncertainty=None if em_std is None else StdDevUncertainty(em_std),
+            uncertainty=None if em_std is None else StdDevUncertainty(em_std, copy=False),
             mask=np.broadcast_to(masked, em.shape).copy(),
             meta=NDMeta(companions | facts, axes=dict.fromkeys(companions, (1, 2)), data_shape=em.shape),
         )

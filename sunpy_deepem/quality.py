@@ -73,9 +73,8 @@ def signal_flags(intensity, sigma):
     """
     intensity, sigma = np.asarray(intensity), np.asarray(sigma)
     with np.errstate(invalid="ignore"):
-        few = np.isfinite(intensity).all(axis=0) & ((intensity > 3 * sigma).sum(axis=0) < 3)
-        flags = np.where(few, Quality.LOW_SIGNAL, 0) | np.where((intensity < 0).any(axis=0), Quality.NEGATIVE, 0)
-    return flags.astype(np.uint16)
+        few = np.isfinite(intensity).all(axis=0) & (np.count_nonzero(intensity > 3 * sigma, axis=0) < 3)
+        return few * np.uint16(Quality.LOW_SIGNAL) | (intensity < 0).any(axis=0) * np.uint16(Quality.NEGATIVE)
 
 
 def image_deviation(deviation, intensity, sigma):

@@ -3,7 +3,8 @@
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 import astropy.units as u
 import numpy as np
@@ -22,8 +23,8 @@ from sunpy_deepem.quality import MASKED, Quality, signal_flags
 
 __all__ = ["ChannelStack", "Observation"]
 
-# Native pixels of a channel that are worked on at a time, few enough to stay in a CPU's cache.
-_BAND = 2**18
+# Pixels of a channel that are worked on at a time, few enough to stay near a CPU's cache, and native ones under them.
+_BAND, _NATIVE_BAND = 2**18, 2**21
 # Images smaller than this are too small for their channels to be compared.
 _LEAST_TO_ALIGN = 64
 
@@ -203,8 +204,8 @@ class Observation:
             for channel, smap in zip(CHANNELS, maps, strict=True)
         ]
         self.inputs = tuple(
-            counts.provenance() | {"degradation": factor, "reprojected": counts.offset(self._grid) is None}
-            for counts, factor in zip(self._channels, factors, strict=True)
+            counts.provenance() | {"degradation": factor, "reprojected": offset is None}
+            for counts, factor, offset in zip(self._channels, factors, self._offsets, strict=True)
         )
         self.meta = {
             "systematic": self._systematic,
@@ -219,6 +220,7 @@ class Observation:
     def _place(self, shape, region):
         """Find the grid, the part of it that all channels cover, and that of the answer."""
         self._grid = common_grid(self._channels)
+        self._offsets = [counts.offset(self._grid) for counts in self._channels]
         self._field = common_field(self._channels, self._grid)
         native = tuple(part.stop - part.start for part in self._field)
         self._binning = Binning(native, output_shape(native, shape))
@@ -244,23 +246,11 @@ class Observation:
         sunpy.util.exceptions.SunpyUserWarning
             If a channel is shifted against the others by more than a pixel.
         """
-        intensity = np.empty((len(CHANNELS), *self.shape), dtype=np.float32)
-        sigma = np.empty_like(intensity)
-        quality, saturation = np.empty(self.shape, dtype=np.uint16), np.empty(self.shape, dtype=np.float32)
-
-        def fill(rows):
-            part = self.part(rows, slice(0, self.shape[1]))
-            intensity[:, rows], sigma[:, rows] = part.intensity.value, part.uncertainty.value
-            quality[rows], saturation[rows] = part.quality, part.saturation
-
         # Read before there are threads, as aiapy silences warnings meanwhile, which it does for all threads.
         error_table()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(fill, self.bands()))
-        meta = self.meta | {"misalignment": self.misalignment(intensity)}
-        return ChannelStack(
-            intensity << INTENSITY_UNIT, sigma << INTENSITY_UNIT, quality, saturation, self.header, self.inputs, meta
-        )
+            whole = self._calibrated(self.bands(), slice(0, self.shape[1]), pool.map)
+        return replace(whole, meta=self.meta | {"misalignment": self.misalignment(whole.intensity.value)})
 
     def bands(self, multiple=1):
         """
@@ -277,7 +267,7 @@ class Observation:
         """
         ny, nx = self.shape
         native = np.prod([n_in / n_out for n_in, n_out in zip(self._binning.native, self._binning.shape, strict=True)])
-        step = max(1, int(_BAND / (nx * native * multiple))) * multiple
+        step = max(1, int(min(_BAND, _NATIVE_BAND / native) / (nx * multiple))) * multiple
         return [slice(start, min(start + step, ny)) for start in range(0, ny, step)]
 
     def part(self, rows, columns):
@@ -294,24 +284,30 @@ class Observation:
         `ChannelStack`
             Without the misalignment of the channels, for which a part may be too small.
         """
-        there = [
-            slice(part.start + whole.start, part.stop + whole.start)
-            for part, whole in zip((rows, columns), (self._rows, self._columns), strict=True)
-        ]
+        return self._calibrated([rows], columns, map)
+
+    def _calibrated(self, bands, columns, map_parts):
+        """Return the stack of consecutive ``bands`` of rows, whose channels ``map_parts`` calibrates one by one."""
+        rows = slice(bands[0].start, bands[-1].stop)
         shape = rows.stop - rows.start, columns.stop - columns.start
         intensity = np.empty((len(CHANNELS), *shape), dtype=np.float32)
         sigma = np.empty_like(intensity)
         quality, saturation = np.zeros(shape, dtype=np.uint16), np.zeros(shape, dtype=np.float32)
-        for index in range(len(CHANNELS)):
-            binned = self._binned(index, there)
-            intensity[index], sigma[index] = self._calibrated(index, binned)
-            if binned.saturated is not None:
-                quality |= _flagged(binned.saturated > 0, Quality.SATURATED)
-                np.maximum(saturation, binned.saturated, out=saturation)
-            if binned.bloomed is not None:
-                quality |= _flagged(binned.bloomed > 0, Quality.BLOOMING)
+
+        def calibrate(index, band):
+            binned = self._binned(index, band, columns)
+            here = slice(band.start - rows.start, band.stop - rows.start)
+            self._calibrate(index, binned, intensity[index, here], sigma[index, here])
+            return here, binned.saturated, binned.bloomed
+
+        for here, saturated, bloomed in map_parts(calibrate, *zip(*product(range(len(CHANNELS)), bands), strict=True)):
+            if saturated is not None:
+                quality[here] |= _flagged(saturated > 0, Quality.SATURATED)
+                np.maximum(saturation[here], saturated, out=saturation[here])
+            if bloomed is not None:
+                quality[here] |= _flagged(bloomed > 0, Quality.BLOOMING)
         # A pixel that brings no σ could be anything.
-        intensity[~(sigma > 0)] = np.nan
+        np.copyto(intensity, np.nan, where=~(sigma > 0))
         quality |= _flagged(~np.isfinite(intensity).all(axis=0), Quality.MISSING) | signal_flags(intensity, sigma)
         if self._inside is not None:
             quality |= _flagged(~self._inside[rows, columns], Quality.OUTSIDE)
@@ -320,21 +316,22 @@ class Observation:
             intensity << INTENSITY_UNIT, sigma << INTENSITY_UNIT, quality, saturation, header, self.inputs, self.meta
         )
 
-    def _binned(self, index, there):
-        """Return the counts of a channel under the pixels ``there``, two slices of the binned grid."""
-        under = self._binning.under(*there)
-        native = (slice(p.start + f.start, p.stop + f.start) for p, f in zip(under, self._field, strict=True))
-        return self._binning.mean(self._channels[index].on(self._grid, *native), *there)
+    def _binned(self, index, rows, columns):
+        """Return the counts of a channel under pixels of the answer."""
+        there = _moved((rows, columns), (self._rows, self._columns))
+        native = _moved(self._binning.under(*there), self._field)
+        return self._binning.mean(self._channels[index].on(self._grid, self._offsets[index], *native), *there)
 
-    def _calibrated(self, index, binned):
-        """Return intensity and σ of a channel."""
+    def _calibrate(self, index, binned, intensity, sigma):
+        """Fill in intensity and σ of a channel."""
         noise = binned.noise
         if noise is None:
             n_sample = np.maximum(native_pixels(self._scale) * binned.valid_share, 1)
             noise = counts_uncertainty(binned.values, CHANNELS[index], n_sample, **self._errors)
-        divisor = self._channels[index].exposure * self.inputs[index]["degradation"]
-        intensity = binned.values / np.float32(divisor)
-        return intensity, np.hypot(noise / divisor, self._systematic * intensity)
+        divisor = np.float32(self._channels[index].exposure * self.inputs[index]["degradation"])
+        np.divide(binned.values, divisor, out=intensity)
+        np.divide(noise, divisor, out=sigma, casting="same_kind")
+        np.hypot(sigma, np.float32(self._systematic) * intensity, out=sigma)
 
     def misalignment(self, intensity):
         """
@@ -402,5 +399,9 @@ def _misalignment(intensity, scale):
     return told
 
 
+def _moved(parts, by):
+    return tuple(slice(part.start + b.start, part.stop + b.start) for part, b in zip(parts, by, strict=True))
+
+
 def _flagged(where, flag):
-    return np.where(where, flag, 0).astype(np.uint16)
+    return where * np.uint16(flag)
