@@ -110,7 +110,7 @@ def run_stages(paths, shape, refine, out):
             with clock.stage("compare channels"):
                 network.deviation(intensity, sigma)
             with clock.stage("refine"):
-                em = refinement.refine(em, intensity, sigma, response.matrix.value, em_std=std, updates=updates)
+                refinement.refine(em, intensity, sigma, response.matrix.value, em_std=std, updates=updates, out=em)
             with clock.stage("χ², flags"):
                 chi2, quality = _operations.judge_fit(em, stack.intensity, stack.uncertainty, response, stack.quality)
             with clock.stage("write"):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sunpy_deepem._blas import single_threaded_blas
 from sunpy_deepem._checks import whole_number
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.quality import Quality, image_deviation, unusual_flags
@@ -83,7 +84,7 @@ class NetworkEngine:
         intensity, uncertainty = _valid(stack), stack.uncertainty.value
         em, em_std = self.network.predict(intensity, uncertainty, device=self.device, progress=self.progress)
         quality = self._unusual(intensity, uncertainty)
-        em = refine_em(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self.updates)
+        refine_em(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self.updates, out=em)
         return Solution(em, em_std, quality, Counter())
 
     def _unusual(self, intensity, uncertainty):
@@ -128,7 +129,7 @@ class SolverEngine:
     @contextmanager
     def workers(self):
         """Give, as a context, a ``map`` that solves several parts at once."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with single_threaded_blas, ThreadPoolExecutor(os.cpu_count()) as pool:
             yield pool.map
 
     def solve(self, stack, response):

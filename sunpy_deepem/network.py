@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import nn
 from tqdm.auto import tqdm
 
+from sunpy_deepem._blas import single_threaded_blas
 from sunpy_deepem._checks import plain_array, whole_number
 from sunpy_deepem._files import atomic_path, checked_path
 from sunpy_deepem.channels import CHANNELS
@@ -494,10 +495,10 @@ class DeepEM:
             As `predict`.
         """
         if resolve_device(device).type == "cpu":
-            with _workers(torch.device("cpu")) as map_parts:
+            with single_threaded_blas, _workers(torch.device("cpu")) as map_parts:
                 yield map_parts
         else:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with single_threaded_blas, ThreadPoolExecutor(os.cpu_count()) as pool:
                 yield pool.map
 
     def deviation(self, intensity, uncertainty):

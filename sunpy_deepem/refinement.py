@@ -13,7 +13,8 @@ UPDATES = 20
 _TILE = 4096
 # Unit of EM in cm^-5 that keeps squares within single precision.
 _UNIT = 1e25
-# No bin falls below this share of its first guess: what the network did not rule out, six channels do not either.
+# No bin falls below this share of what it was before the first update, nor after that below this share of what it then
+# was: what the network did not rule out, six channels do not either.
 _LEAST_SHARE = 1e-3
 # No bin changes by more than this in one update, in ln(EM).
 _LARGEST_CHANGE = 3.0
@@ -27,7 +28,7 @@ _LEAST_GAIN = 0.99
 _DONE_SHARE = 0.25
 
 
-def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, tolerance=2.0, target=1.0):
+def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, tolerance=2.0, target=1.0, out=None):
     r"""
     Move the EM of pixels that fit badly towards the observed intensities.
 
@@ -58,6 +59,8 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
         The most updates that a pixel gets; zero leaves the EM as it is.
     tolerance, target : `float`, optional
         χ² above which to update, and at which to stop.
+    out : `~numpy.ndarray`, optional
+        Where to put the result, of the shape and type of ``em``, which it may be itself.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
         If an argument carries a unit or holds something else than real numbers.
     ValueError
         If shapes do not fit, σ is not positive where the intensity is finite, or ``em``, ``updates``, ``tolerance`` or
-        ``target`` are negative.
+        ``target`` are negative, or ``out`` does not fit.
 
     References
     ----------
@@ -94,19 +97,36 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     matrix = plain_array(matrix, "matrix", unit="cm5 DN / (s pix)")
     updates = whole_number(updates, "updates", least=0)
     _check(em, em_std, intensity, uncertainty, matrix, tolerance, target)
-    refined, *arrays = (array.reshape(array.shape[0], -1) for array in (em.copy(), em_std, intensity, uncertainty))
+    em_std = em.copy() if out is em_std else em_std  # which is then changed
+    result = _result_in(out, em)
     if not updates:
-        return refined.reshape(em.shape)
-    # Few pixels need it; they are brought together, since work on many at once is quicker.
-    poor = np.flatnonzero(_poor(refined, *arrays[1:], matrix, tolerance))
+        return result
+    refined, *arrays = (array.reshape(array.shape[0], -1) for array in (result, em_std, intensity, uncertainty))
+    # Few pixels need it, and fewer need more; they are brought together, since work on many at once is quicker.
+    poor, left = np.flatnonzero(_poor(refined, *arrays[1:], matrix, tolerance)), []
     for start in range(0, poor.size, _TILE):
         pixels = poor[start : start + _TILE]
         columns = [array[:, pixels] for array in (refined, *arrays)]
         more = _update_once(*columns, matrix) > target
-        left = (array[:, more].astype(float) for array in columns)
-        columns[0][:, more] = _refined(*left, matrix, updates - 1, target)
         refined[:, pixels] = columns[0]
-    return refined.reshape(em.shape)
+        left.append((pixels[more], *(array[:, more].astype(float) for array in columns)))
+        if start + _TILE >= poor.size or sum(part[0].size for part in left) >= _TILE:
+            pixels, *columns = (np.concatenate(parts, axis=-1) for parts in zip(*left, strict=True))
+            refined[:, pixels] = _refined(*columns, matrix, updates - 1, target)
+            left.clear()
+    return result
+
+
+def _result_in(out, em):
+    """Return an array that starts as ``em`` and can be reshaped without a copy."""
+    if out is None:
+        return np.array(em, order="C")
+    if not (isinstance(out, np.ndarray) and out.shape == em.shape and out.dtype == em.dtype and out.flags.c_contiguous):
+        msg = f"out must be a contiguous array of {em.dtype} of shape {em.shape}, as em is, found {out!r}."
+        raise ValueError(msg)
+    if out is not em:
+        np.copyto(out, em)
+    return out
 
 
 def _check(em, em_std, intensity, uncertainty, matrix, tolerance, target):
@@ -143,7 +163,7 @@ def _poor(em, observed, sigma, matrix, tolerance):
 
 def _update_once(em, em_std, observed, sigma, matrix):
     """
-    Update ``em`` (bins, n) in place and return χ² (n,).
+    Update ``em`` (bins, n) in place, and its spread along with it, and return χ² (n,).
 
     In the precision of ``em``: for most pixels one update is enough, and single precision enough for one.
     """
@@ -159,6 +179,8 @@ def _update_once(em, em_std, observed, sigma, matrix):
         chi2, new_chi2 = _chi2(residual, sigma), _chi2(observed - matrix @ proposed, sigma)
     better = new_chi2 < chi2
     np.copyto(em, proposed * dtype.type(_UNIT), where=better)
+    growth = np.divide(proposed, current, out=np.ones_like(current), where=current > 0)
+    np.multiply(em_std, growth, out=em_std, where=better)
     return np.where(better, new_chi2, chi2)
 
 
