@@ -68,12 +68,13 @@ def write_bands(observation, engine, response, path, *, overwrite=False, progres
                 images, failed = _images(stack, engine, response)
                 for name, image in images.items():
                     file.write(_HDU_NAMES.get(name, name.upper()), rows.start, image)
-                file.release()
                 means = [reduced(np.nan_to_num(image), block) for image in stack.intensity.value]
                 return rows.start, np.array(means, dtype=np.float32), failed
 
             with engine.workers() as map_bands:
                 for start, means, failed in tqdm(map_bands(invert, bands), total=len(bands), disable=not progress):
+                    # Here, while the bands that come next are worked on, as it may have to wait for the disk.
+                    file.release()
                     coarse[start] = means
                     unsolved += failed
         misalignment = observation.misalignment(np.concatenate([coarse[start] for start in sorted(coarse)], axis=1))
