@@ -85,6 +85,7 @@ def _peak():
 def run_stages(paths, shape, refine, out):
     """Do the same stage by stage, band after band and not at once, and return seconds of each."""
     import sunpy.map
+    from threadpoolctl import threadpool_limits
 
     from sunpy_deepem import DeepEM, _fits, _operations, _streaming, refinement
     from sunpy_deepem.engines import NetworkEngine
@@ -100,7 +101,10 @@ def run_stages(paths, shape, refine, out):
     engine = NetworkEngine(network, refine=0)
     images = _streaming._images(observation.part(slice(0, 1), columns), engine, response)[0]
     cube = _streaming._cube(images, observation, engine, response)
-    with _streaming._FitsImages(out, _fits.image_hdus(cube), observation.shape[0]) as file:
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        _streaming._FitsImages(out, _fits.image_hdus(cube), observation.shape[0]) as file,
+    ):
         for rows in observation.bands():
             with clock.stage("calibrate, align, bin"):
                 stack = observation.part(rows, columns)

@@ -184,7 +184,7 @@ def training(response, n, rounds):
     torch.set_num_threads(1)
     stream = PriorStream(DEMPrior(response.bins), response, n, seed=1)
     ready = stream.epoch(0)
-    options = {"epochs": 1, "consistency_epochs": 0, "hidden": (64, 64, 64)}
+    options = {"epochs": 1, "consistency_epochs": 0}
     calls = {
         "training, data made": lambda: stream.epoch(1),
         "training, steps": lambda: fit(_Repeated(ready), response, **options),

@@ -1,5 +1,8 @@
 """How well the channels lie on top of each other: `measure_misalignment`."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from scipy import fft, ndimage
 
@@ -46,7 +49,8 @@ def measure_misalignment(intensity):
     True
     """
     factor = max(1, -(-max(intensity.shape[1:]) // _LARGEST))
-    images = [_structure(reduced(np.nan_to_num(image, posinf=0, neginf=0), factor)) for image in intensity]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        images = list(pool.map(lambda image: _structure(image, factor), intensity))
     reference = fft.rfft2(images[CHANNELS.index(REFERENCE_CHANNEL)])
     return np.array([_shift(image, reference) for image in images]) * factor
 
@@ -57,8 +61,9 @@ def reduced(image, factor):
     return image[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).mean(axis=(1, 3), dtype=float)
 
 
-def _structure(image):
-    """Return the small-scale structure with unit norm, fading towards the edges."""
+def _structure(image, factor):
+    """Return the small-scale structure of an image that is averaged, with unit norm, fading towards the edges."""
+    image = reduced(np.nan_to_num(image, posinf=0, neginf=0), factor)
     scale = np.median(np.abs(image)) or 1.0
     image = np.arcsinh(image / scale)
     image = image - ndimage.gaussian_filter(image, _SMOOTHING)

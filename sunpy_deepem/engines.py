@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from sunpy_deepem._blas import single_threaded_blas
 from sunpy_deepem._checks import whole_number
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.quality import Quality, image_deviation, unusual_flags
-from sunpy_deepem.refinement import UPDATES
-from sunpy_deepem.refinement import refine as refine_em
 from sunpy_deepem.temperature import LogTBins
 
 __all__ = ["METHODS", "NetworkEngine", "Solution", "SolverEngine", "get_engine"]
@@ -51,6 +49,8 @@ class NetworkEngine:
     """
 
     def __init__(self, network, *, device="auto", refine=None, progress=False):
+        from sunpy_deepem.refinement import UPDATES  # torch is imported when it is needed
+
         self.network, self.device, self.progress = network, device, progress
         self.exact = not refine
         self.updates = UPDATES if refine is None else whole_number(refine, "refine", least=0)
@@ -81,14 +81,20 @@ class NetworkEngine:
 
     def solve(self, stack, response):
         """Return the `Solution` of the valid pixels of a `ChannelStack`: of an image, or of a part after a `survey`."""
-        intensity, uncertainty = _valid(stack), stack.uncertainty.value
-        em, em_std = self.network.predict(intensity, uncertainty, device=self.device, progress=self.progress)
-        quality = self._unusual(intensity, uncertainty)
-        refine_em(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self.updates, out=em)
-        return Solution(em, em_std, quality, Counter())
+        from sunpy_deepem._tensors import resolve_device, to_tensor
+        from sunpy_deepem.refinement import refine
 
-    def _unusual(self, intensity, uncertainty):
+        device = resolve_device(self.device)
+        observed = _valid(stack), stack.uncertainty.value
+        # All that is done for each pixel is done where the network is.
+        intensity, uncertainty = (to_tensor(values, device) for values in observed)
+        em, em_std = self.network.predict(intensity, uncertainty, progress=self.progress)
         deviation = self.network.deviation(intensity, uncertainty)
+        refine(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self.updates, out=em)
+        em, em_std, deviation = (None if values is None else values.cpu().numpy() for values in (em, em_std, deviation))
+        return Solution(em, em_std, self._unusual(deviation, *observed), Counter())
+
+    def _unusual(self, deviation, intensity, uncertainty):
         if deviation is None:
             return np.zeros(intensity.shape[1:], dtype=np.uint16)
         of_image = self._of_image
@@ -129,7 +135,7 @@ class SolverEngine:
     @contextmanager
     def workers(self):
         """Give, as a context, a ``map`` that solves several parts at once."""
-        with single_threaded_blas, ThreadPoolExecutor(os.cpu_count()) as pool:
+        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
             yield pool.map
 
     def solve(self, stack, response):

@@ -6,22 +6,21 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
 from importlib import resources
 from pathlib import Path
-from threading import Barrier
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from threadpoolctl import threadpool_limits
 from torch import nn
 from tqdm.auto import tqdm
 
-from sunpy_deepem._blas import single_threaded_blas
-from sunpy_deepem._checks import plain_array, whole_number
+from sunpy_deepem._checks import whole_number
 from sunpy_deepem._files import atomic_path, checked_path
+from sunpy_deepem._tensors import check_array, first_line, resolve_device, workers
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.consistency import ChannelConsistency
 from sunpy_deepem.layers import PRECISIONS, PointwiseConvolution, PointwiseLayers, dtype_of
@@ -35,7 +34,6 @@ _FORMAT = "sunpy_deepem weights 4"
 # Pixels worked on at a time on a CPU, whose cache they should stay in, and on a GPU, which they should fill.
 _TILE = 16384
 _GPU_TILE = 2**20
-_GPU_STREAMS = 3
 # Names of the folded response and of the second network among the tensors of a file.
 _RESPONSE, _CONSISTENCY = "response_matrix", "consistency."
 # Brightness in powers of ten, beyond which the shape of the EM does not depend on it: EM of 10^24 to 10^30 cm^-5.
@@ -315,13 +313,13 @@ class DeepEM:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # what is raised depends on what is wrong with the file
-            msg = f"{path} is no file of weights alone, and nothing else is read ({_first_line(error)})."
+            msg = f"{path} is no file of weights alone, and nothing else is read ({first_line(error)})."
             raise ValueError(msg) from None
         module = ChapterNetwork()
         try:
             module.layers.load_state_dict(state)
         except (RuntimeError, TypeError, AttributeError) as error:
-            msg = f"{path} does not hold the chapter's network, 6→300→300→18 ({_first_line(error)})."
+            msg = f"{path} does not hold the chapter's network, 6→300→300→18 ({first_line(error)})."
             raise ValueError(msg) from None
         meta = {"source": f"HelioML, {path.name}"}
         return cls(module, bins=LogTBins(), meta=meta)
@@ -447,11 +445,7 @@ class DeepEM:
         inputs = [None if values is None else values.reshape(len(CHANNELS), -1) for values in inputs]
         std = std and self.module.has_spread
         shape = (len(self.bins), inputs[0].shape[1])
-        # NumPy asks for large memory pages, which are had sooner.
-        outputs = [
-            torch.empty(shape, device=intensity.device) if on_tensors else torch.from_numpy(np.empty(shape, np.float32))
-            for _ in range(1 + std)
-        ]
+        outputs = [_empty(shape, intensity.device if on_tensors else "cpu") for _ in range(1 + std)]
         module = self._module_in(precision, device).to(device).eval()
 
         def run(start):
@@ -463,7 +457,7 @@ class DeepEM:
             return wrong
 
         starts = range(0, shape[1], tile)
-        with _workers(device) as map_tiles:
+        with workers(device) as map_tiles:
             results = map_tiles(run, starts)
             wrong = sum(tqdm(results, total=len(starts), desc="DEM", unit="tile", disable=not progress))
         if wrong:
@@ -481,8 +475,9 @@ class DeepEM:
         """
         Give, as a context, a ``map`` over parts of an image, several of which are worked on at once.
 
-        Within it `predict` and `deviation` keep to the thread that calls them, where they work on a CPU. What is to be
-        done with each part, besides, is then shared out among the CPU's cores, too.
+        Within it `predict` and `deviation` keep to the thread that calls them, where they work on a CPU, and so does
+        NumPy's linear algebra. What is to be done with each part, besides, is then shared out among the CPU's cores,
+        too.
 
         Parameters
         ----------
@@ -495,10 +490,10 @@ class DeepEM:
             As `predict`.
         """
         if resolve_device(device).type == "cpu":
-            with single_threaded_blas, _workers(torch.device("cpu")) as map_parts:
+            with threadpool_limits(limits=1, user_api="blas"), workers(torch.device("cpu")) as map_parts:
                 yield map_parts
         else:
-            with single_threaded_blas, ThreadPoolExecutor(os.cpu_count()) as pool:
+            with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
                 yield pool.map
 
     def deviation(self, intensity, uncertainty):
@@ -507,14 +502,15 @@ class DeepEM:
 
         Parameters
         ----------
-        intensity, uncertainty : array-like
+        intensity, uncertainty : array-like or `torch.Tensor`
             DN s^-1 pix^-1, as for `predict`.
 
         Returns
         -------
-        `~numpy.ndarray` or `None`
+        `~numpy.ndarray`, `torch.Tensor` or `None`
             In units of the spread of what is foretold and observed, `~numpy.float32`, of the shape of ``intensity``;
-            NaN where a channel is not finite. `None` if the weights cannot tell.
+            NaN where a channel is not finite. A tensor, on its device, if ``intensity`` is one. `None` if the weights
+            cannot tell.
 
         Raises
         ------
@@ -524,20 +520,24 @@ class DeepEM:
         if self.consistency is None:
             return None
         inputs = self._check_inputs(intensity, uncertainty)
-        inputs = [np.asarray(values).reshape(len(CHANNELS), -1) for values in inputs]
-        result = np.empty(inputs[0].shape, dtype=np.float32)
-        device = torch.device("cpu")
-        consistency = _reduced(self.consistency, dtype_of("auto", device))
+        on_tensors = isinstance(intensity, torch.Tensor)
+        device = intensity.device if on_tensors else torch.device("cpu")
+        tile = _TILE if device.type == "cpu" else _GPU_TILE
+        shape = inputs[0].shape
+        inputs = [values.reshape(len(CHANNELS), -1) for values in inputs]
+        result = _empty(inputs[0].shape, device)
+        consistency = _reduced(self.consistency, dtype_of("auto", device)).to(device)
 
         def run(start):
-            part = slice(start, start + _TILE)
+            part = slice(start, start + tile)
             with torch.inference_mode():
                 arrays, _ = _usable(*(_tile_of(values, part, device) for values in inputs))
-                result[:, part] = consistency.deviation(*(values[0, :, 0] for values in arrays)).numpy()
+                result[:, part] = consistency.deviation(*(values[0, :, 0] for values in arrays))
 
-        with _workers(device) as map_tiles:
-            list(map_tiles(run, range(0, result.shape[1], _TILE)))
-        return result.reshape(np.shape(intensity))
+        with workers(device) as map_tiles:
+            list(map_tiles(run, range(0, result.shape[1], tile)))
+        result = result.reshape(shape)
+        return result if on_tensors else result.numpy()
 
     def _module_in(self, precision, device):
         """Return the network with all layers but the first, whose inputs are the measured ones, in ``precision``."""
@@ -549,13 +549,13 @@ class DeepEM:
 
     def _check_inputs(self, intensity, uncertainty):
         """Return both as arrays or tensors of the same shape, without copying them."""
-        intensity = _check_array("intensity", intensity)
+        intensity = check_array(intensity, "intensity")
         if uncertainty is None and self.module.needs_uncertainty:
             msg = (
                 "uncertainty is missing: this network weighs the channels by σ. ChannelStack gives one for every pixel."
             )
             raise ValueError(msg)
-        uncertainty = None if uncertainty is None else _check_array("uncertainty", uncertainty)
+        uncertainty = None if uncertainty is None else check_array(uncertainty, "uncertainty")
         if intensity.ndim < 1 or intensity.shape[0] != len(CHANNELS):
             msg = (
                 f"intensity must have the six channels {CHANNELS} along its first axis, found shape "
@@ -626,14 +626,11 @@ def _check_tensors(state, matrix, bins):
         raise ValueError(msg)
 
 
-def _check_array(name, values):
-    """Return ``values`` as an array or a tensor of real numbers."""
-    if isinstance(values, torch.Tensor):
-        if not values.is_complex():
-            return values
-        msg = f"{name} must be an array of real numbers, found {values.dtype}."
-        raise TypeError(msg)
-    return plain_array(values, name)
+def _empty(shape, device):
+    """Return a tensor; on the CPU NumPy makes it, who asks for large memory pages, which are had sooner."""
+    if torch.device(device).type == "cpu":
+        return torch.from_numpy(np.empty(shape, np.float32))
+    return torch.empty(shape, device=device)
 
 
 def _tile_of(values, part, device):
@@ -677,77 +674,3 @@ def _store(result, output):
         torch.mul(result, EM_UNIT, out=output)
     else:
         output.copy_(result * EM_UNIT)
-
-
-@contextmanager
-def _workers(device):
-    """
-    Give a ``map`` that works on several tiles at once, one thread to a tile.
-
-    On a CPU a tile is too small to be shared out among threads: they would mostly wait for each other, the more so
-    where the machine has other work to do. On a GPU each thread has a stream of its own, so that one tile is computed
-    while others are copied.
-    """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        with ThreadPoolExecutor(_GPU_STREAMS, initializer=_use_stream, initargs=(device,)) as pool:
-            yield pool.map
-        torch.cuda.synchronize(device)
-        return
-    if device.type != "cpu":
-        yield map
-        return
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield map
-        return
-    try:
-        torch.set_num_threads(1)
-        yield _threads(threads).map
-    finally:
-        # Part of torch counts its threads for all of the process.
-        torch.set_num_threads(threads)
-
-
-@cache
-def _threads(n):
-    """Return a pool of ``n`` threads, which is kept: new threads would have to ask the system for memory again."""
-    started, pool = Barrier(n), ThreadPoolExecutor(n, thread_name_prefix="sunpy_deepem")
-
-    def start(_):
-        torch.set_num_threads(1)
-        started.wait()
-
-    list(pool.map(start, range(n)))
-    return pool
-
-
-if hasattr(os, "register_at_fork"):
-    # Threads do not live on in a process that is forked.
-    os.register_at_fork(after_in_child=_threads.cache_clear)
-
-
-def _use_stream(device):
-    torch.cuda.set_stream(torch.cuda.Stream(device))
-
-
-def _first_line(error):
-    """Return the kind and the first line of an error; torch's run to pages."""
-    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-
-
-def resolve_device(device) -> torch.device:
-    """Return the `torch.device` of a name, ``"auto"`` being a GPU where there is one; raise if it is not to be had."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        # One that cannot give a number back, as torch's 'meta', is of no use.
-        torch.zeros(1, device=found).item()
-    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
-        msg = (
-            f"device must be 'auto', 'cpu', 'cuda' or another that torch has here, found {str(device)!r} "
-            f"({_first_line(error)}). Use 'auto' for a GPU where there is one."
-        )
-        raise ValueError(msg) from None
-    return found

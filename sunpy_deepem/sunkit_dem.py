@@ -13,8 +13,6 @@ from astropy.nddata import StdDevUncertainty
 
 from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
 from sunpy_deepem.forward import EM_UNIT
-from sunpy_deepem.refinement import UPDATES
-from sunpy_deepem.refinement import refine as refine_em
 from sunpy_deepem.response import RESPONSE_UNIT, TemperatureResponse
 
 __all__ = ["register_model"]
@@ -91,7 +89,9 @@ def register_model():
 
 def _fit(model, *, weights, device, refine):
     """Return the meta and the results of a fit of ``model``, a ``sunkit_dem.GenericModel``."""
-    from sunpy_deepem.network import DeepEM  # torch is imported when it is needed
+    # torch is imported when it is needed
+    from sunpy_deepem import refinement
+    from sunpy_deepem.network import DeepEM
 
     network = weights if isinstance(weights, DeepEM) else DeepEM.load(weights)
     keys = _keys(model.kernel)
@@ -103,7 +103,8 @@ def _fit(model, *, weights, device, refine):
     cubes = [model.data[key] for key in keys]
     intensity, sigma = _arrays(keys, cubes)
     em, em_std = network.predict(intensity, sigma, device=device)
-    em = refine_em(em, intensity, sigma, matrix, em_std=em_std, updates=UPDATES if refine is None else refine)
+    updates = refinement.UPDATES if refine is None else refine
+    em = refinement.refine(em, intensity, sigma, matrix, em_std=em_std, updates=updates)
     widths = network.bins.widths.reshape(-1, *[1] * (em.ndim - 1))
     em = em.astype(float) << EM_UNIT
     residual = (np.tensordot(matrix, em.value, axes=1) - intensity) / sigma

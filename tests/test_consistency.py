@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from sunpy_deepem import CHANNELS, ChannelStack, DeepEM, Quality, TemperatureResponse, invert
+from sunpy_deepem.consistency import ChannelConsistency
 from sunpy_deepem.quality import image_deviation, unusual_flags
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import DEMPrior, TrainingSet, fit
@@ -74,6 +76,20 @@ def test_deviations_are_about_one_on_the_priors_own_pixels():
     deviation = DeepEM.load().deviation(pixels.intensity, pixels.uncertainty)
     assert np.abs(np.median(deviation, axis=1)).max() < 0.2
     assert 0.3 < np.median(np.abs(deviation)) < 1
+
+
+def test_tensors(sun):
+    expected = DeepEM.load().deviation(*sun)
+    found = DeepEM.load().deviation(*(torch.from_numpy(values) for values in sun))
+    assert isinstance(found, torch.Tensor)
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_it_runs_on_any_device_that_torch_has():
+    module = ChannelConsistency(np.ones(6), width=2).to("meta")
+    with torch.inference_mode():
+        deviation = module.deviation(*(torch.empty(6, 5, device="meta") for _ in range(2)))
+    assert (deviation.shape, deviation.device.type) == ((6, 5), "meta")
 
 
 def test_missing_channels_are_not_judged(sun):

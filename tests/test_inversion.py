@@ -5,10 +5,21 @@ from dataclasses import replace
 import astropy.units as u
 import numpy as np
 import pytest
+import torch
 from astropy.coordinates import SkyCoord
 from helpers import changed, true_cube
 
-from sunpy_deepem import CHANNELS, ChannelStack, DeepEM, DEMCube, LogTBins, Quality, TemperatureResponse, invert
+from sunpy_deepem import (
+    CHANNELS,
+    ChannelStack,
+    DeepEM,
+    DEMCube,
+    LogTBins,
+    Quality,
+    TemperatureResponse,
+    invert,
+    refinement,
+)
 from sunpy_deepem.sample import sample_em, sample_maps, sample_regions
 
 N = 32
@@ -284,6 +295,25 @@ class TestUnusual:
         assert self.share(stack, stack.intensity[order], stack.uncertainty[order]) > 0.9
 
 
+def test_pixels_are_worked_on_where_the_network_is(small, monkeypatch):
+    """Rather than go to a GPU and back for each step."""
+    kinds = []
+
+    def seen(function):
+        def call(*args, **kwargs):
+            arrays = [array for array in args if isinstance(array, np.ndarray | torch.Tensor)]
+            # The response, which is small, is all that may come from elsewhere.
+            kinds.append({type(array) for array in arrays if array.shape != (6, 18)})
+            return function(*args, **kwargs)
+
+        return call
+
+    for owner, name in ((DeepEM, "predict"), (DeepEM, "deviation"), (refinement, "refine")):
+        monkeypatch.setattr(owner, name, seen(getattr(owner, name)))
+    invert(small, device="cpu")
+    assert kinds == [{torch.Tensor}] * 3
+
+
 class TestRegion:
     """A region is what would be cut from the answer for all of it."""
 
@@ -344,7 +374,7 @@ class TestRegion:
         predict = DeepEM.predict
 
         def counting(self, intensity, *args, **kwargs):
-            asked.append(intensity[0].size)
+            asked.append(int(np.prod(intensity.shape[1:])))
             return predict(self, intensity, *args, **kwargs)
 
         monkeypatch.setattr(DeepEM, "predict", counting)

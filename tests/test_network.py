@@ -542,7 +542,7 @@ def test_parts_that_are_shared_out_are_worked_on_by_one_thread_each(default, mon
     try:
         with default.workers() as map_parts:
             # What would be shared out once more would ask for threads.
-            monkeypatch.setattr("sunpy_deepem.network._threads", None)
+            monkeypatch.setattr("sunpy_deepem._tensors._threads", None)
             found = list(map_parts(lambda part: default.predict(intensity[:, part], sigma[:, part])[0], parts))
     finally:
         torch.set_num_threads(before)

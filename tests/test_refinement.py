@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sunpy_deepem import DeepEM, TemperatureResponse
-from sunpy_deepem.refinement import refine
+from sunpy_deepem.refinement import _update_once, refine
 from sunpy_deepem.training import DEMPrior, simulate_observation
 
 RESPONSE = TemperatureResponse.default()
@@ -58,6 +59,25 @@ def test_one_update_is_that_of_optimal_estimation_where_it_is_small():
         np.testing.assert_allclose(
             refined[:, pixel] - em[:, pixel], expected, rtol=0.01, atol=1e-6 * em[:, pixel].max()
         )
+
+
+def test_the_spread_keeps_its_ratio_to_the_em_from_update_to_update():
+    em = 10 ** np.random.default_rng(1).uniform(24, 27, (18, 20))
+    intensity, sigma = 1.5 * (MATRIX @ em), 0.1 * (MATRIX @ em)
+    ratio = 0.1
+    expected = em.copy()
+    for pixel in range(20):
+        for _ in range(2):
+            spread2 = (ratio * expected[:, pixel]) ** 2
+            normal = MATRIX * spread2 @ MATRIX.T + np.diag(sigma[:, pixel] ** 2)
+            weights = np.linalg.solve(normal, intensity[:, pixel] - MATRIX @ expected[:, pixel])
+            expected[:, pixel] *= np.exp(spread2 / expected[:, pixel] * (MATRIX.T @ weights))
+    once, twice = (
+        refine(em, intensity, sigma, MATRIX, em_std=ratio * em, updates=updates, tolerance=0, target=0)
+        for updates in (1, 2)
+    )
+    assert (chi2(twice, intensity, sigma) < chi2(once, intensity, sigma)).all()
+    np.testing.assert_allclose(twice, expected, rtol=1e-6)
 
 
 def test_an_em_that_is_sure_moves_least_in_one_update():
@@ -134,9 +154,78 @@ def test_no_updates_is_the_identity():
     np.testing.assert_array_equal(refine(2 * truth, intensity, sigma, MATRIX, updates=0), 2 * truth)
 
 
+@pytest.mark.parametrize("with_std", [True, False])
+def test_in_place(with_std):
+    truth, intensity, sigma = observed(systematic=0.05, n_sample=64)
+    guess = 2 * truth
+    arguments = {"em_std": guess.copy()} if with_std else {}
+    expected = refine(guess, intensity, sigma, MATRIX, **arguments)
+    np.testing.assert_array_equal(guess, 2 * truth)
+    assert refine(guess, intensity, sigma, MATRIX, out=guess, **arguments) is guess
+    np.testing.assert_array_equal(guess, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tensors(dtype):
+    truth, intensity, sigma = observed(systematic=0.05, n_sample=64)
+    arrays = [array.astype(dtype) for array in (2 * truth, intensity, sigma)]
+    expected = refine(*arrays, MATRIX, em_std=arrays[0] / 2)
+    em, *rest = (torch.from_numpy(array.reshape(len(array), 15, 20)) for array in arrays)
+    refined = refine(em, *rest, MATRIX, em_std=em / 2)
+    assert (refined.shape, refined.dtype) == (em.shape, em.dtype)
+    np.testing.assert_array_equal(refined.reshape(18, -1).numpy(), expected)
+    assert refine(em, *rest, MATRIX, em_std=em / 2, out=em) is em
+    np.testing.assert_array_equal(em.numpy(), refined.numpy())
+
+
+def test_updates_run_on_any_device_that_torch_has():
+    # "meta" computes shapes alone; what runs there holds nothing on the CPU.
+    em, em_std, intensity, sigma = (torch.empty(n, 5, device="meta") for n in (18, 18, 6, 6))
+    with torch.inference_mode():
+        chi2 = _update_once(em, em_std, intensity, sigma, torch.empty(6, 18, dtype=torch.float64, device="meta"))
+    assert (chi2.shape, chi2.device.type) == ((5,), "meta")
+
+
+def test_arrays_of_another_byte_order():
+    truth, intensity, sigma = observed(20, systematic=0.05, n_sample=64)
+    expected = refine(2 * truth, intensity, sigma, MATRIX)
+    em = (2 * truth).astype(">f8")
+    refined = refine(em, intensity.astype(">f8"), sigma.astype(">f8"), MATRIX, out=em)
+    assert refined is em
+    np.testing.assert_array_equal(em, expected)
+
+
+def test_more_pixels_than_a_thread_works_on(monkeypatch):
+    truth, intensity, sigma = observed(systematic=0.05, n_sample=64)
+    expected = refine(2 * truth, intensity, sigma, MATRIX)
+    monkeypatch.setattr("sunpy_deepem.refinement._PART", 100)
+    monkeypatch.setattr("sunpy_deepem.refinement._TILE", 7)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        refined = refine(2 * truth, intensity, sigma, MATRIX)
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(refined, expected, rtol=1e-9)
+
+
+def test_into_another_array():
+    truth, intensity, sigma = observed(5)
+    out = np.zeros_like(truth)
+    assert refine(2 * truth, intensity, sigma, MATRIX, out=out) is out
+    np.testing.assert_array_equal(out, refine(2 * truth, intensity, sigma, MATRIX))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"out": np.ones((18, 5))}, r"ndarray of float64 of shape \(18, 4\), found float64 of shape \(18, 5\)"),
+        ({"out": np.ones((18, 4), dtype=np.float32)}, "out must be what em is, .* of float64 .* found float32"),
+        ({"out": np.ones((4, 18)).T}, "out must be what em is, contiguous and writeable"),
+        ({"out": np.broadcast_to(1.0, (18, 4))}, "out must be what em is, contiguous and writeable"),
+        ({"out": torch.ones(18, 4)}, "out must be what em is, .* found Tensor"),
+        ({"out": True}, "out must be what em is, .* found bool"),
+        ({"em": torch.ones(18, 4), "out": np.ones((18, 4))}, "out must be what em is, .* Tensor of .* found ndarray"),
         ({"em": np.ones((17, 4))}, "matrix must have shape|em must have shape"),
         ({"intensity": np.ones((5, 4))}, "intensity must have shape"),
         ({"uncertainty": np.ones((6, 3))}, "uncertainty must have shape"),

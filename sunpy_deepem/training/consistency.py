@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from sunpy_deepem._tensors import resolve_device
 from sunpy_deepem.consistency import ChannelConsistency
-from sunpy_deepem.network import EM_UNIT, resolve_device
+from sunpy_deepem.network import EM_UNIT
 
 __all__ = ["fit_consistency"]
 

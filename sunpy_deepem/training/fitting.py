@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 
 from sunpy_deepem._checks import real_number, whole_number
 from sunpy_deepem._files import atomic_path, check_target, checked_path
-from sunpy_deepem.network import EM_UNIT, DeepEM, ScaledNetwork, resolve_device
+from sunpy_deepem._tensors import resolve_device
+from sunpy_deepem.network import EM_UNIT, DeepEM, ScaledNetwork
 from sunpy_deepem.response import TemperatureResponse
 from sunpy_deepem.training.consistency import fit_consistency
 from sunpy_deepem.training.loss import HELD, DEMLoss
