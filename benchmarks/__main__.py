@@ -36,6 +36,7 @@ BENCHMARKS = {
         ("--shape", "64", "--rounds", "2", "--slow", "20", "--compiled", "500", "--training", "5000"), writes=True
     ),
     "end_to_end": Benchmark(("--quick",), writes=True),
+    "device": Benchmark(("--shape", "64", "--rounds", "1"), writes=True),
     "accuracy": Benchmark(
         ("--pixels", "50", "--limit", "5", "--demreg", "20", "--emtoolkit", "20", "--draws", "20000"), writes=True
     ),

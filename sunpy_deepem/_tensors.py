@@ -30,15 +30,16 @@ def to_tensor(values, device="cpu"):
     """
     Return an array or tensor as a tensor on a device, without a copy where there need be none.
 
-    Arrays may be read-only, of another byte order or of another kind of numbers, which then become double precision.
+    Arrays may be read-only or of another byte order. What is neither of single nor of double precision becomes double.
     """
-    if not isinstance(values, torch.Tensor):
-        kept = values.dtype.kind == "f" and values.dtype.itemsize in (4, 8)
-        values = np.require(values, values.dtype.newbyteorder("=") if kept else np.float64, ["C", "W"])
-        values = torch.from_numpy(values)
-        if torch.device(device).type == "cuda":
-            values = values.pin_memory()
-    return values.detach().to(device, non_blocking=True)
+    if isinstance(values, torch.Tensor):
+        dtype = values.dtype if values.dtype in (torch.float32, torch.float64) else torch.float64
+        return values.detach().to(device, dtype)
+    kept = values.dtype.kind == "f" and values.dtype.itemsize in (4, 8)
+    values = torch.from_numpy(np.require(values, values.dtype.newbyteorder("=") if kept else np.float64, ["C", "W"]))
+    if torch.device(device).type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sunpy_deepem import LogTBins
 
@@ -262,6 +263,28 @@ def test_the_page_says_where_and_when_and_what(tmp_path, monkeypatch):
     assert "* - package over demregpy\n     - 3000\n     - 100\n" in text
     assert "Accuracy" not in text
     assert (tmp_path / "docs" / "images" / "speed.png").stat().st_size > 1000
+
+
+def test_operations_are_two_for_each_weight():
+    device = benchmark_module("device")
+    layers = device.chapters_layers(torch.device("cpu"), torch.float32)
+    assert device.operations(layers) == 2 * (6 * 300 + 300 * 300 + 300 * 18)
+
+
+def test_the_page_says_what_was_measured_on_a_gpu():
+    page = benchmark_module("page")
+    content = {"machine": speed_content()["machine"] | {"gpu": "abacus 2"}, "shape": 10, "copy": 4e12, "product": 5e14}
+    content |= {"device": "cuda", "agreement": {"auto": [1e-3, 2e-2]}}
+    content["results"] = {
+        "network": {"rate": 1e9, "arithmetic": 0.125, "traffic": 0.5},
+        "refinement": {"rate": 2e6, "arithmetic": None, "traffic": None},
+    }
+    text = page.device_section(content)
+    assert "abacus 2" in text
+    assert "copies 4000 GB/s and multiplies matrices at 500.0 T" in text.replace("\n", " ")
+    assert "* - network\n     - 1e+09\n     - 12.5%\n     - 50.0%\n" in text
+    assert "* - refinement\n     - 2e+06\n     - \n     - \n" in text
+    assert "Nobody has measured it yet" in page.device_section(content | {"device": "cpu"})
 
 
 def test_the_machine_is_described_in_json():

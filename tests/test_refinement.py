@@ -178,6 +178,14 @@ def test_tensors(dtype):
     np.testing.assert_array_equal(em.numpy(), refined.numpy())
 
 
+def test_tensors_of_less_than_single_precision():
+    truth, intensity, sigma = (torch.from_numpy(array) for array in observed(20, systematic=0.05, n_sample=64))
+    em = (2 * truth).bfloat16()
+    refined = refine(em, intensity, sigma, MATRIX)
+    assert refined.dtype == torch.bfloat16
+    np.testing.assert_allclose(refined.double(), refine(em.double(), intensity, sigma, MATRIX), rtol=0.01)
+
+
 def test_updates_run_on_any_device_that_torch_has():
     # "meta" computes shapes alone; what runs there holds nothing on the CPU.
     em, em_std, intensity, sigma = (torch.empty(n, 5, device="meta") for n in (18, 18, 6, 6))

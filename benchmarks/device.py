@@ -1,0 +1,175 @@
+"""
+A GPU, or another device: pixels per second on it and end to end, against its limits, the chapter's network and a CPU.
+
+Usage: ``python benchmarks/device.py [--device auto] [--shape 4096] [--rounds 5] [--output benchmarks/output]``. Prints
+tables and leaves ``device.json`` in the output folder. Without a GPU it runs on the CPU, with fewer pixels, and says
+so. Pixels are draws of the training prior with the noise of 64 native pixels and 10 % systematic errors.
+
+The rows "on the device" take tensors that are there and leave tensors there; the others take NumPy's arrays and give
+such back, transfers included; ``invert`` makes a cube of a stack. Rounds go through all rows in turn; rates are by the
+median. Arithmetic is that of the layers, two operations for each weight and pixel, over the rate of a large product of
+matrices in the same run; traffic is what has to be read and written at least, over the rate of a large copy.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from families import CASES, observe, told
+from machine import describe
+
+from sunpy_deepem import DeepEM, TemperatureResponse, invert
+from sunpy_deepem.layers import dtype_of
+from sunpy_deepem.network import EM_UNIT
+from sunpy_deepem.refinement import refine
+from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.stack import ChannelStack
+
+_CASE = CASES[3]
+# Different pixels that are made; more are copies of them.
+_DRAWN = 2**16
+# Values of a copy and width of a product of matrices by which the limits of a device are measured.
+_COPIED = {"cuda": 2**28, "cpu": 2**24}
+_MULTIPLIED = {"cuda": 8192, "cpu": 2048}
+
+
+def synchronized(call, device):
+    """Return seconds of a call, until the device has done it, and what it returns."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    start = time.perf_counter()
+    answer = call()
+    wait()
+    return time.perf_counter() - start, answer
+
+
+def limits(device, rounds):
+    """Return bytes/s of a copy and operations/s of a product of matrices, in the precision that the layers take."""
+    values = torch.zeros(_COPIED.get(device.type, 2**24), device=device)
+    copied, n = torch.empty_like(values), _MULTIPLIED.get(device.type, 2048)
+    matrix = torch.zeros(n, n, device=device, dtype=dtype_of("auto", device))
+    seconds = np.array(
+        [
+            [synchronized(call, device)[0] for call in (lambda: copied.copy_(values), lambda: matrix @ matrix)]
+            for _ in range(rounds + 1)
+        ]
+    )
+    copying, multiplying = np.median(seconds[1:], axis=0)
+    return 2 * values.numel() * values.element_size() / copying, 2 * n**3 / multiplying
+
+
+def chapters_layers(device, dtype):
+    """Return the layers of the chapter's network, whose weights do not matter here."""
+    layers = torch.nn.Conv2d(6, 300, 1), torch.nn.Conv2d(300, 300, 1), torch.nn.Conv2d(300, 18, 1)
+    activation = torch.nn.LeakyReLU()
+    return torch.nn.Sequential(layers[0], activation, layers[1], activation, layers[2]).to(device, dtype)
+
+
+def chapters_answer(layers, intensity, shape):
+    """Return what the chapter's network answers, called as in the chapter."""
+    with torch.no_grad():
+        root = intensity.clamp_min(0).sqrt().to(layers[0].weight.dtype)
+        return EM_UNIT * layers(root.reshape(1, 6, *shape)).float() ** 2
+
+
+def stack_of(intensity, sigma, shape):
+    """Return a stack of so many pixels."""
+    like = ChannelStack.from_maps(sample_maps((64, 64)))
+    arrays = (values.reshape(6, *shape) << like.intensity.unit for values in (intensity, sigma))
+    nothing = np.zeros(shape, dtype=np.uint16), np.zeros(shape, dtype=np.float32)
+    return ChannelStack(*arrays, *nothing, like.header, like.inputs, like.meta)
+
+
+def rows(network, response, arrays, shape, device):
+    """Return what is timed: name, call, and how many operations and bytes it needs for each pixel, where known."""
+    matrix = response.matrix.value
+    tensors = [torch.from_numpy(values).to(device) for values in arrays]
+    em, em_std = network.predict(*tensors)
+    stack, options = stack_of(*arrays, shape), {"weights": network, "response": response, "device": str(device)}
+    chapter, reduced = (chapters_layers(device, dtype) for dtype in (torch.float32, dtype_of("auto", device)))
+    both, others, theirs = (
+        operations(layers) for layers in (network.module.layers, network.consistency.layers, chapter)
+    )
+    # The last layer gives as many σ as EM.
+    mean = both - operations(network.module.layers[-1:]) // 2
+    return {
+        "on the device: EM and σ": (lambda: network.predict(*tensors), both, 4 * 48),
+        "on the device: EM alone": (lambda: network.predict(*tensors, std=False), mean, 4 * 30),
+        "on the device: float32": (lambda: network.predict(*tensors, precision="float32"), both, 4 * 48),
+        "on the device: comparison of channels": (lambda: network.deviation(*tensors), others, 4 * 18),
+        "on the device: refinement": (lambda: refine(em, *tensors, matrix, em_std=em_std), None, None),
+        "chapter's network on the device": (lambda: chapters_answer(chapter, tensors[0], shape), theirs, 4 * 24),
+        "chapter's network, reduced precision": (lambda: chapters_answer(reduced, tensors[0], shape), theirs, 4 * 24),
+        "end to end: predict": (lambda: network.predict(*arrays, device=device), None, None),
+        "end to end: invert a stack": (lambda: invert(stack, **options), None, None),
+    }
+
+
+def operations(layers):
+    """Return the operations of layers for each pixel, a product and a sum for each weight."""
+    return 2 * sum(layer.weight.numel() for layer in layers if hasattr(layer, "weight"))
+
+
+def agreement(network, arrays, device):
+    """Return the median and 99th percentile of the difference in ln(EM), of bins of over 1 %, from float32 on a CPU."""
+    part = [values[:, :_DRAWN] for values in arrays]
+    reference, _ = network.predict(*part, device="cpu", precision="float32")
+    differences = {}
+    for precision in ("float32", "auto"):
+        em, _ = network.predict(*part, device=device, precision=precision)
+        difference = np.abs(np.log(em / reference))[told(reference)]
+        differences[precision] = [float(value) for value in np.quantile(difference, [0.5, 0.99])]
+    return differences
+
+
+def main():
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto", help="'auto', 'cpu' or 'cuda'")
+    parser.add_argument("--shape", type=int, help="pixels along a side; 4096 on a GPU, 512 on a CPU")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "output")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(auto if args.device == "auto" else args.device)
+    n = args.shape or (4096 if device.type == "cuda" else 512)
+    machine = describe()
+    print("\n".join(f"{key}: {value}" for key, value in machine.items()))
+    print(f"\nOn {device}" + (", as there is no GPU" if not torch.cuda.is_available() else ""))
+    response, network = TemperatureResponse.default(), DeepEM.load(args.weights)
+    drawn = observe("prior", _CASE, min(_DRAWN, n * n), response, seed=1)[1:]
+    arrays = [np.resize(np.asarray(values, dtype=np.float32).T, (n * n, 6)).T.copy() for values in drawn]
+    copied, multiplied = limits(device, args.rounds)
+    timed = rows(network, response, arrays, (n, n), device)
+    times = {name: [] for name in timed}
+    for _ in range(args.rounds + 1):
+        for name, (call, _, _) in timed.items():
+            times[name].append(synchronized(call, device)[0])
+    results = {}
+    print(f"\ncopy {copied / 1e9:.0f} GB/s, product of matrices {multiplied / 1e12:.2f} T operations/s\n")
+    print(f"{'':40s}{'pixels/s':>12s}{'arithmetic':>12s}{'traffic':>10s}")
+    for name, (_, *needs) in timed.items():
+        rate = n * n / float(np.median(times[name][1:]))
+        limited = zip(needs, (multiplied, copied), strict=True)
+        shares = [None if need is None else need * rate / most for need, most in limited]
+        results[name] = {"rate": rate, "times": times[name], "arithmetic": shares[0], "traffic": shares[1]}
+        print(
+            f"{name:40s}{rate:12.4g}" + "".join(f"{'' if share is None else f'{share:.1%}':>11s}" for share in shares)
+        )
+    ratio = results["on the device: EM and σ"]["rate"] / results["chapter's network on the device"]["rate"]
+    print(f"\nThe package's network, with σ, is {ratio:.3g} times as fast as the chapter's on the same device.")
+    differences = agreement(network, arrays, device)
+    for precision, (median, most) in differences.items():
+        print(f"|Δ ln EM|, {device} in {precision} and CPU in float32: median {median:.1e}, 99th percentile {most:.1e}")
+    content = {"machine": machine, "device": str(device), "shape": n, "copy": copied, "product": multiplied}
+    content |= {"results": results, "agreement": differences}
+    (args.output / "device.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
