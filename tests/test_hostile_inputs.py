@@ -63,7 +63,7 @@ from sunpy_deepem.viewer import write_page
 PAGE = Path(__file__).parents[1] / "docs" / "topics" / "hostile_inputs.rst"
 UNIT = u.DN / (u.s * u.pix)
 SHORT = {"epochs": 1, "consistency_epochs": 0, "hidden": (4,)}
-QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Row(NamedTuple):

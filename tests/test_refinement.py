@@ -89,7 +89,7 @@ def test_an_em_that_is_sure_moves_least_in_one_update():
     assert np.median(change[1::2]) > 100 * np.median(change[::2])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), log_scale=st.floats(-2, 2))
 def test_never_raises_chi2_and_stays_positive(seed, log_scale):
     rng = np.random.default_rng(seed)
