@@ -74,7 +74,8 @@ def compact(data):
         return data
     with np.errstate(over="ignore"):
         single = data.astype(np.float32)
-    return single if np.array_equal(single, data, equal_nan=True) else data
+    changed = data[single != data]
+    return single if np.isnan(changed).all() else data
 
 
 def json_facts(facts):
