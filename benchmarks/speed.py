@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from accuracy import emtoolkit, utu
+from device import chapters_layers
 from families import CASES, observe, wasserstein
 from machine import describe
 
@@ -107,13 +108,7 @@ def of_package(network, response):
 
 def of_chapter(shape):
     """The chapter's network, called as in the chapter, and in tiles by the package. Its weights do not matter here."""
-    module = torch.nn.Sequential(
-        torch.nn.Conv2d(6, 300, 1),
-        torch.nn.LeakyReLU(),
-        torch.nn.Conv2d(300, 300, 1),
-        torch.nn.LeakyReLU(),
-        torch.nn.Conv2d(300, 18, 1),
-    )
+    module = chapters_layers("cpu", torch.float32)
     network = ChapterNetwork()
     network.layers.load_state_dict(module.state_dict())
     network = DeepEM(network, bins=TemperatureResponse.default().bins)
