@@ -44,7 +44,7 @@ _LOG2_E = math.log2(math.e)
 # Responses that agree to this are the same for a network; rounding in tables and versions of aiapy stays below it.
 _RESPONSE_TOLERANCE = 1e-3
 # By module: its tensors, in which precision and state `_reduced` copied it last, and that copy.
-_REDUCED = WeakKeyDictionary()
+_REDUCED: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class ScaledNetwork(nn.Module):
