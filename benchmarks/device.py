@@ -22,6 +22,7 @@ from families import CASES, observe, told
 from machine import describe
 
 from sunpy_deepem import DeepEM, TemperatureResponse, invert
+from sunpy_deepem._tensors import resolve_device
 from sunpy_deepem.layers import dtype_of
 from sunpy_deepem.network import EM_UNIT
 from sunpy_deepem.refinement import refine
@@ -135,8 +136,7 @@ def main():
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "output")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(auto if args.device == "auto" else args.device)
+    device = resolve_device(args.device)
     n = args.shape or (4096 if device.type == "cuda" else 512)
     machine = describe()
     print("\n".join(f"{key}: {value}" for key, value in machine.items()))

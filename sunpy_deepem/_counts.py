@@ -258,7 +258,7 @@ def _own_noise(smap, to_counts):
 def _bloomed(saturated):
     """Flag pixels along a column next to a long run of saturated ones, as far again; `None` if there are none."""
     bloomed = np.zeros_like(saturated)
-    for column in np.flatnonzero(np.add.reduce(saturated, axis=0, dtype=np.uint32) >= _BLOOMING_RUN):
+    for column in np.flatnonzero(np.count_nonzero(saturated, axis=0) >= _BLOOMING_RUN):
         steps = np.diff(np.concatenate([[0], saturated[:, column], [0]]).astype(np.int8))
         for first, last in zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True):
             if (length := last - first) >= _BLOOMING_RUN:

@@ -96,9 +96,11 @@ def judge_fit(em, intensity, uncertainty, response, quality):
 
 def standard_deviation(cube):
     """Return the standard deviation of a cube's data as an array in the cube's unit, not to be changed, or `None`."""
-    if cube.uncertainty is None or isinstance(cube.uncertainty, StdDevUncertainty):
-        return None if cube.uncertainty is None else cube.uncertainty.array
-    return cube.uncertainty.represent_as(StdDevUncertainty).array
+    uncertainty = cube.uncertainty
+    # astropy squares and roots even what is a standard deviation already.
+    if uncertainty is not None and not isinstance(uncertainty, StdDevUncertainty):
+        uncertainty = uncertainty.represent_as(StdDevUncertainty)
+    return None if uncertainty is None else uncertainty.array
 
 
 def systematic_error(cube):

@@ -11,8 +11,10 @@ import torch
 
 from sunpy_deepem._checks import plain_array
 
-__all__ = ["check_array", "first_line", "resolve_device", "to_tensor", "workers"]
+__all__ = ["GPU_TILE", "check_array", "first_line", "resolve_device", "to_tensor", "workers"]
 
+#: Pixels that are worked on at a time on a GPU, which they should fill.
+GPU_TILE = 2**20
 _GPU_STREAMS = 3
 
 

@@ -86,7 +86,7 @@ class NetworkEngine:
 
         device = resolve_device(self.device)
         observed = _valid(stack), stack.uncertainty.value
-        # All that is done for each pixel is done where the network is.
+        # They go to the device of the network once, and what is found there comes back once.
         intensity, uncertainty = (to_tensor(values, device) for values in observed)
         em, em_std = self.network.predict(intensity, uncertainty, progress=self.progress)
         deviation = self.network.deviation(intensity, uncertainty)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from sunpy_deepem._checks import whole_number
 from sunpy_deepem._files import atomic_path, checked_path
-from sunpy_deepem._tensors import check_array, first_line, resolve_device, workers
+from sunpy_deepem._tensors import GPU_TILE, check_array, first_line, resolve_device, workers
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.consistency import ChannelConsistency
 from sunpy_deepem.layers import PRECISIONS, PointwiseConvolution, PointwiseLayers, dtype_of
@@ -31,9 +31,8 @@ __all__ = ["ChapterNetwork", "DeepEM", "ScaledNetwork"]
 # EM inside the network is in units of 10^25 cm^-5, as in the DeepEM chapter, to stay within single precision.
 EM_UNIT = 1e25
 _FORMAT = "sunpy_deepem weights 4"
-# Pixels worked on at a time on a CPU, whose cache they should stay in, and on a GPU, which they should fill.
+# Pixels worked on at a time on a CPU, whose cache they should stay in.
 _TILE = 16384
-_GPU_TILE = 2**20
 # Names of the folded response and of the second network among the tensors of a file.
 _RESPONSE, _CONSISTENCY = "response_matrix", "consistency."
 # Brightness in powers of ten, beyond which the shape of the EM does not depend on it: EM of 10^24 to 10^30 cm^-5.
@@ -440,7 +439,7 @@ class DeepEM:
         on_tensors = isinstance(intensity, torch.Tensor)
         device = intensity.device if on_tensors and str(device) == "auto" else resolve_device(device)
         tile = whole_number(tile, "tile")
-        tile = tile if device.type == "cpu" else max(tile, _GPU_TILE)
+        tile = tile if device.type == "cpu" else max(tile, GPU_TILE)
         sky = inputs[0].shape[1:]
         inputs = [None if values is None else values.reshape(len(CHANNELS), -1) for values in inputs]
         std = std and self.module.has_spread
@@ -489,12 +488,14 @@ class DeepEM:
         ValueError
             As `predict`.
         """
-        if resolve_device(device).type == "cpu":
-            with threadpool_limits(limits=1, user_api="blas"), workers(torch.device("cpu")) as map_parts:
-                yield map_parts
-        else:
-            with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-                yield pool.map
+        device = resolve_device(device)
+        with threadpool_limits(limits=1, user_api="blas"):
+            if device.type == "cpu":
+                with workers(device) as map_parts:
+                    yield map_parts
+            else:
+                with ThreadPoolExecutor(os.cpu_count()) as pool:
+                    yield pool.map
 
     def deviation(self, intensity, uncertainty):
         """
@@ -522,7 +523,7 @@ class DeepEM:
         inputs = self._check_inputs(intensity, uncertainty)
         on_tensors = isinstance(intensity, torch.Tensor)
         device = intensity.device if on_tensors else torch.device("cpu")
-        tile = _TILE if device.type == "cpu" else _GPU_TILE
+        tile = _TILE if device.type == "cpu" else GPU_TILE
         shape = inputs[0].shape
         inputs = [values.reshape(len(CHANNELS), -1) for values in inputs]
         result = _empty(inputs[0].shape, device)

@@ -4,15 +4,15 @@ import numpy as np
 import torch
 
 from sunpy_deepem._checks import real_number, whole_number
-from sunpy_deepem._tensors import check_array, to_tensor, workers
+from sunpy_deepem._tensors import GPU_TILE, check_array, to_tensor, workers
 from sunpy_deepem.channels import CHANNELS
 
 __all__ = ["UPDATES", "refine"]
 
 #: Updates of `refine` that `sunpy_deepem.invert` allows itself.
 UPDATES = 20
-# Pixels worked on at a time: on a CPU as many as stay near its cache, and on a GPU as many as fill it.
-_TILE, _GPU_TILE = 8192, 2**20
+# Pixels worked on at a time on a CPU, whose cache they should stay near.
+_TILE = 8192
 # A thread gets no fewer pixels than this, so that among them are enough that fit badly.
 _PART = 2**16
 # Unit of EM in cm^-5 that keeps squares within single precision.
@@ -168,7 +168,7 @@ def _refine_all(em, em_std, observed, sigma, matrix, updates, tolerance, target)
     arrays = [array.reshape(array.shape[0], -1) for array in (em, em_std, observed, sigma)]
     n, on_cpu = arrays[0].shape[1], em.device.type == "cpu"
     step = max(_PART, -(-n // torch.get_num_threads())) if on_cpu else max(1, n)
-    tile = _TILE if on_cpu else _GPU_TILE
+    tile = _TILE if on_cpu else GPU_TILE
 
     def run(start):
         with torch.inference_mode():

@@ -294,13 +294,14 @@ class Observation:
         sigma = np.empty_like(intensity)
         quality, saturation = np.zeros(shape, dtype=np.uint16), np.zeros(shape, dtype=np.float32)
 
-        def calibrate(index, band):
+        def calibrate(part):
+            index, band = part
             binned = self._binned(index, band, columns)
             here = slice(band.start - rows.start, band.stop - rows.start)
-            self._calibrate(index, binned, intensity[index, here], sigma[index, here])
+            self._fill_in(index, binned, intensity[index, here], sigma[index, here])
             return here, binned.saturated, binned.bloomed
 
-        for here, saturated, bloomed in map_parts(calibrate, *zip(*product(range(len(CHANNELS)), bands), strict=True)):
+        for here, saturated, bloomed in map_parts(calibrate, product(range(len(CHANNELS)), bands)):
             if saturated is not None:
                 quality[here] |= _flagged(saturated > 0, Quality.SATURATED)
                 np.maximum(saturation[here], saturated, out=saturation[here])
@@ -322,8 +323,8 @@ class Observation:
         native = _moved(self._binning.under(*there), self._field)
         return self._binning.mean(self._channels[index].on(self._grid, self._offsets[index], *native), *there)
 
-    def _calibrate(self, index, binned, intensity, sigma):
-        """Fill in intensity and σ of a channel."""
+    def _fill_in(self, index, binned, intensity, sigma):
+        """Write intensity and σ of a channel to two arrays."""
         noise = binned.noise
         if noise is None:
             n_sample = np.maximum(native_pixels(self._scale) * binned.valid_share, 1)
