@@ -36,7 +36,7 @@ from families import CASES, FAMILIES, chi2, observe, told, wasserstein
 from limit import LEAST_ESS, draw, posterior
 
 from sunpy_deepem import DeepEM, TemperatureResponse
-from sunpy_deepem.refinement import UPDATES, refine
+from sunpy_deepem.network.refinement import UPDATES, refine
 from sunpy_deepem.training import BasisPursuitTeacher, DEMPrior, DemregTeacher, PriorStream
 
 mpl.use("agg")
@@ -120,7 +120,7 @@ def of_chapter(folder, response):
     content = response.fingerprint.encode() + prior.sample(1000, seed=0).astype(np.float32).tobytes()
     path = folder / f"accuracy_chapter_{hashlib.sha256(content).hexdigest()[:12]}.safetensors"
     if not path.exists():
-        from sunpy_deepem.network import ChapterNetwork
+        from sunpy_deepem.network.model import ChapterNetwork
         from sunpy_deepem.training import DEMLoss, fit
 
         start = time.perf_counter()

@@ -18,9 +18,9 @@ from astropy.time import Time
 from scipy.optimize import linprog
 
 from sunpy_deepem import CHANNELS, TemperatureResponse
-from sunpy_deepem.basis_pursuit import BasisPursuit, SolveStatus
-from sunpy_deepem.calibration import counts_uncertainty, degradation_factor, native_pixels
-from sunpy_deepem.solvers import get_teacher
+from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_factor, native_pixels
+from sunpy_deepem.methods.basis_pursuit import BasisPursuit, SolveStatus
+from sunpy_deepem.methods.teachers import get_teacher
 
 SYSTEMATIC = 0.1
 BLOCK = 64

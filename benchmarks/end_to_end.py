@@ -52,7 +52,7 @@ def make_files(size, folder):
     from astropy.io import fits
 
     from sunpy_deepem import CHANNELS
-    from sunpy_deepem.sample import sample_maps
+    from sunpy_deepem.sample.synthetic import sample_maps
 
     paths = [folder / f"aia_{size}_{channel}.fits" for channel in CHANNELS]
     if not all(path.exists() for path in paths):
@@ -87,10 +87,14 @@ def run_stages(paths, shape, refine, out):
     import sunpy.map
     from threadpoolctl import threadpool_limits
 
-    from sunpy_deepem import DeepEM, _fits, _operations, _streaming, refinement
-    from sunpy_deepem.engines import NetworkEngine
-    from sunpy_deepem.response import TemperatureResponse
-    from sunpy_deepem.stack import Observation
+    from sunpy_deepem import DeepEM
+    from sunpy_deepem.cube import operations as _operations
+    from sunpy_deepem.io import fits as _fits
+    from sunpy_deepem.io import stream as _streaming
+    from sunpy_deepem.methods.base import NetworkEngine
+    from sunpy_deepem.network import refinement
+    from sunpy_deepem.response.temperature_response import TemperatureResponse
+    from sunpy_deepem.stack.channel_stack import Observation
 
     clock, network, response = Clock(), DeepEM.load("default"), TemperatureResponse.default()
     updates = refinement.UPDATES if refine is None else refine

@@ -21,7 +21,7 @@ import numpy as np
 from families import CASES, FAMILIES, covered, observe, wasserstein
 
 from sunpy_deepem import CHANNELS, DeepEM, TemperatureResponse
-from sunpy_deepem.calibration import counts_uncertainty
+from sunpy_deepem.calibrate.photometry import counts_uncertainty
 from sunpy_deepem.training import DEMPrior
 
 # Unit of total EM, so that single precision is enough.

@@ -29,9 +29,9 @@ from families import CASES, observe, wasserstein
 from machine import describe
 
 from sunpy_deepem import DeepEM, TemperatureResponse
-from sunpy_deepem.network import EM_UNIT, ChapterNetwork
-from sunpy_deepem.refinement import refine
-from sunpy_deepem.solvers import get_teacher
+from sunpy_deepem.methods.teachers import get_teacher
+from sunpy_deepem.network.model import EM_UNIT, ChapterNetwork
+from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.training import DEMPrior, PriorStream, TrainingSet, fit
 
 _CASE = CASES[3]

@@ -12,7 +12,7 @@ import numpy as np
 from astropy.time import Time
 
 from sunpy_deepem import CHANNELS, TemperatureResponse
-from sunpy_deepem.calibration import degradation_factor
+from sunpy_deepem.calibrate import degradation_factor
 
 # %%
 # The default: SolarSoft's V10, normalised to SDO/EVE, with the empirical correction of 94 Å, "chiantifix".

@@ -8,18 +8,18 @@ Differential emission measures from the six coronal EUV channels of SDO/AIA.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sunpy_deepem.calibrate.preparation import prepare
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.cube import DEMCube
+from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.inversion import invert
-from sunpy_deepem.preparation import prepare
 from sunpy_deepem.quality import Quality
-from sunpy_deepem.response import TemperatureResponse
-from sunpy_deepem.stack import ChannelStack
+from sunpy_deepem.response.temperature_response import TemperatureResponse
+from sunpy_deepem.stack.channel_stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
 
 if TYPE_CHECKING:
-    from sunpy_deepem.network import DeepEM
-    from sunpy_deepem.series import DEMCubeSequence, invert_series
+    from sunpy_deepem.network.model import DeepEM
+    from sunpy_deepem.series.sequence import DEMCubeSequence, invert_series
 
 try:
     from sunpy_deepem._version import version as __version__

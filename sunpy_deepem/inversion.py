@@ -3,10 +3,10 @@
 import astropy.units as u
 from astropy.time import Time
 
-from sunpy_deepem.cube import DEMCube
-from sunpy_deepem.engines import get_engine
-from sunpy_deepem.response import TemperatureResponse
-from sunpy_deepem.stack import ChannelStack, Observation
+from sunpy_deepem.cube.dem_cube import DEMCube
+from sunpy_deepem.methods.base import get_engine
+from sunpy_deepem.response.temperature_response import TemperatureResponse
+from sunpy_deepem.stack.channel_stack import ChannelStack, Observation
 
 __all__ = ["invert"]
 
@@ -48,7 +48,7 @@ def invert(
     device : `str`, optional
         ``"auto"`` for a GPU where there is one, else the CPU.
     refine : `int`, optional
-        The most updates by which `sunpy_deepem.refinement.refine` may move the network's answer towards what was
+        The most updates by which `sunpy_deepem.network.refine` may move the network's answer towards what was
         observed; zero leaves it as it is. If given, ``response`` may differ from the network's own.
     out : `str` or `pathlib.Path`, optional
         A ``.fits`` file to write band by band, in single precision, so that the cube need not fit in memory. The cube
@@ -112,7 +112,7 @@ def invert(
         stack = observation if isinstance(observation, ChannelStack) else observation.stack()
         return inverted(stack, engine, response)
     _check_streaming(observation, out, chunks)
-    from sunpy_deepem import _streaming  # it is needed for large cubes alone
+    from sunpy_deepem.io import stream as _streaming  # it is needed for large cubes alone
 
     if chunks is not None:
         return _streaming.lazy_cube(observation, engine, response, chunks)
@@ -121,7 +121,7 @@ def invert(
 
 
 def inverted(stack, engine, response):
-    """Return the `DEMCube` of a `ChannelStack` by one of `sunpy_deepem.engines`."""
+    """Return the `DEMCube` of a `ChannelStack` by one of `sunpy_deepem.methods`."""
     solution = engine.solve(stack, response)
     return DEMCube.from_arrays(
         solution.em,

@@ -3,7 +3,7 @@
 import astropy.units as u
 import numpy as np
 
-from sunpy_deepem._checks import real_number, whole_number
+from sunpy_deepem.utils.checks import real_number, whole_number
 
 __all__ = ["LogTBins"]
 

@@ -46,7 +46,7 @@ def response():
 @pytest.fixture(scope="session")
 def maps():
     """A small synthetic Sun with noise, 128 × 128."""
-    from sunpy_deepem.sample import sample_maps
+    from sunpy_deepem.sample.synthetic import sample_maps
 
     return sample_maps((128, 128))
 

@@ -16,7 +16,7 @@ from helpers import changed
 
 from sunpy_deepem import DEMCube, sample
 from sunpy_deepem.cli import main
-from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.sample.synthetic import sample_maps
 
 
 @pytest.fixture
@@ -294,7 +294,7 @@ class TestShow:
 
     def test_without_bokeh(self, folder, dem, monkeypatch):
         monkeypatch.setitem(sys.modules, "bokeh.embed", None)
-        monkeypatch.delitem(sys.modules, "sunpy_deepem.viewer", raising=False)
+        monkeypatch.delitem(sys.modules, "sunpy_deepem.visualization.viewer", raising=False)
         assert_one_line(run("show", dem, "-o", "look.html"), 'pip install "sunpy_deepem[viewer]"')
         assert names(folder) == []
 

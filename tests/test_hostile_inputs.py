@@ -41,12 +41,12 @@ from sunpy_deepem import (
     invert_series,
     prepare,
 )
+from sunpy_deepem.analysis.products import em_loci, fe_xviii, fe_xviii_map
 from sunpy_deepem.cli import main
 from sunpy_deepem.forward import chi_squared, synthetic_intensity
-from sunpy_deepem.products import em_loci, fe_xviii, fe_xviii_map
-from sunpy_deepem.refinement import refine
-from sunpy_deepem.sample import sample_em, sample_maps
-from sunpy_deepem.series import group_maps
+from sunpy_deepem.network.refinement import refine
+from sunpy_deepem.sample.synthetic import sample_em, sample_maps
+from sunpy_deepem.series.sequence import group_maps
 from sunpy_deepem.training import (
     BasisPursuit,
     DEMLoss,
@@ -58,7 +58,7 @@ from sunpy_deepem.training import (
     get_teacher,
     simulate_observation,
 )
-from sunpy_deepem.viewer import write_page
+from sunpy_deepem.visualization.viewer import write_page
 
 PAGE = Path(__file__).parents[1] / "docs" / "topics" / "hostile_inputs.rst"
 UNIT = u.DN / (u.s * u.pix)

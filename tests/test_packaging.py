@@ -30,10 +30,10 @@ def project():
         "data/aia_v10_temperature_response.ecsv",
         "data/aia_v3_errors.ecsv",
         "data/default.safetensors",
-        "asdf/manifests/sunpy_deepem-1.0.0.yaml",
-        "asdf/schemas/dem_cube-1.0.0.yaml",
-        "asdf/schemas/log_t_bins-1.0.0.yaml",
-        "asdf/schemas/temperature_response-1.0.0.yaml",
+        "io/asdf/manifests/sunpy_deepem-1.0.0.yaml",
+        "io/asdf/schemas/dem_cube-1.0.0.yaml",
+        "io/asdf/schemas/log_t_bins-1.0.0.yaml",
+        "io/asdf/schemas/temperature_response-1.0.0.yaml",
     ],
 )
 def test_files_that_are_no_code_are_installed(name):
@@ -99,8 +99,8 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import sunpy_deepem
 
 print("torch imported:", "torch" in sys.modules)
-from sunpy_deepem.emissivity import Emissivity
-from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.response.emissivity import Emissivity
+from sunpy_deepem.sample.synthetic import sample_maps
 
 maps = sample_maps((24, 24))
 cube = sunpy_deepem.invert(maps)

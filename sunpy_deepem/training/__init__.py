@@ -5,8 +5,8 @@ Nothing outside this subpackage imports it: the only thing that passes from trai
 teachers are the solvers that `sunpy_deepem.invert` offers, too, and so live above it.
 """
 
-from sunpy_deepem.basis_pursuit import BasisPursuit, BasisPursuitSolution, SolveStatus
-from sunpy_deepem.solvers import BasisPursuitTeacher, DemregTeacher, Teacher, get_teacher, run_teacher
+from sunpy_deepem.methods.basis_pursuit import BasisPursuit, BasisPursuitSolution, SolveStatus
+from sunpy_deepem.methods.teachers import BasisPursuitTeacher, DemregTeacher, Teacher, get_teacher, run_teacher
 from sunpy_deepem.training.dataset import PriorStream, TrainingSet
 from sunpy_deepem.training.prior import DEMPrior, simulate_observation
 

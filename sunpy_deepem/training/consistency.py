@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sunpy_deepem._tensors import resolve_device
-from sunpy_deepem.consistency import ChannelConsistency
-from sunpy_deepem.network import EM_UNIT
+from sunpy_deepem.network.consistency import ChannelConsistency
+from sunpy_deepem.network.model import EM_UNIT
+from sunpy_deepem.network.tiles import resolve_device
 
 __all__ = ["fit_consistency"]
 
@@ -26,7 +26,7 @@ def fit_consistency(
     progress=False,
 ):
     """
-    Train a `~sunpy_deepem.consistency.ChannelConsistency`.
+    Train a `~sunpy_deepem.network.ChannelConsistency`.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def fit_consistency(
 
     Returns
     -------
-    `~sunpy_deepem.consistency.ChannelConsistency`
+    `~sunpy_deepem.network.ChannelConsistency`
 
     Raises
     ------

@@ -6,13 +6,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from sunpy_deepem._checks import plain_array, whole_number
-from sunpy_deepem._files import atomic_path, checked_path
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.solvers import get_teacher, run_teacher
-from sunpy_deepem.stack import ChannelStack
+from sunpy_deepem.methods.teachers import get_teacher, run_teacher
+from sunpy_deepem.stack.channel_stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.training.prior import generator, simulate_observation, usual_uncertainty
+from sunpy_deepem.utils.checks import plain_array, whole_number
+from sunpy_deepem.utils.files import atomic_path, checked_path
 
 __all__ = ["PriorStream", "TrainingSet"]
 

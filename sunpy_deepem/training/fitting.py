@@ -11,13 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from tqdm.auto import tqdm
 
-from sunpy_deepem._checks import real_number, whole_number
-from sunpy_deepem._files import atomic_path, check_target, checked_path
-from sunpy_deepem._tensors import resolve_device
-from sunpy_deepem.network import EM_UNIT, DeepEM, ScaledNetwork
-from sunpy_deepem.response import TemperatureResponse
+from sunpy_deepem.network.model import EM_UNIT, DeepEM, ScaledNetwork
+from sunpy_deepem.network.tiles import resolve_device
+from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.training.consistency import fit_consistency
 from sunpy_deepem.training.loss import HELD, DEMLoss
+from sunpy_deepem.utils.checks import real_number, whole_number
+from sunpy_deepem.utils.files import atomic_path, check_target, checked_path
 
 __all__ = ["fit"]
 
@@ -93,7 +93,7 @@ def fit(
         then counts as zero.
     consistency_epochs : `int`, optional
         Passes over ``training`` after those of the network, in which a
-        `~sunpy_deepem.consistency.ChannelConsistency` learns what each channel is where the other five are known; zero
+        `~sunpy_deepem.network.ChannelConsistency` learns what each channel is where the other five are known; zero
         for weights that cannot tell an unusual pixel.
     seed : `int`, optional
         Seed of the initial weights and of the order of pixels.

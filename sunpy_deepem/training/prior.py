@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from sunpy_deepem._checks import plain_array, real_number, whole_number
-from sunpy_deepem.calibration import counts_uncertainty
+from sunpy_deepem.calibrate.photometry import counts_uncertainty
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
+from sunpy_deepem.utils.checks import plain_array, real_number, whole_number
 
 __all__ = ["DEMPrior", "generator", "simulate_observation", "usual_uncertainty"]
 
@@ -179,7 +179,7 @@ def simulate_observation(em, response, *, seed, systematic=None, n_sample=None, 
     """
     Return what AIA would measure of given emission measures, with noise, and the σ an analyst would state.
 
-    Counts get the noise of `~sunpy_deepem.calibration.counts_uncertainty`, then each channel a relative error drawn
+    Counts get the noise of `~sunpy_deepem.calibrate.counts_uncertainty`, then each channel a relative error drawn
     from a normal distribution of width ``systematic``. σ is estimated from the noisy counts, as from real ones.
 
     Parameters

@@ -1,0 +1,22 @@
+"""From raw maps to calibrated counts: preparation, photometric errors, degradation, alignment."""
+
+from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL, measure_misalignment
+from sunpy_deepem.calibrate.photometry import (
+    correction_table,
+    counts_uncertainty,
+    degradation_factor,
+    error_table,
+    native_pixels,
+)
+from sunpy_deepem.calibrate.preparation import prepare
+
+__all__ = [
+    "REFERENCE_CHANNEL",
+    "correction_table",
+    "counts_uncertainty",
+    "degradation_factor",
+    "error_table",
+    "measure_misalignment",
+    "native_pixels",
+    "prepare",
+]

@@ -1,0 +1,148 @@
+"""From level 1 to maps that can be inverted, in the order that aiapy documents: `prepare`."""
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+from aiapy import calibrate
+from astropy.table import Table
+from sunpy.map import GenericMap, contains_full_disk
+from sunpy.map.sources import AIAMap
+from sunpy.util.exceptions import SunpyUserWarning
+
+from sunpy_deepem.utils.compat import get_pointing_table
+
+__all__ = ["prepare"]
+
+_NATIVE_SHAPE = (4096, 4096)
+
+
+def prepare(
+    maps,
+    *,
+    pointing: bool | str | Table = False,
+    spikes: bool = False,
+    psf=False,
+    register: bool = False,
+) -> list[AIAMap]:
+    """
+    Prepare level 1 AIA maps: pointing, spikes, point spread function, registration, in aiapy's order.
+
+    What follows, registration, degradation and exposure, is done by `ChannelStack.from_maps` and so by
+    `sunpy_deepem.invert`, as saturation has to be judged before the first and noise before the others. Level 1.5 maps
+    are returned as they are, with a warning where a step was asked for that needs level 1.
+
+    Parameters
+    ----------
+    maps : iterable of `~sunpy.map.sources.AIAMap`
+        Any number of maps.
+    pointing : `bool`, ``"lmsal"``, ``"jsoc"`` or `~astropy.table.Table`, optional
+        Update the pointing from the master pointing table, which is downloaded unless given; `True` takes LMSAL's.
+    spikes : `bool`, optional
+        Put back what the pipeline took for cosmic rays; downloads the spikes of each map from the JSOC.
+    psf : `bool` or `dict`, optional
+        Deconvolve by the point spread function, or by those given as ``{channel: array}``. Needs full 4096² maps and
+        minutes for each on a CPU.
+    register : `bool`, optional
+        Also rotate, scale and shift full discs to level 1.5, for other uses than `sunpy_deepem.invert`, which could no
+        longer tell which pixels were saturated.
+
+    Returns
+    -------
+    `list` of `~sunpy.map.sources.AIAMap`
+        In the order of ``maps``.
+
+    Raises
+    ------
+    ConnectionError
+        If something could not be downloaded; the message says what to pass instead.
+    TypeError
+        If ``maps`` holds something else than AIA maps.
+    ValueError
+        If an option makes no sense, or a step does not fit a map's size.
+
+    See Also
+    --------
+    aiapy.calibrate.update_pointing, aiapy.calibrate.respike, aiapy.psf.deconvolve, aiapy.calibrate.register
+    """
+    maps = [maps] if isinstance(maps, GenericMap) else maps
+    if not isinstance(maps, Iterable):
+        msg = f"maps must be AIA maps, found {type(maps).__name__}. Read files with sunpy.map.Map first."
+        raise TypeError(msg)
+    maps = list(maps)
+    for smap in maps:
+        if not isinstance(smap, AIAMap):
+            msg = f"maps must hold AIA maps, found {type(smap).__name__}. Read files with sunpy.map.Map first."
+            raise TypeError(msg)
+    steps = {"pointing": pointing is not False, "spikes": spikes, "psf": psf is not False}
+    table = _pointing_table(pointing, maps) if maps and steps["pointing"] else None
+    return [_prepare_one(smap, table, spikes, psf, register, steps) for smap in maps]
+
+
+def is_level_1(smap):
+    """Whether a map is below level 1.5."""
+    return smap.processing_level is not None and float(smap.processing_level) < 1.5
+
+
+def _prepare_one(smap, pointing_table, spikes, psf, to_register, steps):
+    channel = round(smap.wavelength.to_value("angstrom"))
+    if not is_level_1(smap):
+        if asked := [name for name, wanted in steps.items() if wanted]:
+            warnings.warn(
+                f"The {channel} Å map is level {smap.processing_level}; {', '.join(asked)} needs level 1: left out.",
+                SunpyUserWarning,
+                stacklevel=4,
+            )
+        return smap
+    if steps["pointing"]:
+        smap = calibrate.update_pointing(smap, pointing_table=pointing_table)
+    if spikes:
+        smap = calibrate.respike(smap, spikes=_downloaded(lambda: calibrate.fetch_spikes(smap), "spikes=False"))
+    if steps["psf"]:
+        smap = _deconvolved(smap, channel, psf)
+    if to_register and contains_full_disk(smap):
+        smap = calibrate.register(smap, missing=np.nan)
+    return smap
+
+
+def _pointing_table(pointing, maps):
+    if isinstance(pointing, Table):
+        return pointing
+    source = "lmsal" if pointing is True else pointing
+    if not (isinstance(source, str) and source.lower() in ("lmsal", "jsoc")):
+        msg = f"pointing must be True, False, 'lmsal', 'jsoc' or a table, found {pointing!r}."
+        raise ValueError(msg)
+    times = [smap.date for smap in maps]
+    return _downloaded(
+        lambda: get_pointing_table(source, time_range=(min(times), max(times))),
+        "pointing= a table, such as aiapy's get_pointing_table returned where there is a network",
+    )
+
+
+def _downloaded(fetch, instead):
+    try:
+        return fetch()
+    except Exception as error:  # aiapy lets through whatever its downloaders raise
+        msg = f"A download failed ({type(error).__name__}: {error}). Without a network pass {instead}."
+        raise ConnectionError(msg) from error
+
+
+def _deconvolved(smap, channel, psf):
+    if smap.data.shape != _NATIVE_SHAPE:
+        msg = (
+            f"psf needs a full frame of {_NATIVE_SHAPE} pixels; the {channel} Å map has {smap.data.shape}. Deconvolve "
+            "before cutting out or binning, or pass psf=False."
+        )
+        raise ValueError(msg)
+    # aiapy.psf looks for GPUs as it is imported, so it is left until it is needed.
+    from aiapy.psf import deconvolve
+
+    from sunpy_deepem.utils.compat import calculate_psf
+
+    if psf is True:
+        return deconvolve(smap, psf=calculate_psf(smap.wavelength))
+    if not isinstance(psf, dict) or channel not in psf:
+        found = sorted(psf) if isinstance(psf, dict) else type(psf).__name__
+        msg = f"psf must be True, False or a dict with the point spread function of {channel} Å, found {found}."
+        raise ValueError(msg)
+    return deconvolve(smap, psf=psf[channel])

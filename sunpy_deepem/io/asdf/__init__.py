@@ -1,0 +1,29 @@
+"""
+Cubes, responses and bins in ASDF trees: tags, schemas and converters for what is this package's own.
+
+Arrays, units, WCS and uncertainties are left to the converters of asdf-astropy. asdf finds all by entry points.
+"""
+
+from importlib import resources
+
+__all__ = ["get_extensions", "get_resource_mappings"]
+
+_URI = "asdf://sunpy.org/sunpy_deepem"
+
+
+def get_resource_mappings():
+    """Return where the schemas and the manifest lie, for the entry point asdf.resource_mappings."""
+    from asdf.resource import DirectoryResourceMapping
+
+    root = resources.files(__name__)
+    return [DirectoryResourceMapping(root / folder, f"{_URI}/{folder}/") for folder in ("schemas", "manifests")]
+
+
+def get_extensions():
+    """Return the extension with the converters, for the entry point asdf.extensions."""
+    from asdf.extension import ManifestExtension
+
+    from sunpy_deepem.io.asdf.converters import DEMCubeConverter, LogTBinsConverter, TemperatureResponseConverter
+
+    converters = [DEMCubeConverter(), LogTBinsConverter(), TemperatureResponseConverter()]
+    return [ManifestExtension.from_uri(f"{_URI}/manifests/sunpy_deepem-1.0.0", converters=converters)]

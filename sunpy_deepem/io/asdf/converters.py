@@ -1,0 +1,111 @@
+"""Between our classes and the nodes of an ASDF tree."""
+
+import numpy as np
+from asdf.extension import Converter
+
+__all__ = ["DEMCubeConverter", "LogTBinsConverter", "TemperatureResponseConverter"]
+
+# asdf imports this module whenever it opens a file, so that all else is imported by the methods that need it.
+_TAG = "tag:sunpy.org:sunpy_deepem"
+
+
+class DEMCubeConverter(Converter):
+    """A `DEMCube` as arrays, WCS, response and provenance."""
+
+    tags = (f"{_TAG}/dem_cube-*",)
+    types = ("sunpy_deepem.cube.DEMCube",)
+
+    def to_yaml_tree(self, obj, tag, ctx):
+        """Return the node of a cube."""
+        from sunpy_deepem.cube.planes import compact, companions, extra_meta, json_facts
+
+        obj._require_3d("ASDF")
+        node = {
+            "data": _own(compact(obj.data)),
+            "unit": obj.unit,
+            "wcs": obj.wcs,
+            "images": {key: _own(image) for key, image in companions(obj).items()},
+            "response": obj.response,
+            "inputs": json_facts(obj.inputs),
+            "provenance": json_facts(obj.meta["provenance"]),
+        }
+        if obj.mask is not None:
+            node["mask"] = _own(np.broadcast_to(obj.mask, obj.data.shape))
+        if obj.uncertainty is not None:
+            node["uncertainty"] = type(obj.uncertainty)(_own(compact(obj.uncertainty.array)))
+        if extra := extra_meta(obj):
+            node["meta"] = json_facts(extra)
+        return node
+
+    def from_yaml_tree(self, node, tag, ctx):
+        """Return the cube of a node."""
+        from sunpy_deepem.cube.planes import join_parts
+
+        uncertainty = node.get("uncertainty")
+        return join_parts(
+            np.array(node["data"], dtype=float),
+            wcs=node["wcs"],
+            unit=node["unit"],
+            mask=np.array(node["mask"], dtype=bool) if "mask" in node else None,
+            uncertainty=None if uncertainty is None else type(uncertainty)(np.array(uncertainty.array, dtype=float)),
+            images={key: np.array(image) for key, image in node["images"].items()},
+            response=node["response"],
+            inputs=[dict(one) for one in node["inputs"]],
+            provenance=_plain(node["provenance"]),
+            extra=_plain(node.get("meta", {})),
+        )
+
+
+class LogTBinsConverter(Converter):
+    """`LogTBins` as their first centre, step and number."""
+
+    tags = (f"{_TAG}/log_t_bins-*",)
+    types = ("sunpy_deepem.temperature.LogTBins",)
+
+    def to_yaml_tree(self, obj, tag, ctx):
+        """Return the node of bins."""
+        return {"first": obj.first, "step": obj.step, "n": obj.n}
+
+    def from_yaml_tree(self, node, tag, ctx):
+        """Return the bins of a node."""
+        from sunpy_deepem.temperature import LogTBins
+
+        return LogTBins(node["first"], node["step"], node["n"])
+
+
+class TemperatureResponseConverter(Converter):
+    """A `TemperatureResponse` as its curves and bins."""
+
+    tags = (f"{_TAG}/temperature_response-*",)
+    types = ("sunpy_deepem.response.TemperatureResponse",)
+
+    def to_yaml_tree(self, obj, tag, ctx):
+        """Return the node of a response."""
+        from sunpy_deepem.cube.planes import json_facts
+
+        return {
+            "temperature": obj.temperature,
+            "response": obj.response,
+            "channels": list(obj.channels),
+            "bins": obj.bins,
+            "meta": json_facts(obj.meta),
+        }
+
+    def from_yaml_tree(self, node, tag, ctx):
+        """Return the response of a node."""
+        from sunpy_deepem.response.temperature_response import TemperatureResponse
+
+        curves = (node["temperature"].copy(), node["response"].copy())
+        return TemperatureResponse(*curves, bins=node["bins"], channels=node["channels"], meta=_plain(node["meta"]))
+
+
+def _own(array):
+    """Return a copy, as asdf writes the whole of an array of which it is given a part."""
+    return np.array(array)
+
+
+def _plain(node):
+    """Return a node of the tree as `dict` and `list`."""
+    if hasattr(node, "items"):
+        return {key: _plain(value) for key, value in node.items()}
+    return [_plain(value) for value in node] if hasattr(node, "append") else node

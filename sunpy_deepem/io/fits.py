@@ -1,0 +1,211 @@
+"""The FITS layout of cubes, both ways; docs/topics/file_format.rst describes it for other writers and readers."""
+
+import gzip
+import io
+import json
+import warnings
+from contextlib import contextmanager, nullcontext
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.nddata import StdDevUncertainty
+from astropy.table import Table
+from astropy.time import Time
+from astropy.utils.exceptions import AstropyUserWarning
+
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.cube.operations import standard_deviation
+from sunpy_deepem.cube.planes import compact, companions, extra_meta, join_parts, json_facts
+from sunpy_deepem.response.temperature_response import RESPONSE_UNIT, TemperatureResponse
+from sunpy_deepem.temperature import LogTBins
+from sunpy_deepem.utils.wcs import cube_wcs, sky_header, sky_wcs
+
+__all__ = ["image_hdus", "import_dask_array", "read_fits", "table_hdus", "write_fits"]
+
+_FORMAT = "sunpy_deepem 2"
+# The FITS standard has no DN. SunPy reads it in images, as AIA's files write it; in tables it is the standard's adu.
+_INTENSITY_UNIT = "DN / (pix s)"
+_RESPONSE_COLUMN_UNIT = "cm5 adu pixel-1 s-1"
+# Pixels in a tile of a compressed image: some whole rows.
+_TILE = 2**13
+_MEANINGS = {
+    "EM": "emission measure per bin of log T, with n_e n_H",
+    "UNCERT": "standard deviation of EM",
+    "MASK": "1 where EM is not to be used",
+    "CHI2": "mean over channels of ((model - observed) / sigma)^2",
+    "QUALITY": "bit flags, see sunpy_deepem.Quality",
+    "SATURATION": "share of native pixels that are saturated",
+}
+
+
+def write_fits(cube, file, *, compress=False):
+    """Write ``cube`` (`DEMCube`) to ``file`` (path or open file), its images compressed without loss where asked."""
+    fits.HDUList(image_hdus(cube, compress=compress) + table_hdus(cube)).writeto(file, checksum=True)
+
+
+def image_hdus(cube, *, compress=False):
+    """Return the HDUs of the images of ``cube``, the first of which says what layout it is."""
+    images = _images(cube)
+    if compress:
+        # A primary HDU cannot be compressed, so that an empty one goes before the images.
+        hdus = [fits.PrimaryHDU(), *(_compressed(*image) for image in images)]
+    else:
+        (_, em, header), *others = images
+        hdus = [fits.PrimaryHDU(em, header), *(fits.ImageHDU(data, header) for _, data, header in others)]
+    hdus[0].header["DEMFMT"] = (_FORMAT, "layout of this file")
+    return hdus
+
+
+def table_hdus(cube):
+    """Return the HDUs of what is known of ``cube``, which follow its images."""
+    hdus = [_response_table(cube.response), fits.BinTableHDU(Table(rows=list(cube.inputs)), name="INPUTS")]
+    hdus.append(_facts_table("PROVENANCE", cube.meta["provenance"] | {"response": cube.response.meta}))
+    if extra := extra_meta(cube):
+        hdus.append(_facts_table("META", extra))
+    return hdus
+
+
+def read_fits(path, *, chunks=None):
+    """
+    Read the cube in the FITS file at ``path``, or leave that to dask where ``chunks`` are given.
+
+    Whatever is wrong raises: a warning of astropy's, too, as a file that is cut short or fails its checksum is no cube,
+    however much of it can be read. Checksums are left out where the arrays are read later.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AstropyUserWarning)
+        with _opened(path, chunks) as hdus:
+            found = hdus[0].header.get("DEMFMT")
+            if found != _FORMAT:
+                msg = f"it holds no DEM cube of this layout, DEMFMT must be {_FORMAT!r}, found {found!r}"
+                raise ValueError(msg)
+            return _cube(hdus, chunks)
+
+
+@contextmanager
+def _opened(path, chunks):
+    if path.suffix.lower() == ".gz":
+        # astropy inflates a gzipped file from its beginning for every HDU, so that it is better done once.
+        source = io.BytesIO(gzip.decompress(path.read_bytes()))
+    else:
+        # Where astropy cannot open a file by its path it leaves it open, and some systems then do not replace it.
+        source = path.open("rb") if chunks is None else nullcontext(path)
+    # None maps all images to memory that can be, which those of unsigned integers cannot.
+    memmap = False if chunks is None else None
+    with source as file, fits.open(file, memmap=memmap, checksum=chunks is None) as hdus:
+        yield hdus
+
+
+def _images(cube):
+    """Return name, data and header of each image."""
+    sky = cube.sky_header
+    log_t = {"wcsaxes": 3, "ctype3": ("LOGT", "log10 of temperature in K"), "cunit3": "", "crpix3": 1.0}
+    log_t |= {"crval3": cube.bins.first, "cdelt3": cube.bins.step}
+    unit = {"bunit": cube.unit.to_string("fits")}
+    made = {"telescop": "SDO/AIA", "creator": "sunpy_deepem", "date": (Time.now().isot, "UTC of writing")}
+    mask = False if cube.mask is None else cube.mask
+    images = [("EM", cube.data, sky | log_t | unit | made)]
+    if cube.uncertainty is not None:
+        images.append(("UNCERT", standard_deviation(cube), sky | log_t | unit))
+    images.append(("MASK", np.broadcast_to(mask, cube.data.shape).astype(np.uint8), sky | log_t))
+    channels = _channel_headers(cube)
+    images += [(key.upper(), image, channels.get(key, sky)) for key, image in companions(cube).items()]
+    return [(name, compact(data), _header(name, cards)) for name, data, cards in images]
+
+
+def _header(name, cards):
+    header = fits.Header()
+    header.update({"extname": name} | cards | ({"btype": _MEANINGS[name]} if name in _MEANINGS else {}))
+    return header
+
+
+def _channel_headers(cube):
+    """Return the header of each channel's intensity and σ: that of its map."""
+    headers = {}
+    for channel, smap in zip(CHANNELS, cube.observed_maps(), strict=True):
+        header = dict(smap.meta) | {"bunit": _INTENSITY_UNIT}
+        headers[f"intensity_{channel}"] = header | {"btype": "observed intensity, per native pixel of 0.6 arcsec"}
+        headers[f"sigma_{channel}"] = header | {"btype": "standard deviation of the intensity", "content": "sigma"}
+    return headers
+
+
+def _compressed(name, data, header):
+    # GZIP without quantisation gives every bit back, NaN included. It takes several times as long on larger tiles.
+    ny, nx = data.shape[-2:]
+    tile = (*[1] * (data.ndim - 2), min(ny, max(1, _TILE // nx)), nx)
+    return fits.CompImageHDU(data, header, compression_type="GZIP_2", quantize_level=0, tile_shape=tile)
+
+
+def _response_table(response):
+    columns = [fits.Column("temperature", "D", unit="K", array=response.temperature.to_value(u.K))]
+    for channel, curve in zip(CHANNELS, response.response.to_value(RESPONSE_UNIT), strict=True):
+        columns.append(fits.Column(f"response_{channel}", "D", unit=_RESPONSE_COLUMN_UNIT, array=curve))
+    return fits.BinTableHDU.from_columns(columns, name="RESPONSE")
+
+
+def _facts_table(name, facts):
+    rows = [(key, json.dumps(value)) for key, value in json_facts(facts).items()]
+    return fits.BinTableHDU(Table(rows=rows, names=["key", "value"]), name=name)
+
+
+class _OnDisk:
+    """An array mapped to memory that stays on disk until it is sliced; of one of NumPy's dask would take a copy."""
+
+    def __init__(self, array):
+        self._array = array
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, part):
+        return self._array[part]
+
+
+def _cube(hdus, chunks):
+    def array(name, dtype=None):
+        stored = hdus[name].data
+        # FITS is big-endian.
+        dtype = stored.dtype.newbyteorder("=") if dtype is None else dtype
+        if chunks is not None:
+            stored = import_dask_array().from_array(_OnDisk(stored), chunks=chunks, name=False)
+        return stored.astype(dtype)
+
+    header = hdus["EM"].header
+    em = array("EM", float)
+    bins = LogTBins(round(header["CRVAL3"] + (1 - header["CRPIX3"]) * header["CDELT3"], 9), header["CDELT3"], len(em))
+    provenance = _facts(hdus["PROVENANCE"])
+    return join_parts(
+        em,
+        wcs=cube_wcs(sky_header(sky_wcs(header)), bins),
+        unit=u.Unit(header["BUNIT"]),
+        mask=array("MASK", bool),
+        uncertainty=StdDevUncertainty(array("UNCERT", float), copy=False) if "UNCERT" in hdus else None,
+        images={hdu.name.lower(): array(hdu.name) for hdu in hdus if hdu.is_image and hdu.header["NAXIS"] == 2},
+        response=_response(hdus["RESPONSE"].data, bins, provenance.pop("response", {})),
+        inputs=[_plain(row) for row in Table.read(hdus["INPUTS"], mask_invalid=False)],
+        provenance=provenance,
+        extra=_facts(hdus["META"]) if "META" in hdus else {},
+    )
+
+
+def _response(table, bins, meta):
+    curves = np.array([table[f"response_{channel}"] for channel in CHANNELS], dtype=float)
+    return TemperatureResponse(table["temperature"].astype(float) << u.K, curves << RESPONSE_UNIT, bins=bins, meta=meta)
+
+
+def _facts(hdu):
+    return {str(row["key"]): json.loads(row["value"]) for row in Table.read(hdu)}
+
+
+def import_dask_array():
+    """Return dask.array, or raise ImportError with the way to install it."""
+    try:
+        import dask.array
+    except ImportError as error:
+        msg = 'Arrays in chunks need dask. Install it with pip install "sunpy_deepem[dask]".'
+        raise ImportError(msg) from error
+    return dask.array
+
+
+def _plain(row):
+    """Return a table row as a `dict` of Python's own types."""
+    return {name: row[name].item() if hasattr(row[name], "item") else str(row[name]) for name in row.colnames}

@@ -1,0 +1,19 @@
+"""The network of 1×1 convolutions. Plain arrays in, plain arrays out; needs torch."""
+
+from sunpy_deepem.network.consistency import ChannelConsistency
+from sunpy_deepem.network.layers import PRECISIONS, PointwiseConvolution, PointwiseLayers, dtype_of
+from sunpy_deepem.network.model import ChapterNetwork, DeepEM, ScaledNetwork
+from sunpy_deepem.network.refinement import UPDATES, refine
+
+__all__ = [
+    "PRECISIONS",
+    "UPDATES",
+    "ChannelConsistency",
+    "ChapterNetwork",
+    "DeepEM",
+    "PointwiseConvolution",
+    "PointwiseLayers",
+    "ScaledNetwork",
+    "dtype_of",
+    "refine",
+]

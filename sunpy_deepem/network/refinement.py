@@ -1,0 +1,314 @@
+"""From a good first guess of the EM to one that explains what was observed: `refine`."""
+
+import numpy as np
+import torch
+
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.network.tiles import GPU_TILE, check_array, to_tensor, workers
+from sunpy_deepem.utils.checks import real_number, whole_number
+
+__all__ = ["UPDATES", "refine"]
+
+#: Updates of `refine` that `sunpy_deepem.invert` allows itself.
+UPDATES = 20
+# Pixels worked on at a time on a CPU, whose cache they should stay near.
+_TILE = 8192
+# A thread gets no fewer pixels than this, so that among them are enough that fit badly.
+_PART = 2**16
+# Unit of EM in cm^-5 that keeps squares within single precision.
+_UNIT = 1e25
+# No bin falls below this share of what it was before the first update, nor after that below this share of what it then
+# was: what the network did not rule out, six channels do not either.
+_LEAST_SHARE = 1e-3
+# No bin changes by more than this in one update, in ln(EM).
+_LARGEST_CHANGE = 3.0
+# Nor is the spread of a bin taken for more than so many times its EM, or it would grow without limit along with that.
+_LARGEST_RATIO = 10.0
+# Damping of an update: how it grows after one that failed and falls after one that did not, and when to give up.
+_GROW, _FALL, _MOST_DAMPING = 10.0, 3.0, 1e6
+# A pixel of which an update leaves more than this of χ² gains too little, and gets no more of them.
+_LEAST_GAIN = 0.99
+# Pixels that are done are put aside when they are more than this share of those worked on.
+_DONE_SHARE = 0.25
+
+
+def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, tolerance=2.0, target=1.0, out=None):
+    r"""
+    Move the EM of pixels that fit badly towards the observed intensities.
+
+    An update is that of optimal estimation, with the EM before it as the prior mean, made in ln(EM) so that none turns
+    negative:
+
+    .. math::
+
+        \mathrm{EM}_j \leftarrow \mathrm{EM}_j \exp\Bigl(\frac{s_j^2}{\mathrm{EM}_j} \sum_i K_{ij} \lambda_i\Bigr),
+        \quad \Bigl(\Sigma + K \,\mathrm{diag}(s^2)\, K^T\Bigr) \lambda = g - K \,\mathrm{EM},
+
+    where Σ holds σ² of the intensities and s is the spread of the EM, which keeps its ratio to the EM. A pixel is
+    updated if its χ² (mean over channels) is above ``tolerance``, more than noise explains, and then until it is at
+    most ``target``, since beyond that only noise would be fitted, or an update lowers it by less than a hundredth. One
+    that does not lower χ² is not made.
+
+    Parameters
+    ----------
+    em : `~numpy.ndarray` or `torch.Tensor`
+        First guess in cm^-5, not negative, shape ``(number of bins, ...)``. NaN stays NaN. The work is done on the
+        device of a tensor.
+    intensity, uncertainty : `~numpy.ndarray` or `torch.Tensor`
+        In DN s^-1 pix^-1, shape ``(6, ...)``.
+    matrix : `~numpy.ndarray`
+        Response in cm^5 DN s^-1 pix^-1, shape ``(6, number of bins)``.
+    em_std : `~numpy.ndarray` or `torch.Tensor`, optional
+        Spread of the first guess in cm^-5, of the shape of ``em``, by default the first guess itself.
+    updates : `int`, optional
+        The most updates that a pixel gets; zero leaves the EM as it is.
+    tolerance, target : `float`, optional
+        χ² above which to update, and at which to stop.
+    out : `~numpy.ndarray` or `torch.Tensor`, optional
+        Where to put the result, of the shape and type of ``em``, which it may be itself.
+
+    Returns
+    -------
+    `~numpy.ndarray` or `torch.Tensor`
+        EM in cm^-5, of the shape and type of ``em``. In no pixel is χ² higher than it was.
+
+    Raises
+    ------
+    TypeError
+        If an argument carries a unit or holds something else than real numbers.
+    ValueError
+        If shapes do not fit, σ is not positive where the intensity is finite, or ``em``, ``updates``, ``tolerance`` or
+        ``target`` are negative, or ``out`` does not fit.
+
+    References
+    ----------
+    Rodgers (1976), Rev. Geophys. 14, 609, https://doi.org/10.1029/RG014i004p00609
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sunpy_deepem import TemperatureResponse
+    >>> from sunpy_deepem.network import refine
+    >>> matrix = TemperatureResponse.default().matrix.value
+    >>> intensity = matrix @ np.full(18, 1e26)
+    >>> em = refine(np.full(18, 2e26), intensity, 0.1 * intensity, matrix)
+    >>> bool(abs((matrix @ em) / intensity - 1).max() < 0.1)
+    True
+    """
+    em = check_array(em, "em", unit="cm-5")
+    em = em if _is_float(em) else em + 0.0
+    em_std = em if em_std is None else check_array(em_std, "em_std", unit="cm-5")
+    intensity, uncertainty = check_array(intensity, "intensity"), check_array(uncertainty, "uncertainty")
+    matrix = check_array(matrix, "matrix", unit="cm5 DN / (s pix)")
+    updates = whole_number(updates, "updates", least=0)
+    # There is no double precision on a device of Apple's.
+    device = em.device if isinstance(em, torch.Tensor) and em.device.type != "mps" else torch.device("cpu")
+    inputs = [to_tensor(array, device) for array in (em, em_std, intensity, uncertainty, matrix)]
+    _check(*inputs, tolerance, target)
+    result = _result_in(out, em)
+    # What is about to be changed must not be what the updates go by.
+    refined, em_std = to_tensor(result, device), inputs[1].clone() if em_std is out else inputs[1]
+    _refine_all(refined, em_std, *inputs[2:], updates, tolerance, target)
+    if isinstance(result, torch.Tensor):
+        return result if refined.data_ptr() == result.data_ptr() else result.copy_(refined)
+    if refined.data_ptr() != result.ctypes.data:
+        result[...] = refined.numpy()
+    return result
+
+
+def _is_float(array):
+    return array.is_floating_point() if isinstance(array, torch.Tensor) else array.dtype.kind == "f"
+
+
+def _result_in(out, em):
+    """Return an array or tensor that starts as ``em``, contiguous."""
+    if isinstance(em, torch.Tensor):
+        kind, result = torch.Tensor, em.detach().clone(memory_format=torch.contiguous_format) if out is None else out
+        good = isinstance(out, kind) and out.is_contiguous() and out.device == em.device and not out.requires_grad
+    else:
+        kind, result = np.ndarray, np.array(em, order="C") if out is None else out
+        good = isinstance(out, kind) and out.flags.c_contiguous and out.flags.writeable
+    if out is None:
+        return result
+    if not (good and out.shape == em.shape and out.dtype == em.dtype):
+        found = f"{out.dtype} of shape {tuple(out.shape)}" if isinstance(out, kind) else type(out).__name__
+        msg = (
+            f"out must be what em is, contiguous and writeable: {kind.__name__} of {em.dtype} of shape "
+            f"{tuple(em.shape)}, found {found}."
+        )
+        raise ValueError(msg)
+    if out is not em:
+        out[...] = em
+    return out
+
+
+def _check(em, em_std, intensity, uncertainty, matrix, tolerance, target):
+    sky = em.shape[1:]
+    expected = {"em": (em, (*matrix.shape[1:2], *sky)), "matrix": (matrix, (len(CHANNELS), *em.shape[:1]))}
+    expected |= {"em_std": (em_std, em.shape)}
+    expected |= {"intensity": (intensity, (len(CHANNELS), *sky)), "uncertainty": (uncertainty, (len(CHANNELS), *sky))}
+    for name, (array, shape) in expected.items():
+        if array.shape != shape:
+            msg = f"{name} must have shape {tuple(shape)}, found {tuple(array.shape)}."
+            raise ValueError(msg)
+    for name, value in (("tolerance", tolerance), ("target", target)):
+        if not real_number(value, name) >= 0:
+            msg = f"{name} must not be negative, found {value}."
+            raise ValueError(msg)
+    if (em < 0).any():
+        msg = f"em must not be negative, found {int((em < 0).sum())} of {em.numel()} values that are."
+        raise ValueError(msg)
+    if wrong := int((torch.isfinite(intensity) & ~(uncertainty > 0)).sum()):
+        msg = f"uncertainty must be positive wherever intensity is finite; it is not in {wrong} of {intensity.numel()}."
+        raise ValueError(msg)
+
+
+def _refine_all(em, em_std, observed, sigma, matrix, updates, tolerance, target):
+    """Refine ``em`` in place, on all cores of a CPU."""
+    arrays = [array.reshape(array.shape[0], -1) for array in (em, em_std, observed, sigma)]
+    n, on_cpu = arrays[0].shape[1], em.device.type == "cpu"
+    step = max(_PART, -(-n // torch.get_num_threads())) if on_cpu else max(1, n)
+    tile = _TILE if on_cpu else GPU_TILE
+
+    def run(start):
+        with torch.inference_mode():
+            part = (array[:, start : start + step] for array in arrays)
+            _refine_part(*part, matrix.double(), updates, tolerance, target, tile)
+
+    if updates:
+        with workers(em.device) as map_parts:
+            list(map_parts(run, range(0, n, step)))
+
+
+def _refine_part(em, em_std, observed, sigma, matrix, updates, tolerance, target, tile):
+    """Refine ``em`` (bins, n) in place, a tile at a time."""
+    # Few pixels need it, and fewer need more; they are brought together, since work on many at once is quicker.
+    poor, left = _poor(em, observed, sigma, matrix, tolerance, tile), []
+    for start in range(0, len(poor), tile):
+        pixels = poor[start : start + tile]
+        columns = [array[:, pixels] for array in (em, em_std, observed, sigma)]
+        more = _update_once(*columns, matrix) > target
+        em[:, pixels] = columns[0]
+        left.append((pixels[more], *(array[:, more].double() for array in columns)))
+        if start + tile >= len(poor) or sum(len(part[0]) for part in left) >= tile:
+            pixels, *columns = (torch.cat(parts, dim=-1) for parts in zip(*left, strict=True))
+            em[:, pixels] = _refined(*columns, matrix, updates - 1, target).to(em.dtype)
+            left.clear()
+
+
+def _poor(em, observed, sigma, matrix, tolerance, tile):
+    """Return the indices of pixels with χ² above ``tolerance``."""
+    matrix, poor = matrix.to(em.dtype), torch.empty(em.shape[1], dtype=torch.bool, device=em.device)
+    for start in range(0, len(poor), tile):
+        part = slice(start, start + tile)
+        poor[part] = _chi2(observed[:, part] - matrix @ em[:, part], sigma[:, part]) > tolerance
+    return poor.nonzero()[:, 0]
+
+
+def _update_once(em, em_std, observed, sigma, matrix):
+    """
+    Update ``em`` (bins, n) in place, and its spread along with it, and return χ² (n,).
+
+    In the precision of ``em``: for most pixels one update is enough, and single precision enough for one.
+    """
+    observed, sigma, matrix = (array.to(em.dtype) for array in (observed, sigma, matrix * _UNIT))
+    current, variance = em / _UNIT, (em_std.to(em.dtype) / _UNIT).square()
+    residual = observed - matrix @ current
+    proposed = _update(current, variance, residual, sigma, matrix, 1.0)
+    proposed = torch.maximum(proposed, _LEAST_SHARE * current)
+    # What is out of range does not lower χ², and is not taken.
+    chi2, new_chi2 = _chi2(residual, sigma), _chi2(observed - matrix @ proposed, sigma)
+    better = new_chi2 < chi2
+    em.copy_(torch.where(better, proposed * _UNIT, em))
+    em_std *= torch.where(better & (current > 0), proposed / current, 1.0)
+    return torch.where(better, new_chi2, chi2)
+
+
+def _refined(em, em_std, observed, sigma, matrix, updates, target):
+    """
+    Return ``em`` (bins, n) after updates.
+
+    In double precision: squares of what a bright pixel allows are large, and channels that tell nearly the same must be
+    told apart.
+    """
+    result, pixels = torch.empty_like(em), torch.arange(em.shape[1], device=em.device)
+    variance = torch.where(em > 0, em_std / em, 0.0).clamp_(max=_LARGEST_RATIO).square_()
+    current, floor, damping = em.clone(), _LEAST_SHARE * em, torch.ones_like(em[0])
+    residual = observed - matrix @ current
+    chi2 = _chi2(residual, sigma)
+    going = chi2 > target
+    for _ in range(updates):
+        n_going = int(going.sum())
+        if not n_going:
+            break
+        if n_going < (1 - _DONE_SHARE) * len(going):
+            result[:, pixels[~going]] = current[:, ~going]
+            pixels, current, floor, variance, observed, sigma, residual, damping, chi2 = (
+                array[..., going]
+                for array in (pixels, current, floor, variance, observed, sigma, residual, damping, chi2)
+            )
+            going = torch.ones_like(pixels, dtype=torch.bool)
+        proposed = _update(current, variance * current.square(), residual, sigma, matrix, damping)
+        proposed = torch.maximum(proposed, floor)
+        new_residual = observed - matrix @ proposed
+        new_chi2 = _chi2(new_residual, sigma)
+        better = going & (new_chi2 < chi2)
+        going &= ~better | ((new_chi2 > target) & (new_chi2 < _LEAST_GAIN * chi2))
+        current, residual, chi2 = (
+            torch.where(better, new, old)
+            for new, old in ((proposed, current), (new_residual, residual), (new_chi2, chi2))
+        )
+        damping *= torch.where(better, 1 / _FALL, _GROW)
+        going &= damping < _MOST_DAMPING
+    result[:, pixels] = current
+    return result
+
+
+def _update(em, variance, residual, sigma, matrix, damping):
+    """
+    Return EM (bins, n) after one update, ``variance`` being that of the EM.
+
+    ``residual`` and ``sigma`` (channels, n) are of the intensities.
+    """
+    rows, columns = torch.triu_indices(len(matrix), len(matrix)).to(matrix.device)
+    normal = (matrix[rows] * matrix[columns]) @ variance
+    least = damping * sigma.square()
+    for row, noise in zip(_rows(normal, len(matrix)), least, strict=True):
+        row[0] += noise
+    # A bin without EM stays without.
+    change = torch.where(em > 0, variance / em, 0.0)
+    change *= matrix.T @ _solve(normal, residual, least)
+    return change.clamp_(-_LARGEST_CHANGE, _LARGEST_CHANGE).exp_().mul_(em)
+
+
+def _solve(normal, right, least):
+    """
+    Solve symmetric, positive definite systems by elimination.
+
+    For thousands of small systems at once this is faster than `torch.linalg.solve`. Overwrites ``normal``, the upper
+    triangle row by row, shape (k (k + 1) / 2, n), for ``right`` (k, n). No pivot is below ``least`` (k, n), whatever
+    rounding says.
+    """
+    right = right.clone()
+    k = len(right)
+    upper = _rows(normal, k)
+    for row in range(k):
+        torch.maximum(upper[row][0], least[row], out=upper[row][0])
+        for below in range(row + 1, k):
+            factor = upper[row][below - row] / upper[row][0]
+            upper[below].addcmul_(factor, upper[row][below - row :], value=-1)
+            right[below].addcmul_(factor, right[row], value=-1)
+    for row in reversed(range(k)):
+        for above in range(row + 1, k):
+            right[row].addcmul_(upper[row][above - row], right[above], value=-1)
+        right[row] /= upper[row][0]
+    return right
+
+
+def _rows(triangle, k):
+    """Return the rows of an upper triangle, each from its diagonal on."""
+    return triangle.split(list(range(k, 0, -1)))
+
+
+def _chi2(residual, sigma):
+    return (residual / sigma).square_().mean(dim=0)

@@ -1,0 +1,5 @@
+"""Observations to try things on: a synthetic Sun of known emission measure."""
+
+from sunpy_deepem.sample.synthetic import sample_cube, sample_em, sample_maps, sample_regions
+
+__all__ = ["sample_cube", "sample_em", "sample_maps", "sample_regions"]

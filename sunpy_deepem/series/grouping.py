@@ -1,0 +1,322 @@
+"""Which files belong together: six-channel sets by time, from headers alone."""
+
+import warnings
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.time import Time
+from astropy.utils.exceptions import AstropyUserWarning
+from sunpy.map import GenericMap
+
+from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.stack.maps import _FITS_SUFFIXES
+
+__all__ = ["ChannelSet", "ChannelSets", "group_maps"]
+
+# Seconds. AIA takes no two exposures of a channel within this time, so that maps which lie closer are of the same one.
+_SAME_EXPOSURE = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelSet:
+    """
+    Maps that belong together.
+
+    Attributes
+    ----------
+    time : `~astropy.time.Time` or `None`
+        Start of the exposure in 193 Å, or of the earliest where there is none; `None` where a file does not tell.
+    sources : `tuple` of `pathlib.Path` or `~sunpy.map.GenericMap`
+        Six, in the order of `sunpy_deepem.CHANNELS`, where the set is complete.
+    reason : `str` or `None`
+        Why the set cannot be inverted.
+    """
+
+    time: Time | None
+    sources: tuple
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelSets:
+    """
+    What `group_maps` found.
+
+    Attributes
+    ----------
+    complete : `tuple` of `ChannelSet`
+        One map of each channel, in order of time.
+    failed : `tuple` of `ChannelSet`
+        Those that lack a channel, are ambiguous or cannot be read, each with its reason.
+    ignored : `tuple` of (source, `str`)
+        Maps that belong to no set, and why: other wavelengths and instruments, and exposures between two sets.
+    """
+
+    complete: tuple
+    failed: tuple = ()
+    ignored: tuple = ()
+
+    def __repr__(self):
+        return f"<ChannelSets {len(self.complete)} complete, {len(self.failed)} failed, {len(self.ignored)} ignored>"
+
+
+@dataclass(frozen=True, eq=False)
+class _Exposures:
+    """The exposures of one channel in order of time; each is a list of sources, of which there should be one."""
+
+    seconds: np.ndarray
+    sources: list
+
+    def nearest(self, seconds):
+        """Return for each of ``seconds`` the index of the exposure nearest to it."""
+        after = np.searchsorted(self.seconds, seconds)
+        before, after = (np.clip(index, 0, len(self.seconds) - 1) for index in (after - 1, after))
+        return np.where(seconds - self.seconds[before] <= self.seconds[after] - seconds, before, after)
+
+
+@u.quantity_input
+def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
+    """
+    Group AIA maps of many times into sets of one map of each of the six channels.
+
+    A set has an exposure in 193 Å and of every other channel the exposure that is nearest to it, provided that it is
+    nearer to no other exposure in 193 Å: a map is in one set at most. Only headers are read.
+
+    Parameters
+    ----------
+    source : path of a folder, glob pattern, or iterable of paths and `~sunpy.map.GenericMap`
+        A folder stands for the FITS files in it.
+    recursive : `bool`, optional
+        Whether to take also what lies in folders of a folder.
+    max_time_span : `~astropy.units.Quantity`, optional
+        The most time that may lie between the first and last map of a set.
+
+    Returns
+    -------
+    `ChannelSets`
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist, or a folder or pattern holds no FITS file.
+    TypeError
+        If ``source`` holds something that is neither map nor path.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_maps
+    >>> from sunpy_deepem.series import group_maps
+    >>> first, second = (sample_maps((32, 32), obstime=f"2014-01-01T00:0{minute}") for minute in (0, 2))
+    >>> group_maps([*first, *second])
+    <ChannelSets 2 complete, 0 failed, 0 ignored>
+    >>> group_maps([*first, *second[:3]]).failed[0].reason
+    'missing: 193 Å, 211 Å, 335 Å'
+    """
+    if not max_time_span >= 0 * u.s:
+        msg = f"max_time_span must be a time that is not negative, found {max_time_span:g}. The default is 60 s."
+        raise ValueError(msg)
+    frames, failed, ignored = [], [], []
+    for item in _expanded(source, recursive):
+        try:
+            channel, time = _channel_and_time(item)
+        except (OSError, ValueError, TypeError) as error:
+            failed.append(ChannelSet(None, (item,), f"its header cannot be read ({type(error).__name__}: {error})"))
+            continue
+        if channel in CHANNELS:
+            frames.append((channel, time, item))
+        else:
+            ignored.append((item, "not of the six channels" if channel else "no AIA map"))
+    if not frames:
+        return ChannelSets((), tuple(failed), tuple(ignored))
+    times = Time([time for _, time, _ in frames])
+    seconds = (times - times.min()).to_value(u.s)
+    exposures = {
+        channel: _exposures([(at, item) for at, (of, _, item) in zip(seconds, frames, strict=True) if of == channel])
+        for channel in CHANNELS
+    }
+    sets, superfluous = _sets(exposures, times.min(), max_time_span.to_value(u.s))
+    complete = tuple(each for each in sets if each.reason is None)
+    failed += [each for each in sets if each.reason is not None]
+    return ChannelSets(complete, tuple(failed), (*ignored, *superfluous))
+
+
+def describe(source):
+    """Return the name of a file, or what a map is of."""
+    if isinstance(source, GenericMap):
+        return f"{source.wavelength:g} map of {source.date.isot}"
+    return source.name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files and headers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _expanded(source, recursive):
+    """Return maps and paths of files."""
+    if isinstance(source, GenericMap | str | Path):
+        source = [source]
+    try:
+        items = list(source)
+    except TypeError:
+        msg = f"source must be a folder, a pattern, or an iterable of maps or paths, found {type(source).__name__}."
+        raise TypeError(msg) from None
+    expanded = []
+    for item in items:
+        if isinstance(item, GenericMap):
+            expanded.append(item)
+        elif isinstance(item, str | Path):
+            expanded += _files(item, recursive)
+        else:
+            msg = f"source must hold sunpy maps or paths, found {type(item).__name__}."
+            raise TypeError(msg)
+    # A file that is named twice, say by itself and by its folder, is still one.
+    return list({id(item) if isinstance(item, GenericMap) else item.absolute(): item for item in expanded}.values())
+
+
+def _files(path, recursive):
+    text, path = str(path), Path(path)
+    if path.is_dir():
+        found = sorted(path.rglob("*") if recursive else path.iterdir())
+        # Hidden files are what operating systems and unfinished downloads leave, not maps.
+        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    elif path.exists():
+        return [path]
+    elif has_magic(text):
+        found = sorted(map(Path, glob(text, recursive=True)))
+    else:
+        msg = f"source: there is no file or folder {path}."
+        raise FileNotFoundError(msg)
+    files = [file for file in found if file.name.lower().endswith(_FITS_SUFFIXES) and file.is_file()]
+    if not files:
+        deeper = "" if recursive or not path.is_dir() else " Pass recursive=True if they are in folders of it."
+        msg = f"source: {path} holds no FITS file ({', '.join(_FITS_SUFFIXES)}).{deeper}"
+        raise FileNotFoundError(msg)
+    return files
+
+
+def _channel_and_time(item):
+    """Return wavelength in Å, `None` where it is no AIA map, and the time when the exposure began."""
+    header = item.meta if isinstance(item, GenericMap) else _header(item)
+    if header is None or not str(header.get("instrume", "")).startswith("AIA"):
+        return None, None
+    wavelength = round(float(header["wavelnth"]))
+    if wavelength not in CHANNELS:
+        return wavelength, None
+    date = header.get("date-obs") or header.get("date_obs") or header.get("t_obs")
+    if date is None:
+        msg = "there is no DATE-OBS in it"
+        raise ValueError(msg)
+    return wavelength, Time(str(date).removesuffix("Z"), format="isot", scale="utc")
+
+
+def _header(path):
+    """Return the header that tells the wavelength, of the first HDU or, in compressed files, the second."""
+    with warnings.catch_warnings():
+        # What is wrong with the data shows when they are read.
+        warnings.simplefilter("ignore", AstropyUserWarning)
+        # Without astropy's view of compressed images, which costs more than the header.
+        with fits.open(path, disable_image_compression=True) as hdus:
+            for index in (0, 1):
+                # Not len(hdus), which would read the whole file for its HDUs.
+                try:
+                    header = hdus[index].header
+                except IndexError:
+                    return None
+                if "WAVELNTH" in header:
+                    return header
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sets
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _exposures(frames):
+    """Put together what is of the same exposure."""
+    seconds, sources = [], []
+    for at, item in sorted(frames, key=lambda frame: frame[0]):
+        if seconds and at - seconds[-1] < _SAME_EXPOSURE:
+            sources[-1].append(item)
+        else:
+            seconds.append(at)
+            sources.append([item])
+    return _Exposures(np.array(seconds), sources)
+
+
+def _sets(exposures, start, span):
+    """Return the sets in order of time, and the exposures between them that no set needs."""
+    reference = exposures[REFERENCE_CHANNEL]
+    chosen, leftover = {}, []
+    for channel, of_channel in exposures.items():
+        chosen[channel], unmatched = _matched(reference, of_channel, span)
+        leftover += [(of_channel.seconds[index], channel, of_channel.sources[index]) for index in unmatched]
+    sets = []
+    for index, at in enumerate(reference.seconds):
+        members = {channel: chosen[channel][index] for channel in CHANNELS}
+        sources = tuple(item for channel in CHANNELS for item in _member(exposures, members, channel))
+        reason = _problem(exposures, members, at, span)
+        sets.append(ChannelSet(start + at * u.s, sources, reason))
+    superfluous = []
+    for group in _together(leftover, span):
+        first = group[0][0]
+        near = len(reference.seconds) and abs(reference.seconds[reference.nearest(first)] - first) <= span
+        if near:
+            why = f"another exposure is nearer to the one in {REFERENCE_CHANNEL} Å"
+            superfluous += [(item, why) for _, _, items in group for item in items]
+        else:
+            there = {channel for _, channel, _ in group}
+            items = tuple(item for _, _, items in group for item in items)
+            sets.append(ChannelSet(start + first * u.s, items, _missing(c for c in CHANNELS if c not in there)))
+    return sorted(sets, key=lambda each: each.time), superfluous
+
+
+def _matched(reference, of_channel, span):
+    """Return for each reference exposure the index of the channel's, or `None`; and the indices that are left over."""
+    if not (len(reference.seconds) and len(of_channel.seconds)):
+        return [None] * len(reference.seconds), range(len(of_channel.seconds))
+    nearest, back = of_channel.nearest(reference.seconds), reference.nearest(of_channel.seconds)
+    mutual = back[nearest] == np.arange(len(nearest))
+    close = np.abs(of_channel.seconds[nearest] - reference.seconds) <= span
+    matched = [int(index) if good else None for index, good in zip(nearest, mutual & close, strict=True)]
+    return matched, sorted(set(range(len(of_channel.seconds))) - set(matched))
+
+
+def _together(frames, span):
+    """Yield lists of frames that lie within ``span`` of the first of them."""
+    group = []
+    for frame in sorted(frames, key=lambda frame: frame[:2]):
+        if group and frame[0] - group[0][0] > span:
+            yield group
+            group = []
+        group.append(frame)
+    if group:
+        yield group
+
+
+def _member(exposures, members, channel):
+    return [] if members[channel] is None else exposures[channel].sources[members[channel]]
+
+
+def _problem(exposures, members, at, span):
+    """Return why a set cannot be inverted, or `None`."""
+    if missing := [channel for channel in CHANNELS if members[channel] is None]:
+        return _missing(missing)
+    double = {channel: _member(exposures, members, channel) for channel in CHANNELS}
+    if double := {channel: items for channel, items in double.items() if len(items) > 1}:
+        listed = "; ".join(f"{channel} Å ({', '.join(map(describe, items))})" for channel, items in double.items())
+        return f"ambiguous, more than one map of the same exposure: {listed}"
+    seconds = [exposures[channel].seconds[index] for channel, index in members.items()]
+    if max(seconds) - min(seconds) > span:
+        return f"its maps span {max(seconds) - min(seconds):.1f} s, more than max_time_span={span:g} s"
+    return None
+
+
+def _missing(channels):
+    return f"missing: {', '.join(f'{channel} Å' for channel in channels)}"

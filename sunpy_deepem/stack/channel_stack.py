@@ -1,0 +1,408 @@
+"""Six AIA maps become one calibrated, co-aligned, binned stack: `ChannelStack`."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import astropy.units as u
+import numpy as np
+from sunpy.util.exceptions import SunpyUserWarning
+
+from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL, measure_misalignment
+from sunpy_deepem.calibrate.photometry import correction_table as get_correction_table
+from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_factor, error_table, native_pixels
+from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT, SYNTHETIC
+from sunpy_deepem.quality import MASKED, Quality, signal_flags
+from sunpy_deepem.stack.counts import Binning, ChannelCounts
+from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header, region_pixels
+from sunpy_deepem.stack.maps import check_times, load_maps, one_of_each
+from sunpy_deepem.utils.checks import one_time
+from sunpy_deepem.utils.wcs import sky_wcs
+
+__all__ = ["ChannelStack", "Observation"]
+
+# Pixels of a channel that are worked on at a time, few enough to stay near a CPU's cache, and native ones under them.
+_BAND, _NATIVE_BAND = 2**18, 2**21
+# Images smaller than this are too small for their channels to be compared.
+_LEAST_TO_ALIGN = 64
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelStack:
+    """
+    Six channels on one grid: what `invert` hands to the network.
+
+    Made by `from_maps`; the constructor takes what that computed.
+
+    Attributes
+    ----------
+    intensity : `~astropy.units.Quantity`
+        DN s^-1 pix^-1 with AIA's native pixel, shape ``(6, ny, nx)``. NaN where a channel is missing.
+    uncertainty : `~astropy.units.Quantity`
+        σ of the intensity, of the same shape and unit.
+    quality : `~numpy.ndarray`
+        `Quality` flags MISSING, SATURATED, BLOOMING, NEGATIVE, LOW_SIGNAL and OUTSIDE, shape ``(ny, nx)``.
+    saturation : `~numpy.ndarray`
+        Share of the native pixels under each pixel that are saturated, in the channel where it is largest, shape
+        ``(ny, nx)``.
+    header : `dict`
+        FITS header of the common grid: WCS, observer and time.
+    inputs : `tuple` of `dict`
+        For each channel what came in and what was done to it.
+    meta : `dict`
+        What was done to all.
+    """
+
+    intensity: u.Quantity
+    uncertainty: u.Quantity
+    quality: np.ndarray
+    saturation: np.ndarray
+    header: dict
+    inputs: tuple
+    meta: dict = field(default_factory=dict)
+
+    @property
+    def mask(self):
+        """`True` where a channel is missing or saturated, or outside of the region, shape ``(ny, nx)``."""
+        return (self.quality & MASKED) != 0
+
+    @property
+    def wcs(self):
+        """The two celestial axes, `~astropy.wcs.WCS`."""
+        return sky_wcs(self.header)
+
+    @classmethod
+    def from_maps(cls, maps, **options) -> "ChannelStack":
+        """
+        Calibrate, align and bin six maps.
+
+        Parameters
+        ----------
+        maps : `~sunpy.map.MapSequence`, path of a folder, or iterable of `~sunpy.map.GenericMap` or paths
+            One map of each channel, in any order.
+        **options
+            As for `Observation`: ``shape`` (default 512), ``region``, ``systematic`` (0.1), ``degradation``
+            (``"data"``), ``epoch``, ``correction_table``, ``calibration_error``, ``chianti_error``, ``max_time_span``.
+
+        Returns
+        -------
+        `ChannelStack`
+
+        Raises
+        ------
+        TypeError, ValueError, FileNotFoundError
+            As of `Observation`.
+        """
+        return Observation(maps, **options).stack()
+
+    def __repr__(self):
+        ny, nx = self.quality.shape
+        return f"<ChannelStack {len(CHANNELS)} × {ny} × {nx}, {self.header['date-obs']}>"
+
+
+class Observation:
+    """
+    Six maps checked and brought together, of which any part is calibrated when it is asked for.
+
+    Level 1 full-disc maps are registered by `aiapy.calibrate.register`. Maps of which the pixels differ by more than a
+    tenth are reprojected onto the coarsest, and cutouts are cut to the field that all have in common. Counts are binned
+    by area-weighted mean, their noise estimated as that of so many native pixels, and both divided by exposure time and
+    degradation. A map's own ``uncertainty``, where it has one, is used instead of the estimate.
+
+    Parameters
+    ----------
+    maps : `~sunpy.map.MapSequence`, path of a folder, or iterable of `~sunpy.map.GenericMap` or paths
+        One map of each channel, in any order.
+    shape : `int`, `tuple` of `int` or `None`, optional
+        Pixels along the longer side; or ``(ny, nx)``; or `None` to keep the native resolution. Nothing is ever
+        upsampled: an `int` larger than the maps leaves them as they are.
+    region : optional
+        The part of the field to which to keep, as what would be cut from an answer for all of it: two
+        `~astropy.coordinates.SkyCoord`, the bottom left and top right of a rectangle; a map, FITS header or WCS with a
+        shape, of which the field of view is taken; or a sky or pixel region of the package regions, pixels outside of
+        which are masked. Pixels are those of the binned grid of the whole maps.
+    systematic : `float`, optional
+        Error of calibration and atomic data, as a fraction of the intensity, added to σ in quadrature.
+    degradation : {"data", "response", None}, optional
+        Whether to correct the data for degradation to ``epoch``, to leave that to a response of the date of the
+        observation, or to do nothing about it, as for maps that are corrected already. `True` and `False` mean
+        ``"data"`` and `None`.
+    epoch : `~astropy.time.Time` or `str`, optional
+        Time for which the response holds, by default launch.
+    correction_table : optional
+        As in `sunpy_deepem.calibrate.correction_table`.
+    calibration_error, chianti_error : optional
+        Further terms of σ, as in `sunpy_deepem.calibrate.counts_uncertainty`; ``systematic`` stands for them by
+        default.
+    max_time_span : `~astropy.units.Quantity`, optional
+        The most time that may lie between the first and last map.
+
+    Attributes
+    ----------
+    shape : `tuple` of `int`
+        ``(ny, nx)`` of what `stack` returns.
+    header : `dict`
+        FITS header of its grid: WCS, observer and time.
+    inputs : `tuple` of `dict`
+        For each channel what came in and what was done to it.
+    meta : `dict`
+        What is done to all.
+
+    Raises
+    ------
+    TypeError
+        If ``maps`` holds something that is neither map nor path.
+    ValueError
+        If maps are not one of each channel, are too far apart in time or on the sky, have no exposure time or an
+        unknown unit, or an option makes no sense.
+    FileNotFoundError
+        If a path does not exist.
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        If a channel is shifted against the others by more than a pixel, or a level 1 map could not be registered.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_maps
+    >>> from sunpy_deepem.stack import Observation
+    >>> observation = Observation(sample_maps((64, 64)))
+    >>> observation.part(slice(0, 8), slice(0, 64))
+    <ChannelStack 6 × 8 × 64, 2014-01-01T00:00:01.570>
+    """
+
+    @u.quantity_input
+    def __init__(
+        self,
+        maps,
+        *,
+        shape=512,
+        region=None,
+        systematic=0.1,
+        degradation="data",
+        epoch=None,
+        correction_table=None,
+        calibration_error=None,
+        chianti_error=False,
+        max_time_span: u.s = 60 * u.s,
+    ):
+        self._systematic = _check_systematic(systematic)
+        degradation = _check_degradation(degradation)
+        maps = one_of_each(load_maps(maps))
+        check_times(maps, max_time_span)
+        _check_synthetic(maps, degradation)
+        epoch = None if epoch is None else one_time(epoch, "epoch")
+        table, table_origin = get_correction_table(correction_table) if degradation == "data" else (None, None)
+        self._channels = [ChannelCounts.from_map(smap) for smap in maps]
+        self._place(shape, region)
+        self._errors = {"calibration_error": calibration_error, "chianti_error": chianti_error}
+        factors = [
+            1.0 if table is None else degradation_factor(channel, smap.date, epoch=epoch, table=table)
+            for channel, smap in zip(CHANNELS, maps, strict=True)
+        ]
+        self.inputs = tuple(
+            counts.provenance() | {"degradation": factor, "reprojected": offset is None}
+            for counts, factor, offset in zip(self._channels, factors, self._offsets, strict=True)
+        )
+        self.meta = {
+            "systematic": self._systematic,
+            "degradation": degradation,
+            "correction_table": table_origin,
+            "epoch": epoch.utc.isot if degradation == "data" and epoch is not None else None,
+            "calibration_error": calibration_error,
+            "chianti_error": bool(chianti_error),
+            "native_pixels": native_pixels(self._scale),
+        }
+
+    def _place(self, shape, region):
+        """Find the grid, the part of it that all channels cover, and that of the answer."""
+        self._grid = common_grid(self._channels)
+        self._offsets = [counts.offset(self._grid) for counts in self._channels]
+        self._field = common_field(self._channels, self._grid)
+        native = tuple(part.stop - part.start for part in self._field)
+        self._binning = Binning(native, output_shape(native, shape))
+        header = binned_header(self._grid.smap, self._field, self._binning.shape)
+        self._rows, self._columns, self._inside = region_pixels(region, header, self._binning.shape)
+        self.header = part_header(header, self._rows, self._columns)
+        self.shape = self._rows.stop - self._rows.start, self._columns.stop - self._columns.start
+
+    @property
+    def _scale(self):
+        return u.Quantity([abs(self.header["cdelt1"]), abs(self.header["cdelt2"])], u.arcsec / u.pix)
+
+    def stack(self):
+        """
+        Calibrate all of it.
+
+        Returns
+        -------
+        `ChannelStack`
+
+        Warns
+        -----
+        sunpy.util.exceptions.SunpyUserWarning
+            If a channel is shifted against the others by more than a pixel.
+        """
+        # Read before there are threads, as aiapy silences warnings meanwhile, which it does for all threads.
+        error_table()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            whole = self._calibrated(self.bands(), slice(0, self.shape[1]), pool.map)
+        return replace(whole, meta=self.meta | {"misalignment": self.misalignment(whole.intensity.value)})
+
+    def bands(self, multiple=1):
+        """
+        Return slices of rows that are worked on at a time, few enough to stay near a CPU's cache.
+
+        Parameters
+        ----------
+        multiple : `int`, optional
+            Of which the number of rows is to be one.
+
+        Returns
+        -------
+        `list` of `slice`
+        """
+        ny, nx = self.shape
+        native = np.prod([n_in / n_out for n_in, n_out in zip(self._binning.native, self._binning.shape, strict=True)])
+        step = max(1, int(min(_BAND, _NATIVE_BAND / native) / (nx * multiple))) * multiple
+        return [slice(start, min(start + step, ny)) for start in range(0, ny, step)]
+
+    def part(self, rows, columns):
+        """
+        Calibrate a part of it.
+
+        Parameters
+        ----------
+        rows, columns : `slice`
+            Of step one, within ``shape``.
+
+        Returns
+        -------
+        `ChannelStack`
+            Without the misalignment of the channels, for which a part may be too small.
+        """
+        return self._calibrated([rows], columns, map)
+
+    def _calibrated(self, bands, columns, map_parts):
+        """Return the stack of consecutive ``bands`` of rows, whose channels ``map_parts`` calibrates one by one."""
+        rows = slice(bands[0].start, bands[-1].stop)
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        intensity = np.empty((len(CHANNELS), *shape), dtype=np.float32)
+        sigma = np.empty_like(intensity)
+        quality, saturation = np.zeros(shape, dtype=np.uint16), np.zeros(shape, dtype=np.float32)
+
+        def calibrate(part):
+            index, band = part
+            binned = self._binned(index, band, columns)
+            here = slice(band.start - rows.start, band.stop - rows.start)
+            self._fill_in(index, binned, intensity[index, here], sigma[index, here])
+            return here, binned.saturated, binned.bloomed
+
+        for here, saturated, bloomed in map_parts(calibrate, product(range(len(CHANNELS)), bands)):
+            if saturated is not None:
+                quality[here] |= _flagged(saturated > 0, Quality.SATURATED)
+                np.maximum(saturation[here], saturated, out=saturation[here])
+            if bloomed is not None:
+                quality[here] |= _flagged(bloomed > 0, Quality.BLOOMING)
+        # A pixel that brings no σ could be anything.
+        np.copyto(intensity, np.nan, where=~(sigma > 0))
+        quality |= _flagged(~np.isfinite(intensity).all(axis=0), Quality.MISSING) | signal_flags(intensity, sigma)
+        if self._inside is not None:
+            quality |= _flagged(~self._inside[rows, columns], Quality.OUTSIDE)
+        header = part_header(self.header, rows, columns)
+        return ChannelStack(
+            intensity << INTENSITY_UNIT, sigma << INTENSITY_UNIT, quality, saturation, header, self.inputs, self.meta
+        )
+
+    def _binned(self, index, rows, columns):
+        """Return the counts of a channel under pixels of the answer."""
+        there = _moved((rows, columns), (self._rows, self._columns))
+        native = _moved(self._binning.under(*there), self._field)
+        return self._binning.mean(self._channels[index].on(self._grid, self._offsets[index], *native), *there)
+
+    def _fill_in(self, index, binned, intensity, sigma):
+        """Write intensity and σ of a channel to two arrays."""
+        noise = binned.noise
+        if noise is None:
+            n_sample = np.maximum(native_pixels(self._scale) * binned.valid_share, 1)
+            noise = counts_uncertainty(binned.values, CHANNELS[index], n_sample, **self._errors)
+        divisor = np.float32(self._channels[index].exposure * self.inputs[index]["degradation"])
+        np.divide(binned.values, divisor, out=intensity)
+        np.divide(noise, divisor, out=sigma, casting="same_kind")
+        np.hypot(sigma, np.float32(self._systematic) * intensity, out=sigma)
+
+    def misalignment(self, intensity):
+        """
+        Tell each channel's shift against 193 Å, and warn of those beyond a pixel.
+
+        Parameters
+        ----------
+        intensity : `~numpy.ndarray`
+            Of all of it, shape ``(6, ny, nx)``, or averaged over blocks of pixels.
+
+        Returns
+        -------
+        `dict`
+            Shift (x, y) in arcsec by channel, `None` where it cannot be told.
+        """
+        block = self.shape[0] // intensity.shape[1]
+        return _misalignment(intensity, self._scale * block)
+
+
+def _check_synthetic(maps, degradation):
+    if degradation == "data" and any(smap.meta.get("content") == SYNTHETIC for smap in maps):
+        msg = (
+            "maps are synthetic ones, as DEMCube.synthesize makes them, and have no degradation to be corrected for. "
+            "Pass degradation=None."
+        )
+        raise ValueError(msg)
+
+
+def _check_degradation(degradation):
+    if not isinstance(degradation, str | bool | None) or degradation not in ("data", "response", None, True, False):
+        msg = f"degradation must be 'data', 'response' or None, found {degradation!r}."
+        raise ValueError(msg)
+    return {True: "data", False: None}.get(degradation, degradation)
+
+
+def _check_systematic(systematic):
+    try:
+        value = float(systematic)
+    except (TypeError, ValueError):
+        value = np.nan
+    if not 0 <= value < 1:
+        msg = f"systematic must be a fraction from 0 up to 1, such as 0.1 for 10 %, found {systematic!r}."
+        raise ValueError(msg)
+    return value
+
+
+def _misalignment(intensity, scale):
+    """Return each channel's shift (x, y) in arcsec, `None` where it cannot be told; warn of those beyond a pixel."""
+    if min(intensity.shape[1:]) < _LEAST_TO_ALIGN:
+        return dict.fromkeys(map(str, CHANNELS))
+    shifts = measure_misalignment(intensity)
+    arcsec = (shifts[:, ::-1] * scale.value).round(2).tolist()
+    told = {
+        str(channel): shift if np.isfinite(shift).all() else None
+        for channel, shift in zip(CHANNELS, arcsec, strict=True)
+    }
+    if far := [channel for channel, shift in zip(CHANNELS, shifts, strict=True) if np.hypot(*shift) > 1]:
+        listed = ", ".join(f"{channel} Å by {told[str(channel)]} arcsec" for channel in far)
+        warnings.warn(
+            f"Channels are shifted against {REFERENCE_CHANNEL} Å by more than a pixel: {listed}. Update their pointing "
+            "with sunpy_deepem.prepare(pointing=True) or align them first.",
+            SunpyUserWarning,
+            stacklevel=3,
+        )
+    return told
+
+
+def _moved(parts, by):
+    return tuple(slice(part.start + b.start, part.stop + b.start) for part, b in zip(parts, by, strict=True))
+
+
+def _flagged(where, flag):
+    return where * np.uint16(flag)

@@ -1,0 +1,1 @@
+"""Helpers that know nothing of DEMs: argument checks, files, WCS, library versions."""

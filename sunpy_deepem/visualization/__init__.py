@@ -1,0 +1,21 @@
+"""Figures of cubes and responses, and the interactive viewer."""
+
+from sunpy_deepem.visualization.figures import (
+    animate,
+    plot_bins,
+    plot_profile,
+    plot_response,
+    plot_roundtrip,
+    plot_summary,
+    plot_temperature,
+)
+
+__all__ = [
+    "animate",
+    "plot_bins",
+    "plot_profile",
+    "plot_response",
+    "plot_roundtrip",
+    "plot_summary",
+    "plot_temperature",
+]

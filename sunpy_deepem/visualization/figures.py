@@ -1,0 +1,415 @@
+"""Figures of cubes and responses."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.animation import FuncAnimation
+from matplotlib.colors import LogNorm
+
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.utils.checks import real_number
+from sunpy_deepem.visualization.panels import (
+    CHANNEL_COLORS,
+    CHANNEL_STYLES,
+    RATIO_NORM,
+    checked_cube,
+    checked_figure,
+    color_bar,
+    em_norm,
+    intensity_norm,
+    log_t_norm,
+    show_sky,
+    sky_axes,
+    sky_grid,
+    visible,
+    visible_em,
+)
+
+__all__ = [
+    "animate",
+    "plot_bins",
+    "plot_profile",
+    "plot_response",
+    "plot_roundtrip",
+    "plot_summary",
+    "plot_temperature",
+]
+
+_LOG_T = r"$\log_{10}$ (T / K)"
+_EM = "EM per bin (cm$^{-5}$)"
+_INTENSITY = "DN s$^{-1}$ pix$^{-1}$"
+_COLUMNS = 6
+_SUMMARY_BINS = 12
+_RATIO_TICKS = (0.7, 0.85, 1.0, 1.2, 1.4)
+
+
+def plot_response(response, *, axes=None):
+    """
+    Draw the six temperature responses against log T.
+
+    Parameters
+    ----------
+    response : `TemperatureResponse`
+    axes : `~matplotlib.axes.Axes`, optional
+        Where to draw, by default the current axes.
+
+    Returns
+    -------
+    `~matplotlib.axes.Axes`
+
+    Examples
+    --------
+    >>> from sunpy_deepem import TemperatureResponse
+    >>> from sunpy_deepem.visualization import plot_response
+    >>> axes = plot_response(TemperatureResponse.default())
+    """
+    axes = plt.gca() if axes is None else axes
+    log_t = np.log10(response.temperature.value)
+    _plot_channels(axes, log_t, response.response.value)
+    axes.set(
+        yscale="log",
+        xlim=(max(5.0, log_t[0]), min(7.8, log_t[-1])),
+        ylim=(1e-28, 3e-24),
+        xlabel=_LOG_T,
+        ylabel=f"response ({response.response.unit.to_string('latex_inline')})",
+    )
+    axes.legend(ncols=2)
+    return axes
+
+
+def plot_summary(cube, *, fig=None):
+    """
+    Draw the quick look of a cube.
+
+    Six observed and six synthetic maps on the same scales, EM in twelve bins on one scale, EM-weighted log T, χ² and
+    the EM of the median pixel. Masked pixels are grey.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
+        Where to draw, by default a new figure.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`
+
+    Raises
+    ------
+    TypeError
+        If ``cube`` is no cube or ``fig`` no figure.
+    ValueError
+        If the cube lacks an axis.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_cube
+    >>> from sunpy_deepem.visualization import plot_summary
+    >>> fig = plot_summary(sample_cube((64, 64)))
+    """
+    checked_cube(cube)
+    frame = cube.em_weighted_log_t()
+    fig = checked_figure(fig, (18, 15.5))
+    margins = {"left": 0.05, "right": 0.94, "wspace": 0.15, "hspace": 0.16}
+    panels = sky_grid(fig, frame, 4, _COLUMNS, top=0.945, bottom=0.262, **margins)
+    low = sky_grid(fig, frame, 1, _COLUMNS, top=0.195, bottom=0.045, **margins)[0]
+    _draw_roundtrip(panels[:2], cube, frame)
+    _draw_bins(panels[2:].ravel(), cube, frame, _SUMMARY_BINS)
+    _draw_temperature(low[0], cube, frame, inside=True, ticks=[6.0, 6.4, 6.8])
+    chi2 = visible(cube, cube.chi2)
+    image = show_sky(low[1], chi2, frame, title="χ² (mean over channels)", cmap="cividis", norm=LogNorm(0.03, 30))
+    color_bar(low[1], image)
+    for axes in low[2:]:
+        axes.remove()
+    _draw_median(fig.add_axes([0.5, 0.05, 0.44, 0.145]), cube)
+    fig.suptitle(f"SDO/AIA emission measure, {_date(cube)}", fontsize=14)
+    return fig
+
+
+def plot_bins(cube, *, fig=None):
+    """
+    Draw the EM of every bin of log T, on one logarithmic scale over four decades.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
+        Where to draw, by default a new figure.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`
+
+    Raises
+    ------
+    TypeError
+        If ``cube`` is no cube or ``fig`` no figure.
+    ValueError
+        If the cube lacks an axis.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_cube
+    >>> from sunpy_deepem.visualization import plot_bins
+    >>> fig = plot_bins(sample_cube((64, 64)))
+    """
+    checked_cube(cube)
+    frame = cube.em_weighted_log_t()
+    columns = min(_COLUMNS, len(cube.bins))
+    rows = -(-len(cube.bins) // columns)
+    fig, panels = _grid_figure(fig, frame, rows, columns)
+    _draw_bins(panels.ravel(), cube, frame, len(cube.bins))
+    fig.suptitle(f"Emission measure in bins of log T, {_date(cube)}", fontsize=13)
+    return fig
+
+
+def plot_roundtrip(cube, *, fig=None):
+    """
+    Draw for each channel what was observed, what the cube's plasma would give, and the ratio of the two.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
+        Where to draw, by default a new figure.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`
+
+    Raises
+    ------
+    TypeError
+        If ``cube`` is no cube or ``fig`` no figure.
+    ValueError
+        If the cube lacks an axis.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_cube
+    >>> from sunpy_deepem.visualization import plot_roundtrip
+    >>> fig = plot_roundtrip(sample_cube((64, 64)))
+    """
+    checked_cube(cube)
+    frame = cube.em_weighted_log_t()
+    fig, panels = _grid_figure(fig, frame, 3, len(CHANNELS))
+    observed, synthetic = _draw_roundtrip(panels[:2], cube, frame)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(observed > 0, synthetic / observed, np.nan)
+    for axes, channel, image in zip(panels[2], CHANNELS, ratio, strict=True):
+        title = f"{channel} Å, median {np.nanmedian(image):.2f}" if np.isfinite(image).any() else f"{channel} Å"
+        drawn = show_sky(axes, image, frame, title=title, limb="black", cmap="PuOr", norm=LogNorm(*RATIO_NORM))
+    color_bar(axes, drawn, label="synthetic / observed", ticks=_RATIO_TICKS, format=_plain, extend="both")
+    axes.child_axes[-1].minorticks_off()
+    fig.suptitle(f"Observed, synthetic and their ratio, {_date(cube)}", fontsize=13)
+    return fig
+
+
+def plot_temperature(cube, *, axes=None):
+    """
+    Draw the EM-weighted log T.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
+        Where to draw, on the pixels of the cube, as from ``fig.add_subplot(projection=cube.em_weighted_log_t())``; by
+        default axes in a new figure.
+
+    Returns
+    -------
+    `~astropy.visualization.wcsaxes.WCSAxes`
+
+    Raises
+    ------
+    TypeError
+        If ``cube`` is no cube or ``axes`` are no WCSAxes.
+    ValueError
+        If ``axes`` lie on other pixels, or the cube lacks an axis.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_cube
+    >>> from sunpy_deepem.visualization import plot_temperature
+    >>> axes = plot_temperature(sample_cube((64, 64)))
+    """
+    checked_cube(cube)
+    frame = cube.em_weighted_log_t()
+    axes = sky_axes(frame, axes)
+    _draw_temperature(axes, cube, frame, label=f"EM-weighted {_LOG_T}", extend="both")
+    axes.set_title(f"EM-weighted log T, {_date(cube)}", fontsize=11)
+    return axes
+
+
+def plot_profile(cube, where=None, *, axes=None):
+    """
+    Draw the EM curve of a pixel or the mean one of a region, with its 68 % band and the EM loci of the six channels.
+
+    No EM distribution that explains what was observed rises above the lowest of the loci curves.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    where : `~astropy.coordinates.SkyCoord`, `~regions.Region` or `~numpy.ndarray` of `bool`, optional
+        A point, a region of the sky or of pixels, or a mask of shape ``(ny, nx)``, as for `DEMCube.curve`; by default
+        the whole field of view.
+    axes : `~matplotlib.axes.Axes`, optional
+        Where to draw, by default axes in a new figure.
+
+    Returns
+    -------
+    `~matplotlib.axes.Axes`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``where`` is something else, lies outside or holds no valid pixel, or the cube lacks an axis.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_cube, sample_regions
+    >>> from sunpy_deepem.visualization import plot_profile
+    >>> axes = plot_profile(sample_cube((64, 64)), sample_regions((64, 64))["active region"])
+    """
+    checked_cube(cube)
+    curve = cube.curve(where)
+    axes = plt.figure(figsize=(8, 5), layout="constrained").add_subplot() if axes is None else axes
+    em, edges, response = curve.em.value, curve.bins.edges, cube.response
+    high = em
+    if curve.uncertainty is not None:
+        high = em + curve.uncertainty.value
+        low = np.maximum(em - curve.uncertainty.value, 0)
+        axes.stairs(high, edges, baseline=low, fill=True, color="0.8", label="68 %")
+    loci = curve.loci(response).value
+    _plot_channels(axes, np.log10(response.temperature.value), loci, linewidth=1)
+    axes.stairs(em, edges, baseline=None, color="black", linewidth=2, label="EM")
+    axes.set(xlabel=_LOG_T, ylabel=_EM, xlim=edges[[0, -1]])
+    top = max(high.max(), *(np.nanmin(locus) for locus in loci if np.isfinite(locus).any()), 0)
+    if top > 0:
+        axes.set(yscale="log", ylim=(top / 1e5, top * 10))
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="EM and EM loci", frameon=False)
+    pixels = "1 pixel" if curve.n_pixels == 1 else f"mean of {curve.n_pixels} pixels"
+    axes.set_title(f"Emission measure, {pixels}, {_date(cube)}", fontsize=10)
+    return axes
+
+
+def animate(cube, *, axes=None, interval=300):
+    """
+    Show the EM of one bin of log T after the other.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
+        Where to draw, as for `plot_temperature`.
+    interval : `float`, optional
+        Time between bins in ms.
+
+    Returns
+    -------
+    `~matplotlib.animation.FuncAnimation`
+        Keep it as long as it runs. ``animation.save("em.gif")`` writes it, and
+        ``IPython.display.HTML(animation.to_jshtml())`` shows it in a notebook.
+
+    Raises
+    ------
+    TypeError
+        If ``cube`` is no cube or ``axes`` are no WCSAxes.
+    ValueError
+        If ``axes`` lie on other pixels, ``interval`` is not positive, or the cube lacks an axis.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_cube
+    >>> from sunpy_deepem.visualization import animate
+    >>> page = animate(sample_cube((64, 64))[8:10]).to_jshtml()
+    """
+    checked_cube(cube)
+    if not real_number(interval, "interval", "a positive time in ms") > 0:
+        msg = f"interval must be a positive time in ms, found {interval}. The default is 300."
+        raise ValueError(msg)
+    frame = cube.em_weighted_log_t()
+    axes = sky_axes(frame, axes)
+    em, log_t, date = visible_em(cube), cube.log_t, _date(cube)
+    image = show_sky(axes, em[0], frame, title="", cmap="viridis", norm=em_norm(em))
+    color_bar(axes, image, label=_EM, extend="both")
+
+    def draw(index):
+        image.set_data(np.ma.masked_invalid(em[index]))
+        axes.set_title(f"EM, log T = {log_t[index]:.1f}, {date}", fontsize=11)
+        return (image,)
+
+    return FuncAnimation(axes.figure, draw, frames=len(log_t), interval=interval)
+
+
+def _grid_figure(fig, frame, rows, columns):
+    """Return a figure, and in it panels on the sky of ``frame`` of about the shape of its field of view."""
+    ny, nx = frame.data.shape
+    height = 2.7 * np.clip(ny / nx, 0.5, 2) + 0.3
+    width, total = 2.7 * columns + 2, height * rows + 1
+    fig = checked_figure(fig, (width, total))
+    margins = {"left": 0.9 / width, "right": 1 - 1.1 / width, "top": 1 - 0.7 / total, "bottom": 0.6 / total}
+    return fig, sky_grid(fig, frame, rows, columns, wspace=0.15, hspace=0.16, **margins)
+
+
+def _draw_roundtrip(panels, cube, frame):
+    """Draw observed above synthetic maps on the same scales, and return the two arrays, (6, ny, nx)."""
+    observed = visible(cube, cube.intensity.value)
+    synthetic = visible(cube, np.stack([smap.data for smap in cube.synthesize()]))
+    for column, channel in enumerate(CHANNELS):
+        norm = intensity_norm(observed[column])
+        style = {"cmap": f"sdoaia{channel}", "norm": norm}
+        for axes, word, data in zip(panels[:, column], ("observed", "synthetic"), (observed, synthetic), strict=True):
+            image = show_sky(axes, data[column], frame, title=f"{channel} Å {word}", **style)
+        ticks = [norm.vmax / 10, norm.vmax]
+        color_bar(panels[0, column], image, inside=True, ticks=ticks, format=_three_figures)
+    panels[0, -1].annotate(_INTENSITY, (1.03, 0.5), xycoords="axes fraction", rotation=90, va="center", fontsize=9)
+    return observed, synthetic
+
+
+def _draw_bins(panels, cube, frame, most):
+    em, log_t = visible_em(cube), cube.log_t
+    chosen = np.unique(np.linspace(0, log_t.size - 1, min(most, log_t.size)).round().astype(int))
+    norm = em_norm(em)
+    for axes, index in zip(panels, chosen, strict=False):
+        title = f"EM, log T = {log_t[index]:.1f}"
+        image = show_sky(axes, em[index], frame, title=title, cmap="viridis", norm=norm)
+    for axes in panels[chosen.size :]:
+        axes.remove()
+    for first in range(0, chosen.size, _COLUMNS):
+        color_bar(panels[min(first + _COLUMNS, chosen.size) - 1], image, label=_EM)
+
+
+def _draw_temperature(axes, cube, frame, **bar):
+    log_t = visible(cube, frame.data)
+    image = show_sky(axes, log_t, frame, title="EM-weighted log T", cmap="plasma", norm=log_t_norm())
+    color_bar(axes, image, **bar)
+
+
+def _draw_median(axes, cube):
+    axes.set(xlabel=_LOG_T, ylabel=_EM, xlim=cube.bins.edges[[0, -1]])
+    em = visible_em(cube)
+    valid = em[:, np.isfinite(em).all(axis=0)]
+    if not valid.any():
+        return
+    low, middle, high = np.percentile(valid, [16, 50, 84], axis=1)
+    axes.stairs(high, cube.bins.edges, baseline=low, fill=True, color="0.85", label="16–84 % of pixels")
+    axes.stairs(middle, cube.bins.edges, baseline=None, color="black", label="median pixel")
+    axes.set(yscale="log", ylim=(high.max() / 1e5, high.max() * 3))
+    axes.legend(fontsize=9)
+
+
+def _plot_channels(axes, log_t, curves, **style):
+    for channel, curve, color, dashes in zip(CHANNELS, curves, CHANNEL_COLORS, CHANNEL_STYLES, strict=True):
+        axes.plot(log_t, curve, color=color, linestyle=dashes, label=f"{channel} Å", **style)
+
+
+def _date(cube):
+    return cube.sky_header["date-obs"][:19]
+
+
+def _three_figures(value, _position):
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _plain(value, _position):
+    return f"{value:g}"

@@ -1,0 +1,167 @@
+"""Panels that figures are made of: an image of the sky on sunpy's axes, with its limb, scale and colour bar."""
+
+import astropy.units as u
+import matplotlib.pyplot as plt
+import numpy as np
+import sunpy.visualization.colormaps  # noqa: F401 - registers AIA's colour tables
+from astropy.visualization import AsinhStretch, ImageNormalize
+from astropy.visualization.wcsaxes import WCSAxes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import FigureBase
+from matplotlib.patheffects import withStroke
+
+from sunpy_deepem.forward import EM_UNIT
+
+__all__ = [
+    "CHANNEL_COLORS",
+    "CHANNEL_STYLES",
+    "MASKED",
+    "RATIO_NORM",
+    "checked_figure",
+    "color_bar",
+    "em_norm",
+    "intensity_norm",
+    "log_t_norm",
+    "show_sky",
+    "sky_axes",
+    "sky_grid",
+    "visible",
+    "visible_em",
+]
+
+# Line colours that are told apart with any colour vision, Okabe & Ito (2008).
+CHANNEL_COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00")
+CHANNEL_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+MASKED = "0.6"
+#: Range of synthetic over observed that is told apart.
+RATIO_NORM = (1 / 1.5, 1.5)
+
+_LABELS = ("Helioprojective x (arcsec)", "Helioprojective y (arcsec)")
+
+
+def checked_cube(cube):
+    """Return ``cube``, or raise `TypeError` unless it is a `DEMCube`."""
+    from sunpy_deepem.cube.dem_cube import DEMCube  # its methods draw with these functions
+
+    if not isinstance(cube, DEMCube):
+        msg = f"cube must be a DEMCube, as invert and DEMCube.read return, found {type(cube).__name__}."
+        raise TypeError(msg)
+    return cube
+
+
+def checked_figure(fig, figsize):
+    """Return ``fig``, or a new figure of ``figsize`` where it is `None`."""
+    if fig is None:
+        return plt.figure(figsize=figsize)
+    if not isinstance(fig, FigureBase):
+        msg = f"fig must be a matplotlib Figure or SubFigure, found {type(fig).__name__}. Make one with plt.figure()."
+        raise TypeError(msg)
+    return fig
+
+
+def sky_axes(frame, axes):
+    """
+    Return ``axes`` if they lie on the pixels of ``frame``, a map, or new ones where they are `None`.
+    """
+    if axes is None:
+        axes = plt.figure(figsize=(7, 6)).add_subplot(projection=frame)
+        _label(axes)
+        return axes
+    if not isinstance(axes, WCSAxes):
+        msg = (
+            f"axes must be WCSAxes of the cube's sky, found {type(axes).__name__}. Make them with "
+            "fig.add_subplot(projection=cube.em_weighted_log_t())."
+        )
+        raise TypeError(msg)
+    ny, nx = frame.data.shape
+    corners = np.array([0, nx - 1, 0, nx - 1]), np.array([0, 0, ny - 1, ny - 1])
+    ours, theirs = (np.array(wcs.wcs_pix2world(*corners, 0)) for wcs in (frame.wcs, axes.wcs.celestial))
+    pixel = np.abs(frame.wcs.wcs.cdelt).max()
+    if np.abs((ours - theirs + 180) % 360 - 180).max() > 0.1 * pixel:
+        msg = (
+            "axes must lie on the pixels of the cube, found those of another field of view or plate scale. Make them "
+            "with fig.add_subplot(projection=cube.em_weighted_log_t())."
+        )
+        raise ValueError(msg)
+    _label(axes)
+    return axes
+
+
+def sky_grid(fig, frame, rows, columns, **margins):
+    """Return panels on the sky of ``frame``, a map, shape ``(rows, columns)``, labelled at the left and the bottom."""
+    grid = fig.add_gridspec(rows, columns, **margins)
+    panels = np.empty((rows, columns), dtype=object)
+    for row in range(rows):
+        for column in range(columns):
+            axes = panels[row, column] = fig.add_subplot(grid[row, column], projection=frame)
+            _label(axes, x=row == rows - 1, y=column == 0, size=8)
+    return panels
+
+
+def _label(axes, *, x=True, y=True, size=None):
+    # The sides of a rotated grid are crossed by both coordinates; each keeps to its own.
+    for coordinate, label, side, wanted in zip(axes.coords, _LABELS, "bl", (x, y), strict=True):
+        coordinate.set_format_unit(u.arcsec, decimal=True, show_decimal_unit=False)
+        coordinate.set_ticks(number=4)
+        coordinate.set_ticks_position(side)
+        coordinate.set_ticklabel_position(side)
+        coordinate.set_axislabel_position(side)
+        coordinate.set_ticklabel(size=size and size - 1, exclude_overlapping=True)
+        coordinate.set_ticklabel_visible(wanted)
+        # Without a word of its own an axis is named by the WCS.
+        coordinate.set_axislabel(label if wanted else " ", size=size)
+        coordinate.set_auto_axislabel(False)
+
+
+def show_sky(axes, data, frame, *, title, limb="white", **style):
+    """Draw an image of the sky of ``frame`` with its limb; what is NaN or masked is grey."""
+    axes.set_facecolor(MASKED)
+    image = axes.imshow(np.ma.masked_invalid(data), origin="lower", interpolation="nearest", **style)
+    frame.draw_limb(axes=axes, color=limb, linewidth=0.7, alpha=0.7)
+    axes.grid(False)
+    axes.set_title(title, fontsize=10)
+    return image
+
+
+def color_bar(axes, image, *, label="", inside=False, **ticks):
+    """Draw a colour bar that takes no room from the panels: upright beside one, or lying in its lower left corner."""
+    place = axes.inset_axes([0.04, 0.03, 0.28, 0.025] if inside else [1.03, 0, 0.05, 1], axes_class=plt.Axes)
+    side = {"orientation": "horizontal", "ticklocation": "top"} if inside else {}
+    axes.figure.colorbar(image, cax=place, label=label, **side, **ticks)
+    place.tick_params(labelsize=7, **({"colors": "white"} if inside else {}))
+    if inside:
+        # Told from bright corona behind it.
+        plt.setp(place.get_xticklabels(), path_effects=[withStroke(linewidth=1, foreground="black")])
+
+
+def visible(cube, data):
+    """Return images of the cube's sky, shape ``(..., ny, nx)``, with NaN where the cube is masked."""
+    return np.where(cube.sky_mask, np.nan, data)
+
+
+def visible_em(cube):
+    """Return the EM per bin in cm^-5 with NaN where the cube is masked."""
+    return visible(cube, (cube.data << cube.unit).to_value(EM_UNIT))
+
+
+def em_norm(em):
+    """Return the scale of EM per bin: four decades down from nearly the highest; what is less, even none, as dark."""
+    top = _top(em, 99.9)
+    return LogNorm(top / 1e4, top, clip=True)
+
+
+def log_t_norm():
+    """Return the scale of EM-weighted log T, on which coronal holes are told from active regions."""
+    return Normalize(5.8, 6.8)
+
+
+def intensity_norm(observed):
+    """Return the scale of an image of one channel."""
+    return ImageNormalize(vmin=0, vmax=_top(observed, 99.7), stretch=AsinhStretch(0.05), clip=False)
+
+
+def _top(data, percentile):
+    """Return a percentile of what is finite; one where that is nothing to scale by."""
+    finite = data[np.isfinite(data)]
+    top = np.percentile(finite, percentile) if finite.size else 0
+    return top if top > 0 else 1.0

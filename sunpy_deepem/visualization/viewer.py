@@ -1,0 +1,455 @@
+"""
+The interactive viewer: an image of the Sun beside what the cube says of the pixel under the pointer.
+
+It is a bokeh layout whose few callbacks run in the browser, so that it works in a notebook and, as one file that holds
+all it needs, without a network or Python. The cube is binned to at most 256 pixels a side, and EM is rounded to 0.03 %,
+which keeps the page of a full disc near 11 MB.
+"""
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import to_hex
+
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.cube.operations import standard_deviation
+from sunpy_deepem.forward import EM_UNIT
+from sunpy_deepem.quality import Quality
+from sunpy_deepem.utils.files import atomic_path
+from sunpy_deepem.visualization.panels import (
+    CHANNEL_COLORS,
+    checked_cube,
+    em_norm,
+    intensity_norm,
+    log_t_norm,
+    visible,
+    visible_em,
+)
+
+try:
+    from bokeh.embed import file_html
+    from bokeh.layouts import column, row
+    from bokeh.models import (
+        BoxAnnotation,
+        ColorBar,
+        ColumnDataSource,
+        CustomJS,
+        Div,
+        LinearColorMapper,
+        Range1d,
+        Select,
+        Slider,
+    )
+    from bokeh.plotting import figure
+    from bokeh.resources import INLINE
+except ImportError as error:
+    msg = 'The viewer needs bokeh. Install it with pip install "sunpy_deepem[viewer]".'
+    raise ImportError(msg) from error
+
+__all__ = ["view", "write_page"]
+
+_FLAG_WORDS = {
+    Quality.MISSING: "a channel has no valid data",
+    Quality.SATURATED: "saturated",
+    Quality.LOW_SIGNAL: "fewer than three channels above 3 σ",
+    Quality.HIGH_CHI2: "χ² above 3",
+    Quality.EDGE: "much EM in the outermost bins, an extrapolation",
+    Quality.NEGATIVE: "a channel is negative",
+    Quality.BLOOMING: "in the detector column of saturated pixels",
+    Quality.UNUSUAL: "unlike what the network was trained on",
+    Quality.UNSOLVED: "the method found no EM",
+    Quality.OUTSIDE: "outside of the region that was inverted",
+}
+_DASHES = ("solid", "dashed", "dashdot", "dotted", "solid", "dashed")
+_MASKED = "#999999"
+# EM is coded by its logarithm over so many decades below the highest; what is less is as good as none.
+_DECADES = 18
+_CODES = 2**16 - 2
+_SIDE = 560
+
+# The pixel under the pointer; coordinates of the figure are those of the sky turned to the pixel grid.
+_READ_PIXEL = """
+const [column, row] = [Math.floor((pointer.data.x[0] - left) / dx), Math.floor((pointer.data.y[0] - bottom) / dy)]
+if (column < 0 || column >= nx || row < 0 || row >= ny) return
+const [n, pixel] = [nx * ny, row * nx + column]
+const {em, sigma, intensity, noise, chi2, quality, masked} = store.data
+const decode = (codes, j) => codes[0][j * n + pixel] ? 10 ** (code_low + code_step * codes[0][j * n + pixel]) : 0
+const digits = (value) => Number.isFinite(value) ? Number(value.toPrecision(4)).toString() : "–"
+
+const [x, y] = [left + (column + 0.5) * dx, bottom + (row + 0.5) * dy]
+marker.data = {x: [x], y: [y]}
+const sky = rotation.map(([a, b]) => (a * x + b * y).toFixed(1))
+const words = Object.keys(flags).filter((flag) => quality[0][pixel] & flag).map((flag) => flags[flag])
+
+const hidden = masked[0][pixel] > 0
+const plasma = log_t.map((_, j) => hidden ? NaN : decode(em, j))
+const spread = log_t.map((_, j) => decode(sigma, j))
+const observed = channels.map((_, i) => intensity[0][i * n + pixel])
+const error = channels.map((_, i) => noise[0][i * n + pixel])
+const synthetic = matrix.map((k) => k.reduce((sum, value, j) => sum + value * plasma[j], 0))
+const total = plasma.reduce((sum, value) => sum + value, 0)
+const mean = plasma.reduce((sum, value, j) => sum + value * log_t[j], 0) / total
+
+const lowest = curves.map((curve, i) => Math.min(...curve.map((k) => k > 0 ? observed[i] / k : Infinity)))
+const peaks = [...plasma.map((value, j) => value + spread[j]), ...lowest]
+const top = 5 * Math.max(...peaks.filter((value) => value > 0 && Number.isFinite(value)), 1)
+em_range.setv({start: top / 1e6, end: top})
+curve.data = {
+  ...curve.data, em: plasma, high: plasma.map((value, j) => value + spread[j]),
+  low: plasma.map((value, j) => Math.max(value - spread[j], top / 1e9)),
+}
+loci.data = {
+  ...loci.data,
+  ys: curves.map((curve, i) => curve.map((k) => k > 0 && observed[i] > 0 ? observed[i] / k : NaN)),
+}
+const residual = channels.map((_, i) => (synthetic[i] - observed[i]) / error[i])
+const reach = 1.1 * Math.max(3, ...residual.filter(Number.isFinite).map(Math.abs))
+residual_range.setv({start: -reach, end: reach})
+fit.data = {...fit.data, residual}
+
+const state = pointer.data.held[0] ? ", held" : ""
+readout.text = `<b>x, y = ${sky[0]}″, ${sky[1]}″</b> (row ${row}, column ${column})${state}<br>
+  χ² ${digits(chi2[0][pixel])}, EM-weighted log T ${mean.toFixed(2)}, total EM ${total.toExponential(2)} cm⁻⁵<br>
+  ${hidden ? "masked: " : ""}${words.join("; ") || (hidden ? "no data" : "no complaint")}`
+const cell = (value) => `<td style="padding: 0 0.7em; text-align: right">${value}</td>`
+const cells = (values) => values.map(cell).join("")
+const lines = channels.map((channel, i) => "<tr>" + cells([
+  `${channel} Å`, `${digits(observed[i])} ± ${digits(error[i])}`, digits(synthetic[i]),
+  (synthetic[i] / observed[i]).toFixed(2), residual[i].toFixed(2),
+]) + "</tr>")
+const heads = ["DN s⁻¹ pix⁻¹", "observed", "synthetic", "ratio", "residual / σ"]
+table.text = `<table><tr>${cells(heads)}</tr>${lines.join("")}</table>`
+"""
+
+_SHOW_IMAGE = """
+const n = nx * ny
+const {em, intensity, chi2, masked} = store.data
+const exponent = (code) => code ? code_low + code_step * code : -99
+const bin = Math.round((slider.value - slider.start) / slider.step)
+const log10 = (value) => Math.log10(Math.max(value, 1e-30))
+const values = {
+  em: (pixel) => exponent(em[0][bin * n + pixel]),
+  chi2: (pixel) => log10(chi2[0][pixel]),
+  log_t: (pixel) => {
+    let [total, sum] = [0, 0]
+    for (const [j, value] of log_t.entries()) {
+      const plasma = 10 ** exponent(em[0][j * n + pixel])
+      total += plasma
+      sum += plasma * value
+    }
+    return sum / total
+  },
+}
+channels.forEach((channel, i) => values[channel] = (pixel) => log10(intensity[0][i * n + pixel]))
+const value = values[select.value]
+const shown = image.data.image[0]
+for (let pixel = 0; pixel < n; pixel++) shown[pixel] = masked[0][pixel] ? NaN : value(pixel)
+image.change.emit()
+const {palette, low, high, title} = looks[select.value]
+mapper.setv({palette, low, high})
+bar.title = title
+"""
+
+
+_MOVE = """
+const {held} = pointer.data
+if (!held[0]) pointer.data = {x: [cb_obj.x], y: [cb_obj.y], held}
+"""
+
+_TAP = """
+pointer.data = {x: [cb_obj.x], y: [cb_obj.y], held: [!pointer.data.held[0]]}
+"""
+
+
+def view(cube, *, max_pixels=256):
+    """
+    Return the interactive viewer of a cube.
+
+    Moving the pointer over the Sun shows for that pixel the EM curve with its 68 % band, the EM loci, observed against
+    synthetic intensities, χ² and what the quality flags say; a click holds the pixel, another lets it go. In a
+    notebook, call ``bokeh.io.output_notebook()`` once and then ``bokeh.io.show(cube.view())``.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    max_pixels : `int`, optional
+        A cube with more pixels along the longer side is binned by a whole factor, leaving out what does not fill a
+        pixel at the upper and right edges. A cube of 18 × 256 × 256 makes a page of about 11 MB.
+
+    Returns
+    -------
+    `bokeh.models.LayoutDOM`
+
+    Raises
+    ------
+    ImportError
+        If bokeh is not installed.
+    TypeError
+        If ``cube`` is no cube.
+    ValueError
+        If ``max_pixels`` is not a positive whole number, or the cube lacks an axis.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_cube
+    >>> from sunpy_deepem.visualization.viewer import view
+    >>> layout = view(sample_cube((64, 64)))
+    """
+    cube = _binned(checked_cube(cube), max_pixels)
+    shared = _grid(cube) | _packed(cube)
+    pointer = ColumnDataSource(_brightest(cube, shared) | {"held": [False]})
+    controls, image, marker = _image_panel(cube, shared)
+    panels, models = _pixel_panels(cube)
+    read = CustomJS(args=shared | models | {"pointer": pointer, "marker": marker}, code=_READ_PIXEL)
+    pointer.js_on_change("data", read)
+    # There is no event for "ready" in both pages and notebooks, but a figure is given its size when it is laid out.
+    image.js_on_change("inner_width", read)
+    image.js_on_event("mousemove", CustomJS(args={"pointer": pointer}, code=_MOVE))
+    # Of two clicks soon after each other the second comes as a double one only.
+    for event in ("tap", "doubletap"):
+        image.js_on_event(event, CustomJS(args={"pointer": pointer}, code=_TAP))
+    date = cube.sky_header["date-obs"][:19]
+    title = f"<b>SDO/AIA emission measure, {date}</b>. Move over the Sun; click to hold a pixel, click again to let go."
+    return column(Div(text=title), row(column(*controls, image), column(*panels)))
+
+
+def write_page(cube, path, *, max_pixels=256, overwrite=False):
+    """
+    Write the interactive viewer as one HTML file that works without a network.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    path : `str` or `pathlib.Path`
+        Where to.
+    max_pixels : `int`, optional
+        As for `view`.
+    overwrite : `bool`, optional
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    ImportError
+        If bokeh is not installed.
+    FileExistsError
+        If there is a file and ``overwrite`` is `False`.
+    TypeError, ValueError
+        As for `view`.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.sample import sample_cube
+    >>> from sunpy_deepem.visualization.viewer import write_page
+    >>> write_page(sample_cube((64, 64)), "sun.html")  # doctest: +SKIP
+    """
+    title = f"Emission measure, {checked_cube(cube).sky_header['date-obs'][:19]}"
+    with atomic_path(path, overwrite=overwrite) as partial:
+        partial.write_text(file_html(view(cube, max_pixels=max_pixels), INLINE, title), encoding="utf-8")
+
+
+def _binned(cube, max_pixels):
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int | np.integer) or max_pixels < 1:
+        msg = f"max_pixels must be a positive whole number, found {max_pixels!r}. The default is 256."
+        raise ValueError(msg)
+    bins = len(cube.bins)
+    ny, nx = cube.data.shape[1:]
+    factor = -(-max(ny, nx) // max_pixels)
+    if factor == 1:
+        return cube
+    factors = min(factor, ny), min(factor, nx)
+    ny, nx = ny // factors[0] * factors[0], nx // factors[1] * factors[1]
+    return cube[:bins, :ny, :nx].rebin((1, *factors))
+
+
+def _grid(cube):
+    """
+    Return where the pixels lie, in arcsec from Sun centre along rows and columns, and how that is turned on the sky.
+    """
+    header, (ny, nx) = cube.sky_header, cube.data.shape[1:]
+    matrix = np.array(
+        [
+            [header[f"cdelt{i}"] * header.get(f"pc{i}_{j}", float(i == j)) for j in (1, 2)]  # FITS counts from one
+            for i in (1, 2)
+        ]
+    )
+    pixel = np.hypot(*matrix) * np.sign(np.diag(matrix))
+    rotation = matrix / pixel
+    origin = np.linalg.solve(rotation, [header["crval1"], header["crval2"]])
+    left, bottom = origin + pixel * (0.5 - np.array([header["crpix1"], header["crpix2"]]))
+    return {
+        "nx": nx,
+        "ny": ny,
+        "left": left,
+        "bottom": bottom,
+        "dx": pixel[0],
+        "dy": pixel[1],
+        "rotation": rotation.tolist(),
+    }
+
+
+def _packed(cube):
+    """Return the cube as the browser gets it: arrays of shape (n, pixels), EM and its σ coded by their logarithms."""
+    em = visible_em(cube)
+    sigma = np.zeros_like(em) if cube.uncertainty is None else visible(cube, standard_deviation(cube))
+    sigma = (sigma << cube.unit).to_value(EM_UNIT)
+    positive = em[em > 0]
+    high = np.log10(max(positive.max(), np.nanmax(sigma))) if positive.size else 0.0
+    low, step = high - _DECADES, _DECADES / _CODES
+    columns = {
+        "em": _log_codes(em, low, step),
+        "sigma": _log_codes(sigma, low, step),
+        "intensity": cube.intensity.value.astype(np.float32),
+        "noise": cube.intensity_uncertainty.value.astype(np.float32),
+        "chi2": np.asarray(cube.chi2, dtype=np.float32),
+        "quality": np.asarray(cube.quality, dtype=np.uint16),
+        "masked": cube.sky_mask.astype(np.uint8),
+    }
+    return {
+        "store": ColumnDataSource({name: [array.ravel()] for name, array in columns.items()}),
+        "code_low": low - step,
+        "code_step": step,
+        "log_t": cube.log_t.tolist(),
+        "channels": list(CHANNELS),
+    }
+
+
+def _log_codes(values, low, step):
+    """Return 1 for ``low`` in log10, one more for each ``step``, and 0 for what is less or is no number."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        codes = np.rint((np.log10(values) - low) / step) + 1
+    return np.where(codes >= 1, codes, 0).astype(np.uint16)
+
+
+def _brightest(cube, grid):
+    """Return the position of the pixel of highest EM, which is shown first."""
+    total = np.nan_to_num(visible_em(cube)).sum(axis=0)
+    row_, column_ = np.unravel_index(np.argmax(total), total.shape)
+    return {
+        "x": [grid["left"] + (column_ + 0.5) * grid["dx"]],
+        "y": [grid["bottom"] + (row_ + 0.5) * grid["dy"]],
+    }
+
+
+def _image_panel(cube, shared):
+    """Return the controls, the figure of the Sun, and the source of the marker on it."""
+    nx, ny, left, bottom = (shared[name] for name in ("nx", "ny", "left", "bottom"))
+    width, height = nx * shared["dx"], ny * shared["dy"]
+    turned = not np.allclose(shared["rotation"], np.eye(2), atol=1e-3)
+    side = _SIDE / max(abs(width), abs(height))
+    names = (
+        ("From Sun centre along rows", "From Sun centre along columns")
+        if turned
+        else ("Helioprojective x", "Helioprojective y")
+    )
+    fig = figure(
+        name="sky",
+        x_range=Range1d(left, left + width),
+        y_range=Range1d(bottom, bottom + height),
+        x_axis_label=f"{names[0]} (arcsec)",
+        y_axis_label=f"{names[1]} (arcsec)",
+        frame_width=max(200, round(side * abs(width))),
+        frame_height=max(200, round(side * abs(height))),
+        tools="pan,wheel_zoom,box_zoom,reset,save",
+        active_scroll="wheel_zoom",
+    )
+    looks = _looks(cube)
+    first = looks["em"]
+    mapper = LinearColorMapper(first["palette"], low=first["low"], high=first["high"], nan_color=_MASKED)
+    source = ColumnDataSource({"image": [np.zeros((ny, nx), dtype=np.float32)]}, name="image")
+    place = {"x": left, "y": bottom, "dw": width, "dh": height}
+    fig.image("image", source=source, color_mapper=mapper, **place)
+    if cube.sky_header["ctype1"].startswith("HPLN"):
+        angle, radius = np.linspace(0, 2 * np.pi, 361), cube.em_weighted_log_t().rsun_obs.to_value("arcsec")
+        fig.line(radius * np.cos(angle), radius * np.sin(angle), color="white", alpha=0.7)
+    marker = ColumnDataSource({"x": [], "y": []})
+    fig.scatter("x", "y", source=marker, marker="square", size=10, fill_color=None, line_color="black", line_width=4)
+    fig.scatter("x", "y", source=marker, marker="square", size=10, fill_color=None, line_color="white", line_width=2)
+    bar = ColorBar(color_mapper=mapper, title=first["title"], height=10, padding=5)
+    fig.add_layout(bar, "above")
+
+    select = Select(title="Image", value="em", options=[(key, look["name"]) for key, look in looks.items()], width=220)
+    log_t, step = cube.log_t, cube.bins.step
+    # A slider needs some way to go, even in a cube of one bin.
+    end = max(log_t[-1], log_t[0] + step)
+    middle = log_t[np.argmax(np.nan_to_num(visible_em(cube)).sum(axis=(1, 2)))]
+    slider = Slider(title="EM in the bin at log T", start=log_t[0], end=end, step=step, value=middle, width=300)
+    models = {"select": select, "slider": slider, "image": source, "mapper": mapper, "bar": bar, "looks": looks}
+    show = CustomJS(args=shared | models, code=_SHOW_IMAGE)
+    select.js_on_change("value", show)
+    slider.js_on_change("value", CustomJS(args={"select": select}, code="select.value = 'em'"), show)
+    fig.js_on_change("inner_width", show)
+    return [row(select, slider)], fig, marker
+
+
+def _looks(cube):
+    """Return for each image that can be chosen its name, the title of its scale, its limits and its colours."""
+    em, log_t = em_norm(visible_em(cube)), log_t_norm()
+    looks = {
+        "em": ("EM per bin", "log₁₀ EM per bin (cm⁻⁵)", np.log10([em.vmin, em.vmax]), "viridis"),
+        "log_t": ("EM-weighted log T", "EM-weighted log₁₀ (T / K)", [log_t.vmin, log_t.vmax], "plasma"),
+        "chi2": ("χ²", "log₁₀ χ² (mean over channels)", [-1.5, 1.5], "cividis"),
+    }
+    for channel, observed in zip(CHANNELS, visible(cube, cube.intensity.value), strict=True):
+        top = np.log10(intensity_norm(observed).vmax)
+        title = f"log₁₀ of {channel} Å observed (DN s⁻¹ pix⁻¹)"
+        looks[str(channel)] = (f"{channel} Å observed", title, [top - 2.5, top], f"sdoaia{channel}")
+    return {
+        key: {
+            "name": name,
+            "title": title,
+            "low": float(limits[0]),
+            "high": float(limits[1]),
+            "palette": [to_hex(color) for color in mpl.colormaps[colors](np.arange(256))],
+        }
+        for key, (name, title, limits, colors) in looks.items()
+    }
+
+
+def _pixel_panels(cube):
+    """Return the panels that tell of one pixel, and the models and facts by which they are filled."""
+    edges, response = cube.bins.edges, cube.response
+    nothing = np.full(len(cube.bins), np.nan)
+    places = {"left": edges[:-1], "right": edges[1:]}
+    curve = ColumnDataSource(places | {"em": nothing, "low": nothing, "high": nothing}, name="curve")
+    em = figure(
+        x_range=Range1d(edges[0], edges[-1]),
+        y_range=Range1d(1e22, 1e28),
+        y_axis_type="log",
+        x_axis_label="log₁₀ (T / K)",
+        y_axis_label="EM per bin (cm⁻⁵)",
+        frame_width=400,
+        frame_height=300,
+        tools="",
+        toolbar_location=None,
+    )
+    em.quad("left", "right", top="high", bottom="low", source=curve, color="#cccccc", line_color=None)
+    temperature = np.log10(response.temperature.value)
+    near = (temperature > edges[0] - 0.1) & (temperature < edges[-1] + 0.1)
+    curves = response.response.value[:, near]
+    names = [f"{channel} Å" for channel in CHANNELS]
+    places = {"xs": [temperature[near]] * len(CHANNELS), "ys": [np.full(near.sum(), np.nan)] * len(CHANNELS)}
+    loci = ColumnDataSource(places | {"color": CHANNEL_COLORS, "dash": _DASHES, "channel": names}, name="loci")
+    em.multi_line("xs", "ys", source=loci, color="color", line_dash="dash", line_width=1.5, legend_field="channel")
+    em.segment("left", "em", "right", "em", source=curve, color="black", line_width=3)
+    em.add_layout(em.legend[0], "right")
+    em.legend.title = "EM loci"
+    fit = ColumnDataSource({"channel": names, "color": CHANNEL_COLORS, "residual": [0.0] * len(CHANNELS)})
+    residual = figure(
+        x_range=names,
+        y_range=Range1d(-4, 4),
+        y_axis_label="(synthetic − observed) / σ",
+        frame_width=400,
+        frame_height=140,
+        tools="",
+        toolbar_location=None,
+    )
+    residual.add_layout(BoxAnnotation(bottom=-1, top=1, fill_color="#cccccc", fill_alpha=0.5, level="underlay"))
+    residual.vbar("channel", top="residual", width=0.6, color="color", source=fit)
+    readout, table = Div(name="readout", width=520, height=70), Div(name="table", width=520)
+    models = {"curve": curve, "loci": loci, "fit": fit, "readout": readout, "table": table}
+    models |= {"em_range": em.y_range, "residual_range": residual.y_range}
+    facts = {"matrix": response.matrix.value.tolist(), "curves": curves.tolist(), "flags": _flag_words()}
+    return [readout, em, residual, table], models | facts
+
+
+def _flag_words():
+    return {str(int(flag)): _FLAG_WORDS.get(flag, flag.name.replace("_", " ").lower()) for flag in Quality}

@@ -1,0 +1,122 @@
+"""Preparation of level 1 maps, with aiapy's downloads replaced."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from aiapy import calibrate
+from astropy.table import QTable
+from astropy.time import Time
+from helpers import aia_map, blob, centroid, changed, world_grid
+from sunpy.util.exceptions import SunpyUserWarning
+
+from sunpy_deepem import prepare
+from sunpy_deepem.sample.synthetic import sample_maps
+
+N = 64
+
+
+def level_1(channel=171, n=N, **cards):
+    """A full disc with a blob on it, rolled and off centre as level 1 is."""
+    scale = 2457.6 / n
+    smap = aia_map(channel, np.zeros((n, n)), scale=scale, lvl_num=1, crota2=10.0, crpix1=n / 2 + 2, **cards)
+    x, y = world_grid(smap)
+    return changed(smap, data=100 + 1000 * blob(x, y, (300, 400), 100))
+
+
+def test_level_1_is_registered():
+    (prepared,) = prepare([level_1()], register=True)
+    assert prepared.processing_level == 1.5
+    assert prepared.rotation_matrix == pytest.approx(np.eye(2), abs=1e-6)
+    x, y = world_grid(prepared)
+    assert centroid(np.nan_to_num(prepared.data - 100).clip(0), x, y) == pytest.approx((300, 400), abs=20)
+
+
+def test_steps_can_be_left_out():
+    smap = level_1()
+    (prepared,) = prepare(smap)
+    assert prepared is smap
+
+
+def test_level_1_5_is_returned_as_it_is():
+    maps = list(sample_maps((32, 32)))
+    assert prepare(maps) == maps
+    with pytest.warns(SunpyUserWarning, match="pointing, spikes needs level 1"):
+        assert prepare(maps[:1], pointing=QTable(), spikes=True) == maps[:1]
+
+
+def test_the_order_is_aiapys(monkeypatch):
+    done = []
+
+    def step(name):
+        def record(smap, **options):
+            done.append(name)
+            return smap
+
+        return record
+
+    monkeypatch.setattr(calibrate, "update_pointing", step("pointing"))
+    monkeypatch.setattr(calibrate, "fetch_spikes", lambda smap: "spikes of " + str(smap.wavelength.value))
+    monkeypatch.setattr(calibrate, "respike", step("spikes"))
+    monkeypatch.setattr(calibrate, "register", step("register"))
+    monkeypatch.setattr("aiapy.psf.deconvolve", step("psf"))
+    monkeypatch.setattr("sunpy_deepem.calibrate.preparation._NATIVE_SHAPE", (N, N))
+    prepare([level_1()], pointing=QTable(), spikes=True, psf={171: np.ones((N, N))}, register=True)
+    assert done == ["pointing", "spikes", "psf", "register"]
+
+
+def test_pointing_is_looked_up_for_the_times_of_the_maps(monkeypatch):
+    asked = {}
+
+    def table(source, *, time_range):
+        asked.update(source=source, time_range=time_range)
+        return "the table"
+
+    monkeypatch.setattr("sunpy_deepem.calibrate.preparation.get_pointing_table", table)
+    monkeypatch.setattr(
+        calibrate, "update_pointing", lambda smap, *, pointing_table: asked.update(given=pointing_table) or smap
+    )
+    late = {"date-obs": "2014-01-01T00:00:12"}
+    prepare([level_1(), level_1(193, **late)], pointing="jsoc")
+    assert asked["source"] == "jsoc"
+    assert asked["given"] == "the table"
+    assert asked["time_range"] == (Time("2014-01-01T00:00:00"), Time("2014-01-01T00:00:12"))
+
+
+@pytest.mark.parametrize("option", [{"pointing": True}, {"spikes": True}])
+def test_without_a_network(monkeypatch, option):
+    def fails(*args, **kwargs):
+        raise OSError("unreachable")
+
+    monkeypatch.setattr("sunpy_deepem.calibrate.preparation.get_pointing_table", fails)
+    monkeypatch.setattr(calibrate, "fetch_spikes", fails)
+    with pytest.raises(ConnectionError, match=r"unreachable.*Without a network pass"):
+        prepare([level_1()], **option)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"pointing": "nasa"}, "pointing must be"),
+        ({"psf": True}, "psf needs a full frame"),
+    ],
+)
+def test_bad_options(option, message):
+    with pytest.raises(ValueError, match=message):
+        prepare([level_1()], **option)
+
+
+def test_psf_of_another_channel(monkeypatch):
+    monkeypatch.setattr("sunpy_deepem.calibrate.preparation._NATIVE_SHAPE", (N, N))
+    with pytest.raises(ValueError, match=r"point spread function of 171 Å, found \[193\]"):
+        prepare([level_1()], psf={193: np.ones((N, N))})
+
+
+def test_something_else_than_aia():
+    with pytest.raises(TypeError, match="maps must hold AIA maps, found str"):
+        prepare(["aia.fits"])
+    assert prepare([]) == []
+
+
+def test_a_level_1_cutout_is_left_unregistered():
+    part = level_1().submap([10, 10] * u.pix, top_right=[30, 30] * u.pix)
+    assert prepare([part], register=True)[0].processing_level == 1

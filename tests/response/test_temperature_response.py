@@ -1,0 +1,152 @@
+"""The temperature response and its folding onto bins."""
+
+import astropy.units as u
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from sunpy_deepem import CHANNELS, LogTBins, TemperatureResponse
+from sunpy_deepem.response.temperature_response import RESPONSE_UNIT
+
+LOG_T = np.linspace(5, 8, 301)
+
+
+def made(curves, log_t=LOG_T, **options):
+    curves = np.broadcast_to(curves, (6, len(log_t))) * 1e-26
+    return TemperatureResponse(10**log_t * u.K, curves * RESPONSE_UNIT, **options)
+
+
+class TestFolding:
+    def test_a_constant_stays_itself(self):
+        np.testing.assert_allclose(made(np.ones(301)).matrix.value, 1e-26)
+
+    def test_a_line_in_log_t_is_its_value_at_the_centers(self):
+        bins = LogTBins(5.63, 0.07, 9)
+        np.testing.assert_allclose(made(LOG_T, bins=bins).matrix[3].value, 1e-26 * bins.centers, rtol=1e-9)
+
+    def test_a_parabola_is_averaged_over_the_bin(self):
+        bins = LogTBins(6.0, 0.5, 2)
+        matrix = made((LOG_T - 6) ** 2, bins=bins).matrix[0].value
+        # The mean of x² from -0.25 to 0.25 is 0.25² / 3.
+        np.testing.assert_allclose(matrix, 1e-26 * (np.array([0, 0.25]) + 0.25**2 / 3), rtol=2e-3)
+
+    def test_channels_do_not_mix(self):
+        matrix = made(np.arange(1, 7)[:, np.newaxis]).matrix.value
+        np.testing.assert_allclose(matrix, 1e-26 * np.arange(1, 7)[:, np.newaxis] * np.ones(18))
+
+    def test_other_bins(self):
+        response = TemperatureResponse.default()
+        part = response.with_bins(response.bins[3:9])
+        np.testing.assert_allclose(part.matrix, response.matrix[:, 3:9], rtol=1e-9)
+        assert part.meta == response.meta
+
+    def test_coarser_bins_are_means_of_finer_ones(self):
+        fine = TemperatureResponse.default(bins=LogTBins(5.5, 0.05, 36)).matrix
+        coarse = TemperatureResponse.default(bins=LogTBins(5.525, 0.1, 18)).matrix
+        np.testing.assert_allclose(coarse.value, fine.value.reshape(6, 18, 2).mean(axis=2), rtol=1e-4)
+
+    def test_the_matrix_cannot_be_changed_from_outside(self):
+        response = TemperatureResponse.default()
+        before = response.fingerprint
+        response.matrix[:] = 0 * RESPONSE_UNIT
+        assert response.fingerprint == before
+
+
+class TestDefault:
+    def test_shape_and_unit(self, response):
+        assert response.matrix.shape == (6, 18)
+        assert response.matrix.unit == u.Unit("cm5 DN / (pix s)")
+        assert response.bins == LogTBins()
+
+    @pytest.mark.parametrize(
+        ("channel", "peak"), [(94, 6.8), (131, 5.8), (171, 5.9), (193, 6.2), (211, 6.3), (335, 6.4)]
+    )
+    def test_each_channel_is_most_sensitive_where_it_should_be(self, response, channel, peak):
+        row = response.matrix[CHANNELS.index(channel)]
+        assert abs(response.bins.centers[row.argmax()] - peak) < 0.15
+
+    def test_positive(self, response):
+        assert (response.matrix.value > 0).all()
+
+    def test_eve_scales_each_channel(self):
+        with_eve = TemperatureResponse.default(chiantifix=False).matrix
+        without = TemperatureResponse.default(chiantifix=False, eve=False).matrix
+        ratio = (with_eve / without).to_value("")
+        np.testing.assert_allclose(ratio, ratio[:, :1] * np.ones(18), rtol=1e-9)
+        np.testing.assert_allclose(ratio[:, 0], [0.955, 1.044, 0.968, 1.205, 1.084, 1.273], atol=1e-3)
+
+    def test_chiantifix_raises_94_in_quiet_sun_alone(self):
+        fixed, plain = TemperatureResponse.default().matrix, TemperatureResponse.default(chiantifix=False).matrix
+        relative = ((fixed - plain) / plain).to_value("")
+        quiet, flare = (np.isin(LogTBins().centers, log_t) for log_t in ((6.1, 6.2), (6.8, 6.9)))
+        assert (relative[0, quiet] > 0.5).all()
+        # SolarSoft's correction also takes a quarter from the flare lines.
+        np.testing.assert_allclose(relative[0, flare], -0.235, atol=0.01)
+        assert not relative[1:].any()
+
+    def test_it_says_what_it_is(self, response):
+        assert response.meta["version"] == 10 or "10" in str(response.meta["version"])
+        assert response.meta["eve"] is True
+        assert response.meta["chiantifix"] is True
+        assert TemperatureResponse.default(eve=False).meta["eve"] is False
+        assert response.fingerprint in repr(response)
+
+
+class TestIdentity:
+    def test_equal(self, response):
+        assert response == TemperatureResponse.default()
+        assert len({response, TemperatureResponse.default()}) == 1
+
+    @pytest.mark.parametrize("other", [{"eve": False}, {"chiantifix": False}, {"bins": LogTBins(5.5, 0.1, 17)}])
+    def test_different(self, response, other):
+        assert response != TemperatureResponse.default(**other)
+
+    def test_with_anything_else(self, response):
+        assert response != "V10"
+
+    def test_rounding_is_no_difference(self, response):
+        again = TemperatureResponse(response.temperature, response.response * (1 + 1e-9), bins=response.bins)
+        assert again == response
+
+
+class TestErrors:
+    def test_units_are_needed(self):
+        with pytest.raises(TypeError, match="temperature"):
+            TemperatureResponse(10**LOG_T, np.ones((6, 301)) * RESPONSE_UNIT)
+        with pytest.raises(u.UnitsError, match="response"):
+            TemperatureResponse(10**LOG_T * u.K, np.ones((6, 301)) * u.cm**3)
+
+    def test_units_are_converted(self, response):
+        meters = TemperatureResponse(response.temperature.to(u.MK), response.response.to("m5 DN / (pix s)"))
+        assert meters == response
+
+    @pytest.mark.parametrize("log_t", [LOG_T[::-1], np.full(301, 6.0)])
+    def test_temperatures_must_ascend(self, log_t):
+        with pytest.raises(ValueError, match="temperature must be one-dimensional and ascending"):
+            made(np.ones(301), log_t)
+
+    def test_shape(self):
+        with pytest.raises(ValueError, match=r"response must have shape \(6, 301\).*found \(5, 301\)"):
+            TemperatureResponse(10**LOG_T * u.K, np.ones((5, 301)) * RESPONSE_UNIT)
+
+    def test_not_finite(self):
+        with pytest.raises(ValueError, match="response must be finite, found 6 values"):
+            made(np.where(LOG_T == 5, np.nan, 1))
+
+    @pytest.mark.parametrize("log_t", [np.linspace(5.6, 8, 20), np.linspace(5, 7, 20)])
+    def test_bins_beyond_the_temperatures(self, log_t):
+        with pytest.raises(ValueError, match=r"bins reach from log T 5\.45 to 7\.25, but the response is known from"):
+            made(np.ones(20), log_t)
+
+    def test_temperatures_that_end_where_the_bins_do(self):
+        edges = np.linspace(5.45, 7.25, 19)
+        np.testing.assert_allclose(made(np.ones(19), edges).matrix.value, 1e-26)
+
+
+def test_plot(response):
+    axes = response.plot(plt.figure().add_subplot())
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"{channel} Å" for channel in CHANNELS]
+    assert axes.get_xlabel() == r"$\log_{10}$ (T / K)"
+    assert "response" in axes.get_ylabel()
+    assert axes.get_yscale() == "log"
+    plt.close("all")

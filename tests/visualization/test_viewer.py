@@ -1,0 +1,391 @@
+"""The interactive viewer: what goes into the page, and, where there is a browser, what a user sees in it."""
+
+import io
+import json
+import re
+import shutil
+
+import astropy.units as u
+import matplotlib.image
+import numpy as np
+import pytest
+from helpers import changed, true_cube
+
+from sunpy_deepem import CHANNELS, DEMCube, Quality
+from sunpy_deepem.analysis.products import em_loci
+from sunpy_deepem.sample.synthetic import sample_maps
+
+pytest.importorskip("bokeh", reason='the viewer is an extra: pip install "sunpy_deepem[viewer]"')
+
+from bokeh.models import ColumnDataSource, LayoutDOM, Slider
+
+from sunpy_deepem.visualization import viewer
+from sunpy_deepem.visualization.viewer import view, write_page
+
+N = 32
+MASKED = (6, 7)  # row, column
+
+
+@pytest.fixture(scope="module")
+def cube():
+    """The true EM, with missing and saturated pixels, and one in which a channel is negative."""
+    maps = list(sample_maps((N, N)))
+    data = maps[2].data.copy()
+    data[5:9, 7], data[20, 3], data[1, 2] = np.nan, 16000, -5
+    maps[2] = changed(maps[2], data=data)
+    return true_cube(maps, N)
+
+
+def rebuilt(cube, em=None, std=None, **cards):
+    """The same observation with other EM or header cards."""
+    options = {"intensity": cube.intensity, "uncertainty": cube.intensity_uncertainty, "quality": cube.quality}
+    em = cube.data if em is None else em
+    return DEMCube.from_arrays(em, std, cube.response, cube.sky_header | cards, cube.inputs, **options)
+
+
+def turned(cube, degrees):
+    """The same pixels on a sky that is turned."""
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return rebuilt(cube, std=cube.uncertainty.array, pc1_1=cos, pc1_2=-sin, pc2_1=sin, pc2_2=cos, crval1=200.0)
+
+
+def stores(layout):
+    sources = [model for model in layout.references() if isinstance(model, ColumnDataSource)]
+    (store,) = [source for source in sources if "masked" in source.data]
+    return {name: column[0] for name, column in store.data.items()}
+
+
+class TestPage:
+    def test_a_layout_for_notebooks(self, cube):
+        assert isinstance(cube.view(), LayoutDOM)
+
+    def test_one_file_that_needs_no_network(self, cube, tmp_path):
+        write_page(cube, tmp_path / "sun.html")
+        assert [path.name for path in tmp_path.iterdir()] == ["sun.html"]
+        text = (tmp_path / "sun.html").read_text()
+        assert "Emission measure, 2014-01-01T00:00" in text
+        # What the libraries inside say of links and images in strings of theirs does not count.
+        assert not re.search(r"^\s*<(script|link|img)[^>]*(src|href)=", text, flags=re.MULTILINE)
+
+    def test_what_is_there_is_not_replaced_unasked(self, cube, tmp_path):
+        path = tmp_path / "sun.html"
+        path.write_text("precious")
+        with pytest.raises(FileExistsError, match=r"sun\.html exists"):
+            write_page(cube, path)
+        assert path.read_text() == "precious"
+        write_page(cube, path, overwrite=True)
+        assert path.read_text() != "precious"
+
+    def test_every_flag_has_words(self):
+        assert set(viewer._FLAG_WORDS) == set(Quality)
+
+    @pytest.mark.parametrize("max_pixels", [0, -1, 2.5, True, "many"])
+    def test_max_pixels_must_be_a_number_of_pixels(self, cube, max_pixels):
+        with pytest.raises(ValueError, match="max_pixels must be a positive whole number"):
+            view(cube, max_pixels=max_pixels)
+
+    def test_a_cube_without_an_axis(self, cube):
+        with pytest.raises(ValueError, match="needs the axes log T, y, x"):
+            cube[3].view()
+
+
+class TestData:
+    def test_em_is_coded_to_a_few_parts_in_ten_thousand(self):
+        rng = np.random.default_rng(0)
+        values = 10 ** rng.uniform(10.01, 28, 1000)
+        low, step = 28 - viewer._DECADES, viewer._DECADES / viewer._CODES
+        codes = viewer._log_codes(np.append(values, [0, np.nan, 1e9, -1]), low, step)
+        np.testing.assert_allclose(10 ** (low + (codes[:-4] - 1.0) * step), values, rtol=4e-4)
+        np.testing.assert_array_equal(codes[-4:], 0)
+
+    def test_no_more_than_max_pixels(self, cube):
+        fine, coarse = stores(view(cube[:, :30])), stores(view(cube[:, :30], max_pixels=20))
+        assert fine["chi2"].size == 30 * 32
+        assert coarse["chi2"].size == 15 * 16
+        assert coarse["em"].size == 18 * 15 * 16
+
+    def test_binned_pixels_hold_the_mean(self, cube):
+        coarse = stores(view(cube[:, :, :31], max_pixels=16))
+        g = cube.intensity.value[:, :, :30].reshape(6, 16, 2, 15, 2).mean(axis=(2, 4))
+        seen = coarse["masked"].reshape(16, 15) == 0
+        np.testing.assert_allclose(coarse["intensity"].reshape(6, 16, 15)[:, seen], g[:, seen], rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        "item",
+        [np.s_[:13, 4:10, 2:30], np.s_[:, 5:6, 7:8], np.s_[3:4], np.s_[:, 10:11, 12:13]],
+        ids=["cutout", "one masked pixel", "one bin", "one pixel"],
+    )
+    def test_parts(self, cube, item, tmp_path):
+        part = cube[item]
+        write_page(part, tmp_path / "part.html")
+        assert stores(view(part))["em"].size == part.data.size
+        (slider,) = [model for model in view(part).references() if isinstance(model, Slider)]
+        assert slider.start < slider.end
+
+    @pytest.mark.parametrize("value", [0, np.nan])
+    def test_nothing_to_see(self, cube, value, tmp_path):
+        empty = rebuilt(cube, np.full_like(cube.data, value))
+        write_page(empty, tmp_path / "empty.html")
+        assert not stores(view(empty))["em"].any()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In a browser
+# ---------------------------------------------------------------------------------------------------------------------
+
+_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_DRIVER = shutil.which("chromedriver")
+
+needs_browser = pytest.mark.skipif(
+    _CHROMIUM is None or _DRIVER is None, reason="no browser: chromium and chromedriver are not on the path"
+)
+
+
+_READOUT = re.compile(
+    r"x, y = (?P<x>\S+)″, (?P<y>\S+)″ \(row (?P<row>\d+), column (?P<column>\d+)\)(?P<held>, held)?\s+"
+    r"χ² (?P<chi2>\S+), EM-weighted log T (?P<log_t>\S+), total EM (?P<total>\S+) cm⁻⁵\s+(?P<words>.*)"
+)
+
+
+class Page:
+    """A page in Chromium, pointed at and read as a user does it."""
+
+    def __init__(self, driver, cube, path, **options):
+        self.driver = driver
+        self.cube = cube
+        write_page(cube, path, overwrite=True, **options)
+        driver.get_log("performance")  # What earlier pages asked for is forgotten
+        driver.get(path.as_uri())
+        self.until(lambda: "x, y" in self.text("readout"))
+
+    def run(self, script, *arguments):
+        """Run a script that finds the view of a named model by ``view(name)``."""
+        find = "const view = (name) => Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name(name)); "
+        return self.driver.execute_script(find + script, *arguments)
+
+    def until(self, condition):
+        from selenium.common import JavascriptException
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        wait = WebDriverWait(self.driver, 20, poll_frequency=0.05, ignored_exceptions=[JavascriptException])
+        return wait.until(lambda _: condition())
+
+    def readout(self):
+        """What is told of the pixel, once what the pointer did has been drawn."""
+        self.until(lambda: self.run("return Bokeh.documents[0].is_idle"))
+        return _READOUT.search(self.text("readout")).groupdict()
+
+    def text(self, name):
+        """The words of a part of the page, as they are displayed."""
+        return self.run("return view(arguments[0]).shadow_el.querySelector('.bk-clearfix').innerText", name)
+
+    def table(self):
+        """The numbers in the table, a row for each channel: observed, σ, synthetic, ratio, residual."""
+        lines = self.text("table").strip().splitlines()[1:]
+        assert [line.split()[:2] for line in lines] == [[str(channel), "Å"] for channel in CHANNELS]
+        return np.array([[float(word) for word in line.replace("±", "").split()[2:]] for line in lines])
+
+    def source(self, name):
+        """The columns of a named source, as lists."""
+        script = "return JSON.stringify(Bokeh.documents[0].get_model_by_name(arguments[0]).data, (key, value) => "
+        plain = "ArrayBuffer.isView(value) ? Array.from(value) : value === null ? NaN : value)"
+        return json.loads(self.run(script + plain, name))
+
+    def place(self, row, column):
+        """Where a pixel of the cube is on the screen, from the ticks of the figure."""
+        where = self.run(
+            """const sky = view("sky"), {x, y} = sky.canvas_view.el.getBoundingClientRect(), {bbox} = sky.frame
+            return [x + bbox.left, y + bbox.top, bbox.width, bbox.height]"""
+        )
+        left, top, width, height = where
+        ny, nx = self.cube.data.shape[1:]
+        return round(left + (column + 0.5) / nx * width), round(top + height - (row + 0.5) / ny * height)
+
+    def point(self, row, column, *, click=False):
+        from selenium.webdriver.common.actions.action_builder import ActionBuilder
+
+        actions = ActionBuilder(self.driver, duration=20)
+        actions.pointer_action.move_to_location(*self.place(row, column))
+        if click:
+            actions.pointer_action.click()
+        actions.perform()
+        # Pointer events are drawn with the next frame.
+        self.driver.execute_async_script(
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
+        )
+
+    def widget(self, kind, selector):
+        """The element of the one widget of a kind that matches a selector."""
+        return self.run(
+            """const [model] = [...Bokeh.documents[0].all_models].filter((model) => model.type == arguments[0])
+            return Bokeh.index.find_one(model).shadow_el.querySelector(arguments[1])""",
+            kind,
+            selector,
+        )
+
+    def image(self):
+        """The image that is shown, shape (ny, nx), with NaN for grey."""
+        shown = self.run('return Array.from(Bokeh.documents[0].get_model_by_name("image").data.image[0], String)')
+        return np.array([float(value) for value in shown]).reshape(self.cube.data.shape[1:])
+
+    def screenshot(self):
+        return matplotlib.image.imread(io.BytesIO(self.driver.get_screenshot_as_png()))[:, :, :3]
+
+
+@pytest.fixture(scope="module")
+def driver():
+    pytest.importorskip("selenium")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = _CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,950"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=_DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(driver, cube, tmp_path_factory):
+    return Page(driver, cube, tmp_path_factory.mktemp("page") / "sun.html")
+
+
+@needs_browser
+class TestInABrowser:
+    def test_it_asks_for_nothing_and_complains_of_nothing(self, page):
+        messages = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
+        asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        assert any(url.endswith("sun.html") for url in asked)
+        assert not [url for url in asked if not url.startswith(("file:", "data:"))]
+        # With the oldest version of bokeh the browser gives a hint on the speed of rendering.
+        entries = [entry for entry in page.driver.get_log("browser") if "will-read-frequently" not in entry["message"]]
+        assert not [entry for entry in entries if entry["level"] in ("WARNING", "SEVERE")]
+
+    def test_the_brightest_pixel_comes_first(self, page, cube):
+        row, column = np.unravel_index(np.nanargmax(cube.data.sum(axis=0)), (N, N))
+        assert page.readout()["row"] == str(row)
+        assert page.readout()["column"] == str(column)
+
+    @pytest.mark.parametrize(("row", "column"), [(20, 12), (3, 29), (31, 0)])
+    def test_pointing_at_a_pixel_tells_what_the_cube_holds(self, page, cube, row, column):
+        page.point(row, column)
+        read = page.readout()
+        sky = cube.total_em().pixel_to_world(column * u.pix, row * u.pix)
+        assert float(read["x"]) == pytest.approx(sky.Tx.to_value("arcsec"), abs=0.1)
+        assert float(read["y"]) == pytest.approx(sky.Ty.to_value("arcsec"), abs=0.1)
+        assert float(read["chi2"]) == pytest.approx(cube.chi2[row, column], rel=1e-3)
+        assert float(read["log_t"]) == pytest.approx(cube.em_weighted_log_t().data[row, column], abs=0.006)
+        assert float(read["total"]) == pytest.approx(cube.data[:, row, column].sum(), rel=6e-3)
+        observed, sigma, synthetic, ratio, residual = page.table().T
+        g, error = cube.intensity.value[:, row, column], cube.intensity_uncertainty.value[:, row, column]
+        model = np.array([smap.data[row, column] for smap in cube.synthesize()])
+        np.testing.assert_allclose(observed, g, rtol=1e-3)
+        np.testing.assert_allclose(sigma, error, rtol=1e-3)
+        np.testing.assert_allclose(synthetic, model, rtol=1e-3)
+        np.testing.assert_allclose(ratio, model / g, atol=0.006, rtol=1e-3)
+        np.testing.assert_allclose(residual, (model - g) / error, atol=0.01)
+
+    def test_the_curve_its_band_and_the_loci(self, page, cube):
+        row, column = 18, 14
+        page.point(row, column)
+        em, sigma = cube.data[:, row, column], cube.uncertainty.array[:, row, column]
+        seen = em > em.max() * 1e-4
+        curve = {name: np.array(values)[seen] for name, values in page.source("curve").items()}
+        np.testing.assert_allclose(curve["em"], em[seen], rtol=1e-3)
+        np.testing.assert_allclose(curve["high"], (em + sigma)[seen], rtol=1e-3)
+        np.testing.assert_allclose(curve["low"], (em - sigma)[seen], rtol=1e-3)
+        np.testing.assert_allclose(curve["left"], cube.bins.edges[:-1][seen])
+        expected = em_loci(cube.intensity[:, row, column], cube.response).value
+        log_t = np.log10(cube.response.temperature.value)
+        loci = page.source("loci")
+        for x, y, locus in zip(loci["xs"], loci["ys"], expected, strict=True):
+            np.testing.assert_allclose(y, np.interp(x, log_t, locus), rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("at", "words"),
+        [
+            (MASKED, "masked: a channel has no valid data"),
+            ((20, 3), "masked: saturated"),
+            ((1, 2), "a channel is negative"),
+            ((16, 10), "no complaint"),
+        ],
+    )
+    def test_flags_in_words(self, page, at, words):
+        page.point(*at)
+        assert words in page.readout()["words"]
+
+    def test_a_masked_pixel_is_grey(self, page):
+        page.point(16, 16)
+        page.readout()
+        column, row = page.place(*MASKED)
+        np.testing.assert_allclose(page.screenshot()[row, column], 0.6, atol=0.01)
+
+    def test_a_click_holds_the_pixel(self, page):
+        page.point(10, 10, click=True)
+        page.until(lambda: page.readout()["held"])
+        page.point(22, 20)
+        assert page.readout()["row"] == "10"
+        page.point(22, 20, click=True)
+        page.until(lambda: page.readout()["row"] == "22" and not page.readout()["held"])
+        page.point(23, 5)
+        page.until(lambda: page.readout()["row"] == "23")
+
+    def test_the_image_can_be_chosen(self, page, cube):
+        from selenium.webdriver.support.select import Select
+
+        choice = Select(page.widget("Select", "select"))
+        masked = cube.sky_mask
+        images = {
+            "χ²": np.log10(cube.chi2),
+            "EM-weighted log T": cube.em_weighted_log_t().data,
+            "193 Å observed": np.log10(cube.intensity.value[3]),
+            "EM per bin": np.log10(cube.data[np.argmax(np.nansum(cube.data, axis=(1, 2)))]),
+        }
+        assert {option.text for option in choice.options} == {
+            *images,
+            *(f"{channel} Å observed" for channel in CHANNELS),
+        }
+        for name, image in images.items():
+            choice.select_by_visible_text(name)
+            page.until(lambda image=image: np.allclose(page.image()[~masked], image[~masked], atol=1e-3))
+            assert np.isnan(page.image()[masked]).all()
+
+    def test_the_slider_goes_through_the_bins(self, page, cube):
+        from selenium.webdriver.common.keys import Keys
+
+        handle = page.widget("Slider", ".noUi-handle")
+        before = int(np.argmax(np.nansum(cube.data, axis=(1, 2))))
+        handle.send_keys(Keys.ARROW_RIGHT)
+        with np.errstate(divide="ignore"):
+            image = np.log10(cube.data[before + 1])
+        page.until(lambda: np.allclose(page.image()[~cube.sky_mask], image[~cube.sky_mask], atol=1e-3))
+
+
+@needs_browser
+def test_a_turned_grid(driver, cube, tmp_path):
+    page = Page(driver, turned(cube, 30), tmp_path / "turned.html")
+    for row, column in ((5, 9), (25, 30)):
+        page.point(row, column)
+        read = page.readout()
+        sky = page.cube.total_em().pixel_to_world(column * u.pix, row * u.pix)
+        assert (read["row"], read["column"]) == (str(row), str(column))
+        assert float(read["x"]) == pytest.approx(sky.Tx.to_value("arcsec"), abs=0.3)
+        assert float(read["y"]) == pytest.approx(sky.Ty.to_value("arcsec"), abs=0.3)
+
+
+@needs_browser
+def test_a_cube_without_uncertainty(driver, cube, tmp_path):
+    page = Page(driver, rebuilt(cube), tmp_path / "sun.html")
+    page.point(16, 16)
+    assert page.readout()["row"] == "16"
+    curve = page.source("curve")
+    np.testing.assert_array_equal(curve["high"], curve["em"])
+    np.testing.assert_allclose(curve["low"], curve["em"], atol=1e-6 * np.max(curve["em"]))
+
+
+@pytest.mark.parametrize("show", [view, lambda cube: write_page(cube, "never.html")])
+def test_no_cube(show):
+    with pytest.raises(TypeError, match=r"cube must be a DEMCube, .* found ndarray"):
+        show(np.ones((18, 4, 4)))
