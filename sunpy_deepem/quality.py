@@ -66,7 +66,6 @@ def signal_flags(intensity, sigma):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sunpy_deepem.quality import Quality, signal_flags
     >>> Quality(int(signal_flags(np.array([1, 5, 200, 150, 70, -1]), np.full(6, 20.0))))
     <Quality.NEGATIVE: 32>
@@ -121,7 +120,6 @@ def unusual_flags(deviation, of_image):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sunpy_deepem.quality import Quality, unusual_flags
     >>> Quality(int(unusual_flags(np.array([0.3, -0.5, 1.1, 4.2, 0.0, -0.2]), np.zeros(6))))
     <Quality.UNUSUAL: 128>

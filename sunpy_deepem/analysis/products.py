@@ -51,7 +51,6 @@ def fe_xviii(intensity: INTENSITY_UNIT, uncertainty: INTENSITY_UNIT = None):
 
     Examples
     --------
-    >>> import astropy.units as u
     >>> from sunpy_deepem.analysis import fe_xviii
     >>> fe_xviii([10, 20, 450, 500, 120, 5] * u.DN / (u.s * u.pix))
     <Quantity 8. DN / (pix s)>
@@ -90,7 +89,6 @@ def fe_xviii_map(source):
     --------
     >>> from sunpy_deepem import ChannelStack
     >>> from sunpy_deepem.analysis import fe_xviii_map
-    >>> from sunpy_deepem.sample import sample_maps
     >>> fe_xviii_map(ChannelStack.from_maps(sample_maps((64, 64)))).dimensions.x
     <Quantity 64. pix>
     """
@@ -137,7 +135,6 @@ def em_loci(intensity: INTENSITY_UNIT, response):
 
     Examples
     --------
-    >>> import astropy.units as u
     >>> from sunpy_deepem import TemperatureResponse
     >>> from sunpy_deepem.analysis import em_loci
     >>> response = TemperatureResponse.default()
@@ -229,11 +226,8 @@ def em_curve(cube, where=None):
 
     Examples
     --------
-    >>> import astropy.units as u
     >>> from astropy.coordinates import SkyCoord
-    >>> from sunpy_deepem import invert
     >>> from sunpy_deepem.analysis import em_curve
-    >>> from sunpy_deepem.sample import sample_maps
     >>> maps = sample_maps((64, 64))
     >>> curve = em_curve(invert(maps), SkyCoord(0 * u.arcsec, 0 * u.arcsec, frame=maps[0].coordinate_frame))
     >>> curve.em.shape, curve.synthetic.shape, curve.n_pixels

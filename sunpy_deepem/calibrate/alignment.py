@@ -41,7 +41,6 @@ def measure_misalignment(intensity):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sunpy_deepem.calibrate import measure_misalignment
     >>> image = np.random.default_rng(0).normal(size=(64, 64)).cumsum(axis=0).cumsum(axis=1) ** 2
     >>> shifted = [np.roll(image, (shift, 0), (0, 1)) for shift in (2, 0, 0, 0, 0, 0)]

@@ -241,8 +241,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> [smap.instrument for smap in dem.synthesize((171, 193), degraded=True)]
         ['AIA 3', 'AIA 2']
@@ -279,8 +277,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> dem.observed_maps()[2].unit
         Unit("DN / s")
@@ -302,8 +298,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> residual = dem.residual_maps()[3]
         >>> residual.wavelength, residual.meta["content"]
@@ -354,8 +348,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> dem.bin_map(6.2).meta["content"]
         'EM, log T 6.15 to 6.25'
@@ -391,8 +383,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> dem.total_em(6.3, 6.6).unit
         Unit("1 / cm5")
@@ -426,8 +416,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> [smap.meta["content"] for smap in dem.band_maps()]
         ['EM, log T 5.6 to 6', 'EM, log T 6 to 6.3', 'EM, log T 6.3 to 6.6', 'EM, log T 6.6 to 7']
@@ -453,8 +441,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> bool(5.9 < dem.em_weighted_log_t().data[32, 32] < 6.4)
         True
@@ -481,8 +467,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> bool(dem.peak_log_t().data[32, 32] in dem.log_t)
         True
@@ -510,8 +494,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> bool(0.029 < dem.thermal_width().data[32, 32] < 0.5)
         True
@@ -555,9 +537,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> import astropy.units as u
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> dem.electron_density(50 * u.Mm, low=6.0, high=6.6).unit
         Unit("1 / cm3")
@@ -611,9 +590,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> import astropy.units as u
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> dem.thermal_energy(50 * u.Mm, per_pixel=True).unit
         Unit("erg")
@@ -648,8 +624,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> dem.curve(dem.chi2 < 1).em.unit
         Unit("1 / cm5")
@@ -726,8 +700,7 @@ class DEMCube(NDCube):
         --------
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
-        >>> from sunpy_deepem import DEMCube, invert
-        >>> from sunpy_deepem.sample import sample_maps
+        >>> from sunpy_deepem import DEMCube
         >>> dem = invert(sample_maps((64, 64)))
         >>> with TemporaryDirectory() as folder:
         ...     dem.write(Path(folder) / "dem.fits")
@@ -786,8 +759,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> lazy = invert(sample_maps((64, 64)), chunks=32)
         >>> type(lazy[:, :16, :16].compute().data)
         <class 'numpy.ndarray'>
@@ -816,8 +787,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dataset = invert(sample_maps((64, 64))).to_xarray()
         >>> dataset.em.sel(tx=0, ty=100, method="nearest").sizes
         Frozen({'log_t': 18})
@@ -978,8 +947,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> coarse = dem.rebin((2, 4, 4))
         >>> coarse.shape, coarse.bins
@@ -1035,8 +1002,6 @@ class DEMCube(NDCube):
 
         Examples
         --------
-        >>> from sunpy_deepem import invert
-        >>> from sunpy_deepem.sample import sample_maps
         >>> dem = invert(sample_maps((64, 64)))
         >>> target = sample_maps((32, 32))[0]
         >>> dem.reproject_to(target.wcs, algorithm="adaptive").shape

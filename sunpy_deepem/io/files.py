@@ -76,9 +76,7 @@ def write_cube(cube, path, *, overwrite=False, compress=False):
     --------
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
-    >>> from sunpy_deepem import invert
     >>> from sunpy_deepem.io import read_cube, write_cube
-    >>> from sunpy_deepem.sample import sample_maps
     >>> dem = invert(sample_maps((64, 64)))
     >>> with TemporaryDirectory() as folder:
     ...     write_cube(dem, Path(folder) / "dem.fits", compress=True)

@@ -134,7 +134,6 @@ class BasisPursuit:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sunpy_deepem import TemperatureResponse
     >>> from sunpy_deepem.training import BasisPursuit
     >>> response = TemperatureResponse.default()

@@ -205,7 +205,6 @@ def run_teacher(teacher, intensity, uncertainty, response):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sunpy_deepem import TemperatureResponse
     >>> from sunpy_deepem.training import run_teacher
     >>> def flat(intensity, uncertainty, response):

@@ -197,7 +197,6 @@ class DeepEM:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sunpy_deepem import DeepEM
     >>> intensity = np.array([0.8, 4.5, 140.0, 170.0, 50.0, 2.7])
     >>> em, em_std = DeepEM.load("default").predict(intensity, 0.1 * intensity)

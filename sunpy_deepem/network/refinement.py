@@ -86,7 +86,6 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sunpy_deepem import TemperatureResponse
     >>> from sunpy_deepem.network import refine
     >>> matrix = TemperatureResponse.default().matrix.value

@@ -65,8 +65,6 @@ class Emissivity:
 
     Examples
     --------
-    >>> import astropy.units as u
-    >>> import numpy as np
     >>> from sunpy_deepem.response import EMISSIVITY_UNIT, Emissivity
     >>> wavelength = np.arange(90, 100.05, 0.1) * u.angstrom
     >>> flat = Emissivity(wavelength, [1, 2] * u.MK, np.ones((2, wavelength.size)) * EMISSIVITY_UNIT)

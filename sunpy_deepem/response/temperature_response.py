@@ -235,7 +235,6 @@ class TemperatureResponse:
 
         Examples
         --------
-        >>> import astropy.units as u
         >>> from sunpy_deepem import TemperatureResponse
         >>> whole = TemperatureResponse.from_aiapy()  # doctest: +SKIP
         >>> short = TemperatureResponse.from_aiapy(wavelength_range=[1, 413] * u.angstrom)  # doctest: +SKIP

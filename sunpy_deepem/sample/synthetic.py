@@ -729,7 +729,6 @@ def sample_cube(shape=(1024, 1024), *, seed=0, obstime=_OBSTIME):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_cube
     >>> sample_cube((64, 64)).shape
     (18, 64, 64)
     """

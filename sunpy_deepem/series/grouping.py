@@ -109,7 +109,6 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_maps
     >>> from sunpy_deepem.series import group_maps
     >>> first, second = (sample_maps((32, 32), obstime=f"2014-01-01T00:0{minute}") for minute in (0, 2))
     >>> group_maps([*first, *second])

@@ -115,7 +115,6 @@ def invert_series(
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_maps
     >>> from sunpy_deepem.series import invert_series
     >>> times = ["2014-01-01T00:00", "2014-01-01T00:02"]
     >>> sequence = invert_series([smap for time in times for smap in sample_maps((32, 32), obstime=time)])
@@ -312,8 +311,6 @@ class DEMCubeSequence(NDCubeSequence):
 
     Examples
     --------
-    >>> from sunpy_deepem import invert
-    >>> from sunpy_deepem.sample import sample_maps
     >>> from sunpy_deepem.series import DEMCubeSequence
     >>> times = ["2014-01-01T00:00", "2014-01-01T00:02"]
     >>> sequence = DEMCubeSequence([invert(sample_maps((32, 32), obstime=time)) for time in times])

@@ -167,7 +167,6 @@ class Observation:
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_maps
     >>> from sunpy_deepem.stack import Observation
     >>> observation = Observation(sample_maps((64, 64)))
     >>> observation.part(slice(0, 8), slice(0, 64))

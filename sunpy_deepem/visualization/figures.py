@@ -102,7 +102,6 @@ def plot_summary(cube, *, fig=None):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_cube
     >>> from sunpy_deepem.visualization import plot_summary
     >>> fig = plot_summary(sample_cube((64, 64)))
     """
@@ -148,7 +147,6 @@ def plot_bins(cube, *, fig=None):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_cube
     >>> from sunpy_deepem.visualization import plot_bins
     >>> fig = plot_bins(sample_cube((64, 64)))
     """
@@ -185,7 +183,6 @@ def plot_roundtrip(cube, *, fig=None):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_cube
     >>> from sunpy_deepem.visualization import plot_roundtrip
     >>> fig = plot_roundtrip(sample_cube((64, 64)))
     """
@@ -228,7 +225,6 @@ def plot_temperature(cube, *, axes=None):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_cube
     >>> from sunpy_deepem.visualization import plot_temperature
     >>> axes = plot_temperature(sample_cube((64, 64)))
     """
@@ -266,7 +262,7 @@ def plot_profile(cube, where=None, *, axes=None):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_cube, sample_regions
+    >>> from sunpy_deepem.sample import sample_regions
     >>> from sunpy_deepem.visualization import plot_profile
     >>> axes = plot_profile(sample_cube((64, 64)), sample_regions((64, 64))["active region"])
     """
@@ -319,7 +315,6 @@ def animate(cube, *, axes=None, interval=300):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_cube
     >>> from sunpy_deepem.visualization import animate
     >>> page = animate(sample_cube((64, 64))[8:10]).to_jshtml()
     """

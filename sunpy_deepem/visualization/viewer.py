@@ -190,7 +190,6 @@ def view(cube, *, max_pixels=256):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_cube
     >>> from sunpy_deepem.visualization.viewer import view
     >>> layout = view(sample_cube((64, 64)))
     """
@@ -237,7 +236,6 @@ def write_page(cube, path, *, max_pixels=256, overwrite=False):
 
     Examples
     --------
-    >>> from sunpy_deepem.sample import sample_cube
     >>> from sunpy_deepem.visualization.viewer import write_page
     >>> write_page(sample_cube((64, 64)), "sun.html")  # doctest: +SKIP
     """
