@@ -5,11 +5,11 @@ import numpy as np
 import sunpy.map
 from astropy.nddata import StdDevUncertainty
 
-from sunpy_deepem.channels import INTENSITY_UNIT, SYNTHETIC
+from sunpy_deepem.channels import SYNTHETIC
+from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 
 __all__ = ["channel_maps", "chi_squared", "synthesize_maps", "synthetic_intensity"]
 
-EM_UNIT = u.cm**-5
 # NOTE: which of the four telescopes carries a channel, Lemen et al. (2012), Solar Phys. 275, 17, Table 2.
 _TELESCOPES = {94: 4, 131: 1, 171: 3, 193: 2, 211: 2, 335: 1}
 

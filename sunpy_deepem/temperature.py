@@ -1,14 +1,18 @@
-"""The log T axis: `LogTBins`."""
+"""Bins of log10(T/K): `LogTBins`."""
 
 import astropy.units as u
 import numpy as np
 
+from sunpy_deepem.units import LOG_T_TOLERANCE
 from sunpy_deepem.utils.checks import real_number, whole_number
 
-__all__ = ["LogTBins"]
+__all__ = ["BANDS", "LogTBins"]
 
-# More than any use has, and few enough to fold a response onto.
-_MOST_BINS = 10_000
+#: Default bands of log10(T/K) for maps and light curves.
+BANDS = ((5.6, 6.0), (6.0, 6.3), (6.3, 6.6), (6.6, 7.0))
+
+# Far above any use; a response can still be folded onto so many.
+_MAX_BINS = 10_000
 
 
 class LogTBins:
@@ -47,8 +51,8 @@ class LogTBins:
             msg = f"step must be a positive width in dex, found {step}. The default is 0.1."
             raise ValueError(msg)
         self.first, self.step, self.n = first, step, whole_number(n, "n")
-        if self.n > _MOST_BINS:
-            msg = f"n must be at most {_MOST_BINS} bins, found {n}. The default is 18."
+        if self.n > _MAX_BINS:
+            msg = f"n must be at most {_MAX_BINS} bins, found {n}. The default is 18."
             raise ValueError(msg)
 
     @classmethod
@@ -169,10 +173,16 @@ class LogTBins:
     def __eq__(self, other):
         if not isinstance(other, LogTBins):
             return NotImplemented
-        return self.n == other.n and np.allclose(self.edges, other.edges, rtol=0, atol=1e-6)
+        return self._key == other._key
 
     def __hash__(self):
-        return hash((round(self.first, 6), round(self.step, 6), self.n))
+        return hash(self._key)
+
+    @property
+    def _key(self):
+        # Rounded outer edges, so that equal bins have equal hashes despite rounding errors of files.
+        first, last = (round(edge / LOG_T_TOLERANCE) for edge in self.edges[[0, -1]])
+        return first, last, self.n
 
     def __repr__(self):
         return f"LogTBins(first={self.first:g}, step={self.step:g}, n={self.n})"

@@ -13,9 +13,9 @@ from sunpy.map import MapSequence
 from sunpy.map.sources import AIAMap
 
 from sunpy_deepem import CHANNELS, ChannelStack, TemperatureResponse
-from sunpy_deepem.channels import INTENSITY_UNIT
-from sunpy_deepem.forward import EM_UNIT, chi_squared, synthetic_intensity
+from sunpy_deepem.forward import chi_squared, synthetic_intensity
 from sunpy_deepem.sample.synthetic import sample_em, sample_maps
+from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 
 RESPONSE = TemperatureResponse.default()
 emission_measures = arrays(float, (18, 2), elements=st.floats(0, 1e30))

@@ -67,6 +67,17 @@ def test_equality():
     assert LogTBins() != 18
 
 
+@pytest.mark.parametrize("shift", [1e-9, 4e-7, 6e-7, 1e-5])
+@pytest.mark.parametrize("first", [5.5, 5.5000004])
+def test_equal_bins_have_equal_hashes(first, shift):
+    bins, others = LogTBins(first), LogTBins(first + shift)
+    assert (bins == others) == (hash(bins) == hash(others))
+
+
+def test_rounding_errors_do_not_matter():
+    assert LogTBins.from_centers(LogTBins().centers.astype(np.float32)) == LogTBins()
+
+
 def test_repr_can_be_evaluated():
     bins = LogTBins(5.6, 0.05, 7)
     assert eval(repr(bins)) == bins

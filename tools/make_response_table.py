@@ -20,7 +20,8 @@ from astropy.table import QTable
 from sunpy_deepem.calibrate.photometry import correction_table
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.response.instrument import eve_factor, instrument_channels
-from sunpy_deepem.response.temperature_response import RESPONSE_UNIT, TemperatureResponse
+from sunpy_deepem.response.temperature_response import TemperatureResponse
+from sunpy_deepem.units import RESPONSE_UNIT
 
 PACKAGED = Path(__file__).resolve().parents[1] / "sunpy_deepem" / "data" / "aia_v10_temperature_response.ecsv"
 

@@ -8,13 +8,14 @@ import sunpy.map
 from astropy.coordinates import SkyCoord
 from astropy.nddata import StdDevUncertainty
 
-from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
+from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.cube.operations import sigma_of_mean, standard_deviation, systematic_error
-from sunpy_deepem.forward import EM_UNIT, synthetic_intensity
+from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.quality import Quality
 from sunpy_deepem.stack.channel_stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
+from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 from sunpy_deepem.utils.wcs import sky_wcs
 
 __all__ = ["EMCurve", "em_curve", "em_loci", "fe_xviii", "fe_xviii_map"]

@@ -11,7 +11,8 @@ from aiapy.calibrate import degradation, estimate_error
 from astropy.table import Table
 from sunpy.util.exceptions import SunpyUserWarning
 
-from sunpy_deepem.channels import NATIVE_PLATE_SCALE, channel_quantity
+from sunpy_deepem.channels import channel_quantity
+from sunpy_deepem.units import NATIVE_PLATE_SCALE
 from sunpy_deepem.utils.compat import get_correction_table, get_error_table
 
 __all__ = ["correction_table", "counts_uncertainty", "degradation_factor", "error_table", "native_pixels"]

@@ -14,20 +14,19 @@ from ndcube import NDCube, NDMeta
 
 from sunpy_deepem.analysis import derived as _derived
 from sunpy_deepem.calibrate.photometry import degradation_factor
-from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT
+from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube import operations as _operations
-from sunpy_deepem.forward import EM_UNIT, channel_maps, synthesize_maps, synthetic_intensity
+from sunpy_deepem.forward import channel_maps, synthesize_maps, synthetic_intensity
 from sunpy_deepem.quality import MASKED
 from sunpy_deepem.response.temperature_response import TemperatureResponse
-from sunpy_deepem.temperature import LogTBins
+from sunpy_deepem.temperature import BANDS, LogTBins
+from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 from sunpy_deepem.utils.checks import plain_array, real_number
 from sunpy_deepem.utils.wcs import cube_wcs, sky_header
 from sunpy_deepem.visualization import figures as visualization
 
 __all__ = ["DEMCube"]
 
-# Ranges of log T whose total EM analysts map.
-_BANDS = ((5.6, 6.0), (6.0, 6.3), (6.3, 6.6), (6.6, 7.0))
 # NOTE: protons per electron in a fully ionised plasma of coronal composition, about one helium for ten hydrogens.
 _HYDROGEN_RATIO = 0.83
 
@@ -395,7 +394,7 @@ class DEMCube(NDCube):
         total = np.tensordot(share[part], self.data[part], axes=1)
         return self._map(total, std, self.unit, f"EM, log T {begin[0]:g} to {end[-1]:g}")
 
-    def band_maps(self, bands=_BANDS) -> sunpy.map.MapSequence:
+    def band_maps(self, bands=BANDS) -> sunpy.map.MapSequence:
         """
         Return the EM of several ranges of log T as maps.
 

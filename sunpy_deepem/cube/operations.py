@@ -18,9 +18,10 @@ from reproject import reproject_adaptive, reproject_exact, reproject_interp
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.forward import EM_UNIT, chi_squared
+from sunpy_deepem.forward import chi_squared
 from sunpy_deepem.quality import HIGH_CHI2, MASKED, Quality, signal_flags
 from sunpy_deepem.temperature import LogTBins
+from sunpy_deepem.units import ALIGNMENT_TOLERANCE, EM_UNIT, LOG_T_TOLERANCE, MIN_VALID_FRACTION
 from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.wcs import cube_wcs, sky_header, sky_wcs
 
@@ -40,10 +41,6 @@ __all__ = [
 ]
 
 _ALGORITHMS = {"interpolation": reproject_interp, "adaptive": reproject_adaptive, "exact": reproject_exact}
-# Grids that differ by less than this share of a pixel are the same, as for ChannelStack.
-_ALIGNMENT_TOLERANCE = 0.1
-# A pixel needs this much of valid ones under it, as for ChannelStack.
-_MIN_VALID = 0.5
 _EDGE_SHARE = 0.25
 _EDGE_DEX = 0.2
 _OF_FIT = Quality.HIGH_CHI2 | Quality.EDGE
@@ -132,7 +129,7 @@ def sigma_of_mean(intensity, sigma, systematic, mean, n):
 def _is_whole(cube):
     """Whether the cube has all the log T that was fitted, so that its EM stands for what was observed."""
     edges = cube.bins.edges[[0, -1]]
-    return np.allclose(cube.meta["provenance"].get("log_t_range", edges), edges, rtol=0, atol=1e-6)
+    return np.allclose(cube.meta["provenance"].get("log_t_range", edges), edges, rtol=0, atol=LOG_T_TOLERANCE)
 
 
 def _refitted(cube, em, bins, intensity, sigma, quality):
@@ -289,7 +286,7 @@ def reproject(cube, target, algorithm, shape_out, reproject_args):
         for image, other in ((cube.quality, Quality.MISSING), (~valid, 1))
     )
     # A pixel must be near a valid one, which then stands for its neighbours that are not.
-    masked = (np.nan_to_num(masked, nan=1) > 0) | ~(share >= _MIN_VALID)
+    masked = (np.nan_to_num(masked, nan=1) > 0) | ~(share >= MIN_VALID_FRACTION)
     quality = np.nan_to_num(quality).astype(np.uint16)
     quality[masked & ((quality & MASKED) == 0)] |= np.uint16(Quality.MISSING)
 
@@ -342,7 +339,7 @@ def _target(cube, target, shape_out):
 def _same_log_t(cube, target):
     there = target.sub([3]).wcs
     first = there.crval[0] + (1 - there.crpix[0]) * there.cdelt[0]
-    return np.allclose([first, there.cdelt[0]], [cube.bins.first, cube.bins.step], rtol=0, atol=1e-6)
+    return np.allclose([first, there.cdelt[0]], [cube.bins.first, cube.bins.step], rtol=0, atol=LOG_T_TOLERANCE)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -526,7 +523,7 @@ def _check_grid(cube, other):
     corners = corners * (np.array(cube.data.shape)[::-1, np.newaxis] - 1.0)
     here, there = (one.wcs.low_level_wcs for one in (cube, other))
     shift = np.asarray(there.world_to_pixel_values(*here.pixel_to_world_values(*corners))) - corners
-    if not np.abs(shift).max() <= _ALIGNMENT_TOLERANCE:
+    if not np.abs(shift).max() <= ALIGNMENT_TOLERANCE:
         msg = (
             f"Two cubes must have the same pixels and bins, found pixels that are {np.abs(shift).max():.2g} apart. "
             "Use reproject_to for the sky, and rebin or slices for log T."

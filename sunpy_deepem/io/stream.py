@@ -11,12 +11,11 @@ from astropy.nddata import StdDevUncertainty
 from tqdm.auto import tqdm
 
 from sunpy_deepem.calibrate.alignment import reduced
-from sunpy_deepem.channels import INTENSITY_UNIT
 from sunpy_deepem.cube import operations as _operations
 from sunpy_deepem.cube.planes import join_parts
-from sunpy_deepem.forward import EM_UNIT
 from sunpy_deepem.io import fits as _fits
 from sunpy_deepem.quality import MASKED
+from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 from sunpy_deepem.utils.files import atomic_path, check_target
 from sunpy_deepem.utils.wcs import cube_wcs
 

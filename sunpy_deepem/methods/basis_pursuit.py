@@ -12,7 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.response.temperature_response import RESPONSE_UNIT, TemperatureResponse
+from sunpy_deepem.response.temperature_response import TemperatureResponse
+from sunpy_deepem.units import RESPONSE_UNIT
 from sunpy_deepem.utils.checks import plain_array, real_number, whole_number
 
 __all__ = ["BasisPursuit", "BasisPursuitSolution", "SolveStatus"]

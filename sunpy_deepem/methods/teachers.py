@@ -6,7 +6,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from sunpy_deepem.methods.basis_pursuit import BasisPursuit, SolveStatus, checked_pixels, map_tiles
-from sunpy_deepem.response.temperature_response import RESPONSE_UNIT, TemperatureResponse
+from sunpy_deepem.response.temperature_response import TemperatureResponse
+from sunpy_deepem.units import RESPONSE_UNIT
 
 __all__ = ["BasisPursuitTeacher", "DemregTeacher", "Teacher", "get_teacher", "run_solver", "run_teacher"]
 

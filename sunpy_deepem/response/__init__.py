@@ -1,6 +1,6 @@
 """The temperature response of the channels, and what it is computed from."""
 
-from sunpy_deepem.response.emissivity import EMISSIVITY_UNIT, Emissivity
-from sunpy_deepem.response.temperature_response import RESPONSE_UNIT, TemperatureResponse
+from sunpy_deepem.response.emissivity import Emissivity
+from sunpy_deepem.response.temperature_response import TemperatureResponse
 
-__all__ = ["EMISSIVITY_UNIT", "RESPONSE_UNIT", "Emissivity", "TemperatureResponse"]
+__all__ = ["Emissivity", "TemperatureResponse"]

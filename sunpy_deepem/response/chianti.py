@@ -7,7 +7,6 @@ import numpy as np
 __all__ = ["all_ions", "spectrum"]
 
 _LOG_T = np.round(np.arange(5, 8.01, 0.05), 2)
-_CONTINUUM_UNIT = u.erg * u.cm**3 / (u.s * u.angstrom)
 
 
 def all_ions(fiasco):

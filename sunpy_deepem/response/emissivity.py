@@ -7,10 +7,9 @@ import astropy.units as u
 import numpy as np
 from sunpy.data import manager
 
-__all__ = ["EMISSIVITY_UNIT", "Emissivity"]
+from sunpy_deepem.units import EMISSIVITY_UNIT
 
-#: Unit of the spectral emissivity, per unit of n_e n_H.
-EMISSIVITY_UNIT = u.photon * u.cm**3 / (u.s * u.sr * u.angstrom)
+__all__ = ["Emissivity"]
 
 # How SolarSoft's files spell that unit, without carets and blanks.
 _UNIT_IN_FILES = ("photonscm3s-1sr-1A-1", "phcm3s-1sr-1A-1")
@@ -65,7 +64,8 @@ class Emissivity:
 
     Examples
     --------
-    >>> from sunpy_deepem.response import EMISSIVITY_UNIT, Emissivity
+    >>> from sunpy_deepem.response import Emissivity
+    >>> from sunpy_deepem.units import EMISSIVITY_UNIT
     >>> wavelength = np.arange(90, 100.05, 0.1) * u.angstrom
     >>> flat = Emissivity(wavelength, [1, 2] * u.MK, np.ones((2, wavelength.size)) * EMISSIVITY_UNIT)
     >>> flat

@@ -12,10 +12,9 @@ from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem.channels import CHANNELS, channel_quantity
 from sunpy_deepem.response.emissivity import Emissivity, existing_file, read_genx_file, read_idl_save, wavelength_limits
+from sunpy_deepem.units import RESPONSE_UNIT
 
 __all__ = ["aiapy_response", "eve_factor", "instrument_channels", "wavelength_response"]
-
-_UNIT = u.cm**5 * u.DN / (u.pix * u.s)
 
 # 94 and 304 Å share a telescope, as do 131 and 335 Å; the crosstalk takes its partner's data.
 _NEEDED = (*CHANNELS, 304)
@@ -62,7 +61,7 @@ def aiapy_response(emissivity, instrument_file, table, *, obstime, eve, crosstal
         # In Å
         "wavelength_range": [float(limit) for limit in limits.to_value(u.angstrom)],
     }
-    return emissivity.temperature, u.Quantity(response).to(_UNIT), meta
+    return emissivity.temperature, u.Quantity(response).to(RESPONSE_UNIT), meta
 
 
 def instrument_channels(source):

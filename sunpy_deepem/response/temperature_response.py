@@ -11,13 +11,11 @@ from astropy.table import QTable
 from sunpy_deepem.calibrate import photometry as calibration
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
+from sunpy_deepem.units import RESPONSE_UNIT
 from sunpy_deepem.utils.checks import one_time
 from sunpy_deepem.utils.files import atomic_path, checked_path
 
-__all__ = ["RESPONSE_UNIT", "TemperatureResponse"]
-
-#: Unit of the temperature response; the pixel is AIA's native 0.6 arcsec one.
-RESPONSE_UNIT = u.cm**5 * u.DN / (u.pix * u.s)
+__all__ = ["TemperatureResponse"]
 
 _FORMAT = "sunpy_deepem response 1"
 _PACKAGED_TABLE = "aia_v10_temperature_response.ecsv"

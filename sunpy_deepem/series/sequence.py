@@ -26,11 +26,12 @@ from tqdm.auto import tqdm
 
 from sunpy_deepem.analysis.derived import band_shares, checked_bands, mean_log_t
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
-from sunpy_deepem.cube.dem_cube import _BANDS, DEMCube
-from sunpy_deepem.forward import EM_UNIT
+from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.series.grouping import ChannelSet, ChannelSets, group_maps
 from sunpy_deepem.series.jobs import SetResult, check, make, make_jobs, names, runner
 from sunpy_deepem.stack.maps import _FITS_SUFFIXES
+from sunpy_deepem.temperature import BANDS
+from sunpy_deepem.units import EM_UNIT
 from sunpy_deepem.utils.files import atomic_path, checked_path
 
 __all__ = [
@@ -360,7 +361,7 @@ class DEMCubeSequence(NDCubeSequence):
         """The coordinates along the axis of the sequence, `dict`, with ``"time"`` among them."""
         return {"time": list(self.times)}
 
-    def light_curve(self, where=None, *, bands=_BANDS):
+    def light_curve(self, where=None, *, bands=BANDS):
         """
         Return how much plasma there is at a place or in a region, and how hot it is, at each time.
 

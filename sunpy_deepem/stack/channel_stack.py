@@ -13,11 +13,12 @@ from sunpy.util.exceptions import SunpyUserWarning
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL, measure_misalignment
 from sunpy_deepem.calibrate.photometry import correction_table as get_correction_table
 from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_factor, error_table, native_pixels
-from sunpy_deepem.channels import CHANNELS, INTENSITY_UNIT, SYNTHETIC
+from sunpy_deepem.channels import CHANNELS, SYNTHETIC
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
 from sunpy_deepem.stack.counts import Binning, ChannelCounts
 from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header, region_pixels
 from sunpy_deepem.stack.maps import check_times, load_maps, one_of_each
+from sunpy_deepem.units import INTENSITY_UNIT
 from sunpy_deepem.utils.checks import one_time
 from sunpy_deepem.utils.wcs import sky_wcs
 

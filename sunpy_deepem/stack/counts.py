@@ -16,15 +16,10 @@ from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem.calibrate.preparation import is_level_1
 from sunpy_deepem.stack.maps import channel_of, describe
+from sunpy_deepem.units import ALIGNMENT_TOLERANCE, MIN_VALID_FRACTION, SATURATION
 
 __all__ = ["Binning", "ChannelCounts", "Counts", "pixel_area"]
 
-# NOTE: full well is 16383 DN; the detector is not linear near it. Boerner et al. (2012), Solar Phys. 275, 41.
-SATURATION = 15000
-# Maps that differ by less than this are the same pixel grid.
-_ALIGNMENT_TOLERANCE = 0.1
-# A binned pixel needs this much valid data under it.
-_MIN_VALID = 0.5
 # So many saturated pixels in a run along a column spill charge along it.
 _BLOOMING_RUN = 5
 # Pixels around those that a resampling is asked for, which it may look at.
@@ -113,7 +108,7 @@ class ChannelCounts:
         # Angles are compared as they stand: seconds of orbit between two channels are no misalignment.
         moved = grid.smap.wcs.wcs_world2pix(self.smap.wcs.wcs_pix2world(corners, 0), 0) - corners
         whole = np.round(moved[0])
-        return tuple(whole.astype(int)[::-1].tolist()) if np.abs(moved - whole).max() <= _ALIGNMENT_TOLERANCE else None
+        return tuple(whole.astype(int)[::-1].tolist()) if np.abs(moved - whole).max() <= ALIGNMENT_TOLERANCE else None
 
     def footprint(self, grid):
         """Return (first y, first x, end y, end x) in pixels of ``grid`` of the rectangle that this map covers."""
@@ -384,7 +379,7 @@ class Binning:
             share = weight / area
             with np.errstate(invalid="ignore"):
                 values = _area_sum(np.where(valid, counts.values, 0), overlaps) / weight
-            values[share < _MIN_VALID] = np.nan
+            values[share < MIN_VALID_FRACTION] = np.nan
         noise = None
         if counts.noise is not None:
             # σ of the mean of independent pixels.

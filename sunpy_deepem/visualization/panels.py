@@ -10,12 +10,12 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import FigureBase
 from matplotlib.patheffects import withStroke
 
-from sunpy_deepem.forward import EM_UNIT
+from sunpy_deepem.units import EM_UNIT
 
 __all__ = [
     "CHANNEL_COLORS",
     "CHANNEL_STYLES",
-    "MASKED",
+    "MASKED_COLOR",
     "RATIO_NORM",
     "checked_figure",
     "color_bar",
@@ -32,7 +32,7 @@ __all__ = [
 # Line colours that are told apart with any colour vision, Okabe & Ito (2008).
 CHANNEL_COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00")
 CHANNEL_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
-MASKED = "0.6"
+MASKED_COLOR = "0.6"
 #: Range of synthetic over observed that is told apart.
 RATIO_NORM = (1 / 1.5, 1.5)
 
@@ -115,7 +115,7 @@ def _label(axes, *, x=True, y=True, size=None):
 
 def show_sky(axes, data, frame, *, title, limb="white", **style):
     """Draw an image of the sky of ``frame`` with its limb; what is NaN or masked is grey."""
-    axes.set_facecolor(MASKED)
+    axes.set_facecolor(MASKED_COLOR)
     image = axes.imshow(np.ma.masked_invalid(data), origin="lower", interpolation="nearest", **style)
     frame.draw_limb(axes=axes, color=limb, linewidth=0.7, alpha=0.7)
     axes.grid(False)

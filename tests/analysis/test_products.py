@@ -12,9 +12,9 @@ from regions import CirclePixelRegion, CircleSkyRegion, LinePixelRegion, PixCoor
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, LogTBins, TemperatureResponse, invert
 from sunpy_deepem.analysis.products import em_loci, fe_xviii, fe_xviii_map
 from sunpy_deepem.calibrate.photometry import degradation_factor
-from sunpy_deepem.channels import INTENSITY_UNIT
 from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.units import INTENSITY_UNIT
 
 PRODUCTS = ("total_em", "em_weighted_log_t", "peak_log_t", "thermal_width")
 

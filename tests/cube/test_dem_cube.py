@@ -12,9 +12,9 @@ from sunpy.coordinates import frames
 from sunpy.map.sources import AIAMap
 
 from sunpy_deepem import CHANNELS, DEMCube, LogTBins, Quality, TemperatureResponse
-from sunpy_deepem.channels import INTENSITY_UNIT
 from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.units import INTENSITY_UNIT
 
 N = 24
 RESPONSE = TemperatureResponse.default()

@@ -13,7 +13,8 @@ import pytest
 from sunpy.data import manager
 
 from sunpy_deepem.response import emissivity as module
-from sunpy_deepem.response.emissivity import EMISSIVITY_UNIT, Emissivity
+from sunpy_deepem.response.emissivity import Emissivity
+from sunpy_deepem.units import EMISSIVITY_UNIT
 
 SHARED = Path(os.environ.get("SUNPY_DEEPEM_SHARED", Path(__file__).parents[3] / "shared"))
 EXPORT = SHARED / "reference" / "aia_V9_instrument_emissivity.sav"

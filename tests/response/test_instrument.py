@@ -15,8 +15,8 @@ from sunpy.util.exceptions import SunpyUserWarning
 from sunpy_deepem import CHANNELS, LogTBins, TemperatureResponse
 from sunpy_deepem.calibrate.photometry import correction_table, degradation_factor
 from sunpy_deepem.response import instrument as _instrument
-from sunpy_deepem.response.emissivity import EMISSIVITY_UNIT, Emissivity
-from sunpy_deepem.response.temperature_response import RESPONSE_UNIT
+from sunpy_deepem.response.emissivity import Emissivity
+from sunpy_deepem.units import EMISSIVITY_UNIT, RESPONSE_UNIT
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = Path(os.environ.get("SUNPY_DEEPEM_SHARED", ROOT.parent / "shared")) / "reference"

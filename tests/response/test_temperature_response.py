@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sunpy_deepem import CHANNELS, LogTBins, TemperatureResponse
-from sunpy_deepem.response.temperature_response import RESPONSE_UNIT
+from sunpy_deepem.units import RESPONSE_UNIT
 
 LOG_T = np.linspace(5, 8, 301)
 
