@@ -120,7 +120,7 @@ def of_chapter(folder, response):
     content = response.fingerprint.encode() + prior.sample(1000, seed=0).astype(np.float32).tobytes()
     path = folder / f"accuracy_chapter_{hashlib.sha256(content).hexdigest()[:12]}.safetensors"
     if not path.exists():
-        from sunpy_deepem.network.model import ChapterNetwork
+        from sunpy_deepem.network.architectures import ChapterNetwork
         from sunpy_deepem.training import DEMLoss, fit
 
         start = time.perf_counter()
@@ -128,7 +128,7 @@ def of_chapter(folder, response):
             PriorStream(prior, response, 100_000, seed=7),
             response,
             network=ChapterNetwork(),
-            loss=DEMLoss.of_chapter(),
+            loss=DEMLoss.from_helioml(),
             epochs=30,
             learning_rate=1e-3,
         ).save(path)

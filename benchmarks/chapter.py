@@ -20,7 +20,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 from sunpy_deepem import CHANNELS, ChannelStack, TemperatureResponse
-from sunpy_deepem.network.model import ChapterNetwork
+from sunpy_deepem.network.architectures import ChapterNetwork
 from sunpy_deepem.training import BasisPursuitTeacher, DEMLoss, TrainingSet, fit, run_teacher
 
 # The chapter's own figures, from its printed output: MSE of √(EM / 10²⁵ cm⁻⁵) at epoch 490.
@@ -147,7 +147,7 @@ def main():
         response,
         validation=east.filled(),
         network=ChapterNetwork(),
-        loss=DEMLoss.of_chapter(),
+        loss=DEMLoss.from_helioml(),
         epochs=args.epochs,
         batch_size=None,
         learning_rate=1e-4,

@@ -22,8 +22,8 @@ from families import CASES, observe, told
 from machine import describe
 
 from sunpy_deepem import DeepEM, TemperatureResponse, invert
+from sunpy_deepem.network.architectures import EM_SCALE
 from sunpy_deepem.network.layers import dtype_of
-from sunpy_deepem.network.model import EM_UNIT
 from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.sample.synthetic import sample_maps
@@ -73,7 +73,7 @@ def chapters_answer(layers, intensity, shape):
     """Return what the chapter's network answers, called as in the chapter."""
     with torch.no_grad():
         root = intensity.clamp_min(0).sqrt().to(layers[0].weight.dtype)
-        return EM_UNIT * layers(root.reshape(1, 6, *shape)).float() ** 2
+        return EM_SCALE * layers(root.reshape(1, 6, *shape)).float() ** 2
 
 
 def stack_of(intensity, sigma, shape):

@@ -30,7 +30,7 @@ from machine import describe
 
 from sunpy_deepem import DeepEM, TemperatureResponse
 from sunpy_deepem.methods.teachers import get_teacher
-from sunpy_deepem.network.model import EM_UNIT, ChapterNetwork
+from sunpy_deepem.network.architectures import EM_SCALE, ChapterNetwork
 from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.training import DEMPrior, PriorStream, TrainingSet, fit
 
@@ -116,7 +116,7 @@ def of_chapter(shape):
     def as_called(intensity, uncertainty):
         image = torch.from_numpy(np.sqrt(np.maximum(intensity, 0)).reshape(1, 6, *shape))
         with torch.no_grad():
-            (EM_UNIT * module(image) ** 2).numpy()
+            (EM_SCALE * module(image) ** 2).numpy()
 
     def in_tiles(intensity, uncertainty):
         network.predict(intensity)

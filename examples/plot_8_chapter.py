@@ -82,7 +82,7 @@ network = fit(
     response,
     validation=validation.filled(),
     network=ChapterNetwork(hidden=(64, 64)),
-    loss=DEMLoss.of_chapter(),
+    loss=DEMLoss.from_helioml(),
     epochs=60,
     batch_size=2048,
     learning_rate=2e-3,

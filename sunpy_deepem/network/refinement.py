@@ -4,8 +4,10 @@ import numpy as np
 import torch
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.network.tiles import GPU_TILE, check_array, to_tensor, workers
+from sunpy_deepem.network.architectures import EM_SCALE
+from sunpy_deepem.network.tiles import GPU_TILE, check_array, to_tensor
 from sunpy_deepem.utils.checks import real_number, whole_number
+from sunpy_deepem.utils.parallel import tile_map
 
 __all__ = ["UPDATES", "refine"]
 
@@ -15,8 +17,6 @@ UPDATES = 20
 _TILE = 8192
 # A thread gets no fewer pixels than this, so that among them are enough that fit badly.
 _PART = 2**16
-# Unit of EM in cm^-5 that keeps squares within single precision.
-_UNIT = 1e25
 # No bin falls below this share of what it was before the first update, nor after that below this share of what it then
 # was: what the network did not rule out, six channels do not either.
 _LEAST_SHARE = 1e-3
@@ -175,7 +175,7 @@ def _refine_all(em, em_std, observed, sigma, matrix, updates, tolerance, target)
             _refine_part(*part, matrix.double(), updates, tolerance, target, tile)
 
     if updates:
-        with workers(em.device) as map_parts:
+        with tile_map(em.device) as map_parts:
             list(map_parts(run, range(0, n, step)))
 
 
@@ -210,15 +210,15 @@ def _update_once(em, em_std, observed, sigma, matrix):
 
     In the precision of ``em``: for most pixels one update is enough, and single precision enough for one.
     """
-    observed, sigma, matrix = (array.to(em.dtype) for array in (observed, sigma, matrix * _UNIT))
-    current, variance = em / _UNIT, (em_std.to(em.dtype) / _UNIT).square()
+    observed, sigma, matrix = (array.to(em.dtype) for array in (observed, sigma, matrix * EM_SCALE))
+    current, variance = em / EM_SCALE, (em_std.to(em.dtype) / EM_SCALE).square()
     residual = observed - matrix @ current
     proposed = _update(current, variance, residual, sigma, matrix, 1.0)
     proposed = torch.maximum(proposed, _LEAST_SHARE * current)
     # What is out of range does not lower χ², and is not taken.
     chi2, new_chi2 = _chi2(residual, sigma), _chi2(observed - matrix @ proposed, sigma)
     better = new_chi2 < chi2
-    em.copy_(torch.where(better, proposed * _UNIT, em))
+    em.copy_(torch.where(better, proposed * EM_SCALE, em))
     em_std *= torch.where(better & (current > 0), proposed / current, 1.0)
     return torch.where(better, new_chi2, chi2)
 

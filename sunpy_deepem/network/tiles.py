@@ -1,25 +1,37 @@
-"""Arrays and tensors, devices, and threads that share out work on them."""
+"""Tiles of pixels, the devices that compute them, and reduced precision."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
-from threading import Barrier
+import copy
+import math
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
 from sunpy_deepem.utils.checks import plain_array
 
-__all__ = ["GPU_TILE", "check_array", "first_line", "resolve_device", "to_tensor", "workers"]
+__all__ = [
+    "CPU_TILE",
+    "GPU_TILE",
+    "check_array",
+    "empty_array",
+    "first_line",
+    "in_precision",
+    "resolve_device",
+    "tile_of",
+    "to_tensor",
+    "usable_pixels",
+]
 
-#: Pixels that are worked on at a time on a GPU, which they should fill.
+#: Pixels per tile on a CPU; they stay in its cache.
+CPU_TILE = 16384
+#: Pixels per tile on a GPU; they fill it.
 GPU_TILE = 2**20
-_GPU_STREAMS = 3
+# By module: its tensors, the precision and state they were last copied in, and that copy.
+_COPIES: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def check_array(values, name, **kind):
-    """Return ``values`` as an array, by `plain_array`, or a tensor of real numbers."""
+    """Return ``values`` as an array, by `plain_array`, or as the real tensor that it is."""
     if isinstance(values, torch.Tensor):
         if not values.is_complex():
             return values
@@ -30,9 +42,9 @@ def check_array(values, name, **kind):
 
 def to_tensor(values, device="cpu"):
     """
-    Return an array or tensor as a tensor on a device, without a copy where there need be none.
+    Return an array or tensor as a tensor on a device, without a copy where possible.
 
-    Arrays may be read-only or of another byte order. What is neither of single nor of double precision becomes double.
+    Arrays may be read-only or of another byte order. Types other than single and double precision become double.
     """
     if isinstance(values, torch.Tensor):
         dtype = values.dtype if values.dtype in (torch.float32, torch.float64) else torch.float64
@@ -44,70 +56,92 @@ def to_tensor(values, device="cpu"):
     return values.to(device, non_blocking=True)
 
 
-@contextmanager
-def workers(device):
+def empty_array(shape, device):
+    """Return an uninitialized float32 tensor; on a CPU NumPy's allocator uses huge pages, which is faster."""
+    if torch.device(device).type == "cpu":
+        return torch.from_numpy(np.empty(shape, np.float32))
+    return torch.empty(shape, device=device)
+
+
+def tile_of(values, part, device):
+    """Return pixels of an array or tensor ``(6, n)`` as a batch of one row, ``(1, 6, 1, pixels)``."""
+    if values is None:
+        return None
+    if not isinstance(values, torch.Tensor):
+        # A copy, since arrays may be read-only, of another byte order, or on disk.
+        # Overflow in single precision gives infinity, which is treated as a missing channel.
+        with np.errstate(over="ignore"):
+            values = torch.from_numpy(np.array(values[:, part], dtype=np.float32, order="C"))
+        part = slice(None)
+        if device.type == "cuda":
+            values = values.pin_memory()
+    return values[None, :, None, part].to(device, torch.float32, non_blocking=True)
+
+
+def usable_pixels(intensity, uncertainty):
     """
-    Give a ``map`` that works on several tiles at once, one thread to a tile.
+    Set pixels with a missing channel to NaN, and count finite intensities whose σ is not positive.
 
-    On a CPU a tile is too small to be shared out among threads: they would mostly wait for each other, the more so
-    where the machine has other work to do. On a GPU each thread has a stream of its own, so that one tile is computed
-    while others are copied.
+    All six channels are needed; the network does not carry a NaN in one of them to every output by itself.
+
+    Parameters
+    ----------
+    intensity, uncertainty : `~torch.Tensor`
+        Shape ``(1, 6, 1, n)``; ``uncertainty`` may be `None`.
+
+    Returns
+    -------
+    arrays : `tuple`
+        Intensity and uncertainty.
+    wrong : `int`
+        Number of values without a positive σ.
     """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        with ThreadPoolExecutor(_GPU_STREAMS, initializer=_use_stream, initargs=(device,)) as pool:
-            yield pool.map
-        torch.cuda.synchronize(device)
-        return
-    if device.type != "cpu":
-        yield map
-        return
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield map
-        return
-    try:
-        torch.set_num_threads(1)
-        yield _threads(threads).map
-    finally:
-        # Part of torch counts its threads for all of the process.
-        torch.set_num_threads(threads)
+    # Sums and the smallest σ are fast to compute and reveal values that are not finite.
+    if not intensity.numel() or (
+        math.isfinite(intensity.sum())
+        and (uncertainty is None or (math.isfinite(uncertainty.sum()) and uncertainty.amin().item() > 0))
+    ):
+        return (intensity, uncertainty), 0
+    finite = good = torch.isfinite(intensity)
+    wrong = 0
+    if uncertainty is not None:
+        wrong = int((finite & ~(uncertainty > 0)).sum())
+        good = finite & torch.isfinite(uncertainty)
+    return (intensity.where(good.all(dim=1, keepdim=True), torch.nan), uncertainty), wrong
 
 
-@cache
-def _threads(n):
-    """Return a pool of ``n`` threads, which is kept: new threads would have to ask the system for memory again."""
-    started, pool = Barrier(n), ThreadPoolExecutor(n, thread_name_prefix="sunpy_deepem")
+def in_precision(module, dtype):
+    """
+    Return a module with all of its layers but the first in ``dtype``.
 
-    def start(_):
-        torch.set_num_threads(1)
-        started.wait()
-
-    list(pool.map(start, range(n)))
-    return pool
-
-
-if hasattr(os, "register_at_fork"):
-    # Threads do not live on in a process that is forked.
-    os.register_at_fork(after_in_child=_threads.cache_clear)
-
-
-def _use_stream(device):
-    torch.cuda.set_stream(torch.cuda.Stream(device))
+    The copy is kept until the weights change, since copying takes as long as inverting thousands of pixels.
+    """
+    if dtype == torch.float32:
+        return module
+    tensors = [*module.parameters(), *module.buffers()]
+    versions = [dtype, *(None if tensor.is_inference() else tensor._version for tensor in tensors)]
+    known = _COPIES.get(module)
+    # Compare the tensors themselves, since a new one may reuse the address of an old one.
+    if known is None or known[1] != versions or any(a is not b for a, b in zip(known[0], tensors, strict=True)):
+        reduced = copy.deepcopy(module)
+        for layer in list(reduced.layers)[1:]:
+            layer.to(dtype)
+        known = _COPIES[module] = tensors, versions, reduced
+    return known[-1]
 
 
 def first_line(error):
-    """Return the kind and the first line of an error; torch's run to pages."""
+    """Return the type and the first line of an error; torch's messages can fill pages."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 def resolve_device(device) -> torch.device:
-    """Return the `torch.device` of a name, ``"auto"`` being a GPU where there is one; raise if it is not to be had."""
+    """Return the `torch.device` of a name, ``"auto"`` being a GPU where there is one; raise if it is unavailable."""
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        # One that cannot give a number back, as torch's 'meta', is of no use.
+        # Devices without storage, such as torch's 'meta', cannot return a number.
         torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         msg = (

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from sunpy_deepem.network.architectures import EM_SCALE
 from sunpy_deepem.network.consistency import ChannelConsistency
-from sunpy_deepem.network.model import EM_UNIT
 from sunpy_deepem.network.tiles import resolve_device
 
 __all__ = ["fit_consistency"]
@@ -60,7 +60,7 @@ def fit_consistency(
     """
     device = resolve_device(device)
     torch.manual_seed(seed)
-    module = ChannelConsistency(response.matrix.value.sum(axis=1) * EM_UNIT).to(device)
+    module = ChannelConsistency(response.matrix.value.sum(axis=1) * EM_SCALE).to(device)
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
     bar = tqdm(range(epochs), desc="consistency", unit="epoch", disable=not progress)
     for epoch in bar:

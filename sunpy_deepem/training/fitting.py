@@ -2,7 +2,6 @@
 
 import json
 import math
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from tqdm.auto import tqdm
 
-from sunpy_deepem.network.model import EM_UNIT, DeepEM, ScaledNetwork
+from sunpy_deepem.network.architectures import EM_SCALE, ScaledNetwork
+from sunpy_deepem.network.model import DeepEM
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.training.consistency import fit_consistency
 from sunpy_deepem.training.loss import HELD, DEMLoss
 from sunpy_deepem.utils.checks import real_number, whole_number
 from sunpy_deepem.utils.files import atomic_path, check_target, checked_path
+from sunpy_deepem.utils.parallel import background
 
 __all__ = ["fit"]
 
@@ -123,7 +124,7 @@ def fit(
     loss = DEMLoss() if loss is None else loss
     device = resolve_device(device)
     torch.manual_seed(seed)
-    matrix = response.matrix.value * EM_UNIT
+    matrix = response.matrix.value * EM_SCALE
     module = ScaledNetwork(matrix.sum(axis=1), len(response.bins), hidden) if network is None else network
     module = module.to(device)
     matrix = torch.as_tensor(matrix, dtype=torch.float32, device=device)
@@ -140,7 +141,7 @@ def fit(
         return _tensors(training.epoch(epoch).usable(response, keep_unsolved=keep_unsolved), device)
 
     # The pixels of an epoch are drawn while the one before is learnt from; they depend on its number alone.
-    with ThreadPoolExecutor(1) as drawing:
+    with background() as drawing:
         following = drawing.submit(prepare, len(run.history)) if len(run.history) < epochs else None
         while len(run.history) < epochs and not run.stalled(patience):
             epoch = len(run.history)
@@ -317,7 +318,7 @@ def calibrate_spread(module, data, tile=65536):
 
 def _tensors(training_set, device):
     """Return intensity, σ and EM in the network's unit, channels or bins first."""
-    arrays = (training_set.intensity, training_set.uncertainty, training_set.em / np.float32(EM_UNIT))
+    arrays = (training_set.intensity, training_set.uncertainty, training_set.em / np.float32(EM_SCALE))
     return [torch.as_tensor(array, dtype=torch.float32, device=device) for array in arrays]
 
 

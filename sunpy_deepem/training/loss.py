@@ -58,7 +58,7 @@ class DEMLoss:
             raise ValueError(msg)
 
     @classmethod
-    def of_chapter(cls):
+    def from_helioml(cls):
         """The loss of the DeepEM chapter alone."""
         return cls(distribution=0.0, chapter=1.0, forward=0.0, spread=0.0)
 

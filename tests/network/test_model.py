@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from sunpy_deepem import CHANNELS, DeepEM, LogTBins, TemperatureResponse
-from sunpy_deepem.network.model import ChapterNetwork, ScaledNetwork
+from sunpy_deepem.network.architectures import ChapterNetwork, ScaledNetwork
 from sunpy_deepem.training import DEMPrior, simulate_observation
 
 QUIET_SUN = np.array([0.8, 4.5, 140.0, 170.0, 50.0, 2.7])
@@ -542,7 +542,7 @@ def test_parts_that_are_shared_out_are_worked_on_by_one_thread_each(default, mon
     try:
         with default.workers() as map_parts:
             # What would be shared out once more would ask for threads.
-            monkeypatch.setattr("sunpy_deepem.network.tiles._threads", None)
+            monkeypatch.setattr("sunpy_deepem.utils.parallel._torch_threads", None)
             found = list(map_parts(lambda part: default.predict(intensity[:, part], sigma[:, part])[0], parts))
     finally:
         torch.set_num_threads(before)

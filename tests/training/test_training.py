@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sunpy_deepem import DeepEM, LogTBins, TemperatureResponse
-from sunpy_deepem.network.model import ChapterNetwork, ScaledNetwork
+from sunpy_deepem.network.architectures import ChapterNetwork, ScaledNetwork
 from sunpy_deepem.training import (
     BasisPursuitTeacher,
     DEMLoss,
@@ -251,7 +251,7 @@ def test_chapter_loss_is_the_chapters(response):
     truth, *rest = batch(response)
     em = truth * torch.rand(truth.shape, generator=torch.Generator().manual_seed(0))
     expected = torch.nn.MSELoss()(em.sqrt(), truth.sqrt())
-    assert float(DEMLoss.of_chapter()(em, None, truth, *rest)) == pytest.approx(float(expected), rel=1e-4)
+    assert float(DEMLoss.from_helioml()(em, None, truth, *rest)) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_forward_loss_counts_residuals_in_sigma(response):
@@ -385,7 +385,7 @@ def test_whole_image_batch_and_chapter_network(prior_set, response):
         prior_set,
         response,
         network=ChapterNetwork(hidden=(12, 12)),
-        loss=DEMLoss.of_chapter(),
+        loss=DEMLoss.from_helioml(),
         batch_size=None,
         learning_rate=1e-2,
         weight_decay=1e-9,

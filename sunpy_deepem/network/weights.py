@@ -1,0 +1,215 @@
+"""Reading, writing and checking files of weights."""
+
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.network.architectures import ARCHITECTURES, ChapterNetwork
+from sunpy_deepem.network.consistency import ChannelConsistency
+from sunpy_deepem.network.tiles import first_line
+from sunpy_deepem.temperature import LogTBins
+from sunpy_deepem.utils.files import atomic_path, checked_path
+
+__all__ = ["Weights", "read_helioml", "read_weights", "write_weights"]
+
+_FORMAT = "sunpy_deepem weights 4"
+# Names of the folded response and of the consistency network among the tensors of a file.
+_RESPONSE, _CONSISTENCY = "response_matrix", "consistency."
+
+
+@dataclass
+class Weights:
+    """
+    Contents of a weights file.
+
+    Attributes
+    ----------
+    module : `~torch.nn.Module`
+        The network, as `~sunpy_deepem.network.ScaledNetwork`.
+    bins : `LogTBins`
+        Bins of its log T axis.
+    consistency : `~sunpy_deepem.network.ChannelConsistency` or `None`
+        Network that predicts each channel from the others.
+    response_matrix : `~numpy.ndarray` or `None`
+        Folded response of the training, shape ``(6, number of bins)``.
+    response_fingerprint : `str` or `None`
+        Fingerprint of that response.
+    meta : `dict`
+        How the weights were made.
+    """
+
+    module: nn.Module
+    bins: LogTBins
+    consistency: ChannelConsistency | None = None
+    response_matrix: np.ndarray | None = None
+    response_fingerprint: str | None = None
+    meta: dict = field(default_factory=dict)
+
+
+def read_weights(source="default") -> Weights:
+    """
+    Read a weights file.
+
+    Parameters
+    ----------
+    source : `str` or `pathlib.Path`, optional
+        ``"default"`` for the weights in the package, or the path of a ``.safetensors`` file.
+
+    Returns
+    -------
+    `Weights`
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is truncated, not of safetensors, or not written by this package.
+    """
+    if str(source) == "default":
+        with resources.as_file(resources.files("sunpy_deepem.data") / "default.safetensors") as path:
+            return _read(path)
+    path = checked_path(source, "weights")
+    if not path.is_file():
+        msg = f"weights must be 'default' or the path of a .safetensors file; there is no file {path}."
+        raise FileNotFoundError(msg)
+    return _read(path)
+
+
+def _read(path):
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        msg = (
+            f"{path} is not a readable safetensors file ({error}). It may be truncated or of another kind; weights "
+            "are written by DeepEM.save or 'deepem train'."
+        )
+        raise ValueError(msg) from None
+    if (found := meta.pop("format", None)) != _FORMAT:
+        msg = (
+            f"{path} holds no weights that this version of the package reads: format must be {_FORMAT!r}, found "
+            f"{found!r}. Train them again with 'deepem train', or use the version that wrote them."
+        )
+        raise ValueError(msg)
+    try:
+        matrix = state.pop(_RESPONSE, None)
+        consistency = _consistency_of(state)
+        architecture = json.loads(meta.pop("architecture"))
+        bins = LogTBins(**json.loads(meta.pop("bins")))
+        module = ARCHITECTURES[architecture.pop("name")](**architecture)
+        module.load_state_dict(state)
+        _check_tensors(state, matrix, bins)
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        msg = f"{path} holds weights that do not fit their own description ({error}). Train or download it again."
+        raise ValueError(msg) from error
+    return Weights(
+        module,
+        bins,
+        consistency=consistency,
+        response_matrix=None if matrix is None else matrix.numpy(),
+        response_fingerprint=meta.pop("response_fingerprint", None),
+        meta=meta,
+    )
+
+
+def read_helioml(path) -> Weights:
+    """
+    Read the weights that the DeepEM chapter of HelioML published.
+
+    Parameters
+    ----------
+    path : `str` or `pathlib.Path`
+        ``DeepEM_CNN_HelioML.pth``, or weights of the chapter's architecture. Only tensors are read; code in the file
+        does not run.
+
+    Returns
+    -------
+    `Weights`
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file holds anything but tensors, is truncated, or is of another architecture.
+    """
+    path = checked_path(path)
+    if not path.is_file():
+        msg = f"There is no file {path}."
+        raise FileNotFoundError(msg)
+    if path.suffix.lower() == ".safetensors":
+        msg = f"{path} is a safetensors file, which DeepEM.load reads; from_helioml reads the chapter's own .pth."
+        raise ValueError(msg)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the type depends on the kind of damage
+        msg = f"{path} is no file of weights alone, and nothing else is read ({first_line(error)})."
+        raise ValueError(msg) from None
+    module = ChapterNetwork()
+    try:
+        module.layers.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        msg = f"{path} does not hold the chapter's network, 6→300→300→18 ({first_line(error)})."
+        raise ValueError(msg) from None
+    return Weights(module, LogTBins(), meta={"source": f"HelioML, {path.name}"})
+
+
+def write_weights(weights, path, *, overwrite=False):
+    """
+    Write a weights file atomically.
+
+    Parameters
+    ----------
+    weights : `Weights` or `~sunpy_deepem.DeepEM`
+    path : `str` or `pathlib.Path`
+    overwrite : `bool`, optional
+        Whether to replace an existing file.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is `False`.
+    """
+    meta = {key: str(value) for key, value in weights.meta.items()} | {
+        "format": _FORMAT,
+        "architecture": json.dumps(weights.module.architecture()),
+        "bins": json.dumps({"first": weights.bins.first, "step": weights.bins.step, "n": weights.bins.n}),
+    }
+    tensors = weights.module.state_dict()
+    if weights.consistency is not None:
+        tensors |= {_CONSISTENCY + key: value for key, value in weights.consistency.state_dict().items()}
+    state = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    if weights.response_matrix is not None:
+        meta["response_fingerprint"] = weights.response_fingerprint
+        state[_RESPONSE] = torch.from_numpy(weights.response_matrix)
+    with atomic_path(path, overwrite=overwrite) as partial:
+        partial.write_bytes(save(state, metadata=meta))
+
+
+def _consistency_of(state):
+    """Remove the tensors of a `ChannelConsistency` from ``state`` and return it, or `None` if there are no such."""
+    tensors = {key: state.pop(key) for key in list(state) if key.startswith(_CONSISTENCY)}
+    if not tensors:
+        return None
+    tensors = {key.removeprefix(_CONSISTENCY): value for key, value in tensors.items()}
+    module = ChannelConsistency(tensors["channel_scale"], width=tensors["layers.0.bias"].numel() // len(CHANNELS))
+    module.load_state_dict(tensors)
+    return module
+
+
+def _check_tensors(state, matrix, bins):
+    if wrong := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
+        msg = f"tensors that are not finite: {', '.join(wrong)}"
+        raise ValueError(msg)
+    if matrix is not None and matrix.shape != (len(CHANNELS), len(bins)):
+        msg = f"{_RESPONSE} of shape {tuple(matrix.shape)} for {bins!r}"
+        raise ValueError(msg)
