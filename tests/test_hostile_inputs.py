@@ -313,7 +313,7 @@ TABLE = {
             ValueError, "max_time_span must be a time that is not negative") for text, value in (("NaN s", np.nan),
             ("-1 s", -1))),
         *(Row("invert(maps, region=)", text, lambda h, v=v: invert(h.maps, region=v), TypeError,
-            "region must be a pair of") for text, v in (("a number", 3), ("a header without size", {"naxis1": 3}),
+            "region must be a SkyCoord") for text, v in (("a number", 3), ("a header without size", {"naxis1": 3}),
             ("an array", np.ones((8, 8))))),
         Row("invert(maps, method=)", "another word", lambda h: invert(h.maps, method="x"), ValueError,
             "method must be one of"),

@@ -382,17 +382,17 @@ class TestRegion:
         assert sum(asked) == part.data[0].size < N * N / 3
 
     def test_outside_of_the_maps(self, small, dem):
-        with pytest.raises(ValueError, match="region holds no pixel of the maps"):
+        with pytest.raises(ValueError, match="region holds no pixel"):
             invert(small, region=self.corners(dem, (3000, 3000), (3500, 3500)))
 
     def test_a_circle_outside_of_the_maps(self, small):
         regions = pytest.importorskip("regions")
-        with pytest.raises(ValueError, match="region holds no pixel of the maps"):
+        with pytest.raises(ValueError, match="region holds no pixel"):
             invert(small, region=regions.CirclePixelRegion(regions.PixCoord(-50, 20), 4.3))
 
-    @pytest.mark.parametrize("region", [3, "disc", (1, 2), np.ones(4), SkyCoord(0, 0, unit="deg")])
+    @pytest.mark.parametrize("region", [3, "disc", (1, 2), np.ones(4)])
     def test_no_region(self, small, region):
-        with pytest.raises(TypeError, match="region must be a pair of SkyCoord"):
+        with pytest.raises(TypeError, match="region must be a SkyCoord, a pair"):
             invert(small, region=region)
 
 

@@ -16,10 +16,11 @@ from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_fa
 from sunpy_deepem.channels import CHANNELS, SYNTHETIC
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
 from sunpy_deepem.stack.counts import Binning, ChannelCounts
-from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header, region_pixels
+from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header
 from sunpy_deepem.stack.maps import check_times, load_maps, one_of_each
 from sunpy_deepem.units import INTENSITY_UNIT
 from sunpy_deepem.utils.checks import one_time
+from sunpy_deepem.utils.regions import resolve_region
 from sunpy_deepem.utils.wcs import sky_wcs
 
 __all__ = ["ChannelStack", "Observation"]
@@ -225,7 +226,7 @@ class Observation:
         native = tuple(part.stop - part.start for part in self._field)
         self._binning = Binning(native, output_shape(native, shape))
         header = binned_header(self._grid.smap, self._field, self._binning.shape)
-        self._rows, self._columns, self._inside = region_pixels(region, header, self._binning.shape)
+        self._rows, self._columns, self._inside = resolve_region(region, sky_wcs(header), self._binning.shape)
         self.header = part_header(header, self._rows, self._columns)
         self.shape = self._rows.stop - self._rows.start, self._columns.stop - self._columns.start
 
