@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Options and fixtures for all tests."""
 
 import os
 from pathlib import Path
@@ -8,31 +8,31 @@ import pytest
 from hypothesis import settings
 
 mpl.use("agg")
-# How long an example takes depends on what else the machine does.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# No deadline: the duration of an example depends on the load of the machine
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 SHARED = Path(os.environ.get("SUNPY_DEEPEM_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 def pytest_addoption(parser):
-    parser.addoption("--run-remote", action="store_true", help="run the tests that need a network")
+    parser.addoption("--run-slow", action="store_true", help="run slow tests, too")
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--run-remote"):
+    if config.getoption("--run-slow"):
         return
     for item in items:
-        if "remote_data" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="needs a network: run with --run-remote"))
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow: run with --run-slow"))
 
 
 @pytest.fixture(scope="session")
 def real_sun():
-    """Folder with six real AIA maps, for those who have them."""
+    """Folder with six real AIA maps; tests are skipped without it."""
     folder = SHARED / "data" / "aia_20140101"
     if not folder.is_dir():
-        pytest.skip("the real Sun is not here; set SUNPY_DEEPEM_SHARED")
+        pytest.skip("needs real AIA maps: set SUNPY_DEEPEM_SHARED")
     return folder
 
 
@@ -45,15 +45,15 @@ def response():
 
 @pytest.fixture(scope="session")
 def maps():
-    """A small synthetic Sun with noise, 128 × 128."""
-    from sunpy_deepem.sample.synthetic import sample_maps
+    """The synthetic Sun with noise, 128 × 128."""
+    from sunpy_deepem.sample import sample_maps
 
     return sample_maps((128, 128))
 
 
 @pytest.fixture(scope="session")
 def cube(maps):
-    """The small synthetic Sun inverted with the default weights."""
+    """The synthetic Sun inverted with the default weights."""
     from sunpy_deepem import invert
 
     return invert(maps)

@@ -1,4 +1,4 @@
-"""Small AIA maps and cubes whose content is known."""
+"""Small AIA maps and cubes with known content, and comparisons of cubes."""
 
 import functools
 
@@ -9,12 +9,12 @@ import sunpy.map
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, TemperatureResponse
 from sunpy_deepem.sample.synthetic import sample_em, sample_maps
 
-#: Exposure times in s, one for each channel, as AIA's differ from channel to channel.
+#: Exposure time of each channel in s; AIA's channels have different ones.
 EXPOSURES = dict(zip(CHANNELS, (2.9, 2.8, 2.0, 2.1, 2.7, 3.0), strict=True))
 
 
 def aia_map(channel, data, *, scale=2.4, mask=None, uncertainty=None, **cards):
-    """An AIA map of ``data``, level 1.5 and centred on the Sun unless ``cards`` say otherwise."""
+    """Make a level 1.5 AIA map of ``data``, centred on the Sun; ``cards`` replace header cards."""
     ny, nx = np.shape(data)
     header = {
         "telescop": "SDO/AIA",
@@ -47,19 +47,19 @@ def aia_map(channel, data, *, scale=2.4, mask=None, uncertainty=None, **cards):
 
 
 def six(data, **cards):
-    """Six maps of the same data, or of one array for each channel."""
+    """Make six maps, from one array or from one array per channel."""
     images = [data] * len(CHANNELS) if np.ndim(data) == 2 else data
     return [aia_map(channel, image, **cards) for channel, image in zip(CHANNELS, images, strict=True)]
 
 
 def changed(smap, *, data=None, **cards):
-    """The same map with other data or header cards; a card of `None` is taken out."""
+    """Copy a map with other data or header cards; a card of `None` is removed."""
     header = {key: value for key, value in (dict(smap.meta) | cards).items() if value is not None}
     return sunpy.map.Map(smap.data if data is None else data, header, mask=smap.mask)
 
 
 def world_grid(smap):
-    """Helioprojective x and y of the pixels in arcsec, from the map's own WCS."""
+    """Return the helioprojective x and y of the pixels in arcsec."""
     ny, nx = smap.data.shape
     degrees = smap.wcs.wcs_pix2world(np.stack(np.meshgrid(np.arange(nx), np.arange(ny)), axis=-1).reshape(-1, 2), 0)
     x, y = (degrees * 3600).T.reshape(2, ny, nx)
@@ -67,17 +67,17 @@ def world_grid(smap):
 
 
 def blob(x, y, center, width):
-    """A Gaussian of height one on the sky, arcsec."""
+    """Return a Gaussian of height one; lengths are in arcsec."""
     return np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * width**2))
 
 
 def centroid(image, x, y):
-    """Centre of gravity of an image on the sky, arcsec."""
+    """Return the centroid of an image in arcsec."""
     return np.array([(image * x).sum(), (image * y).sum()]) / image.sum()
 
 
 def true_cube(maps=None, n=32):
-    """The cube of the sample's true EM beside what was observed of it: a fit as good as can be, without a network."""
+    """Make a cube of the synthetic Sun's true EM and its observed intensities, without a network."""
     stack = ChannelStack.from_maps(sample_maps((n, n)) if maps is None else maps, shape=None)
     em = _true_em(n)
     return DEMCube.from_arrays(
@@ -96,3 +96,47 @@ def true_cube(maps=None, n=32):
 @functools.cache
 def _true_em(n):
     return sample_em((n, n)).to_value(u.cm**-5)
+
+
+def assert_same_cube(one, other):
+    """Assert that two cubes are equal, and their WCS to the precision of a FITS header."""
+    np.testing.assert_array_equal(one.data, other.data)
+    np.testing.assert_array_equal(one.mask, other.mask)
+    assert (one.data.dtype, one.unit) == (other.data.dtype, other.unit)
+    assert type(one.uncertainty) is type(other.uncertainty)
+    if one.uncertainty is not None:
+        np.testing.assert_array_equal(one.uncertainty.array, other.uncertainty.array)
+        assert one.uncertainty.array.dtype == other.uncertainty.array.dtype
+        assert one.uncertainty.unit == other.uncertainty.unit
+    assert one.bins == other.bins
+    assert one.response == other.response
+    np.testing.assert_equal(one.response.meta, other.response.meta)
+    _assert_same_meta(one.meta, other.meta)
+    _assert_same_sky(one, other)
+
+
+def _assert_same_meta(one, other):
+    assert set(one) == set(other)
+    assert one.axes.keys() == other.axes.keys()
+    np.testing.assert_array_equal(one.data_shape, other.data_shape)
+    for key in one.axes:
+        np.testing.assert_array_equal(one.axes[key], other.axes[key])
+        np.testing.assert_array_equal(one[key], other[key])
+        assert one[key].dtype == other[key].dtype
+    for key in set(one) - {"response"} - set(one.axes):
+        # Unlike ==, this treats NaN as equal to itself
+        np.testing.assert_equal(one[key], other[key])
+    types = [[{key: type(value) for key, value in row.items()} for row in meta["inputs"]] for meta in (one, other)]
+    assert types[0] == types[1]
+
+
+def _assert_same_sky(one, other):
+    nz, ny, nx = one.data.shape
+    corners = np.array([[0, 0, 0], [nx - 1, 0, nz - 1], [nx / 2, ny - 1, 3]])
+    here, there = (cube.wcs.wcs_pix2world(corners, 0) for cube in (one, other))
+    np.testing.assert_allclose(here, there, rtol=0, atol=1e-11)
+    assert one.sky_header.keys() == other.sky_header.keys()
+    first, second = (sunpy.map.Map(np.zeros((ny, nx)), cube.sky_header) for cube in (one, other))
+    assert first.date == second.date
+    assert first.observer_coordinate.separation_3d(second.observer_coordinate) < 1 * u.km
+    assert first.rsun_meters == second.rsun_meters

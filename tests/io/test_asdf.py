@@ -5,8 +5,7 @@ import sys
 import numpy as np
 import pytest
 from astropy.nddata import StdDevUncertainty, VarianceUncertainty
-from cube_comparison import assert_same_cube
-from helpers import true_cube
+from helpers import assert_same_cube, true_cube
 from ndcube import NDCube
 
 from sunpy_deepem import ChannelStack, DEMCube, LogTBins, TemperatureResponse

@@ -11,8 +11,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.time import Time
 from astropy.wcs import WCS
-from cube_comparison import assert_same_cube
-from helpers import changed, six, true_cube
+from helpers import assert_same_cube, changed, six, true_cube
 from ndcube import NDCube
 
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, LogTBins, TemperatureResponse

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import astropy.units as u
@@ -16,6 +17,10 @@ from sunpy_deepem.series.sequence import invert_series
 
 dask = pytest.importorskip("dask", reason="dask is not installed: pip install sunpy_deepem[dask]")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install sunpy_deepem[dask]")
+
+# Workers cannot import the test modules
+cloudpickle = pytest.importorskip("cloudpickle")
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 N_SETS = 5
 # Threads of dask change the filters of warnings at the same time as those of the tests.
