@@ -26,7 +26,7 @@ from sunpy_deepem.network.architectures import EM_SCALE
 from sunpy_deepem.network.layers import dtype_of
 from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.network.tiles import resolve_device
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.stack.channel_stack import ChannelStack
 
 _CASE = CASES[3]

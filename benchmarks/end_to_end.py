@@ -52,7 +52,7 @@ def make_files(size, folder):
     from astropy.io import fits
 
     from sunpy_deepem import CHANNELS
-    from sunpy_deepem.sample.synthetic import sample_maps
+    from sunpy_deepem.sample import sample_maps
 
     paths = [folder / f"aia_{size}_{channel}.fits" for channel in CHANNELS]
     if not all(path.exists() for path in paths):

@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 
 from sunpy_deepem import CHANNELS, invert
-from sunpy_deepem.sample.synthetic import sample_em, sample_maps, sample_regions
+from sunpy_deepem.sample import sample_em, sample_maps, sample_regions
 
 
 def main():

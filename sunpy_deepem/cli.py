@@ -251,7 +251,7 @@ def _maps(paths, sample):
         msg = "Give either --sample or MAPS."
         raise click.UsageError(msg)
     if sample:
-        from sunpy_deepem.sample.synthetic import sample_maps
+        from sunpy_deepem.sample import sample_maps
 
         return sample_maps()
     if not paths:
@@ -261,7 +261,7 @@ def _maps(paths, sample):
 
 
 def _sets(paths, recursive):
-    from sunpy_deepem.series.sequence import group_maps
+    from sunpy_deepem.series import group_maps
 
     return group_maps(paths, recursive=recursive)
 
@@ -273,7 +273,7 @@ def _is_series(sets, out):
 
 
 def _invert_series(sets, out, scheduler, plot, overwrite, quiet, options):
-    from sunpy_deepem.series.sequence import invert_series
+    from sunpy_deepem.series import invert_series
 
     found = f"{len(sets.complete)} sets of six channels, {len(sets.failed)} incomplete or ambiguous"
     if out is None:

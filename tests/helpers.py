@@ -7,7 +7,7 @@ import numpy as np
 import sunpy.map
 
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, TemperatureResponse
-from sunpy_deepem.sample.synthetic import sample_em, sample_maps
+from sunpy_deepem.sample import sample_em, sample_maps
 
 #: Exposure time of each channel in s; AIA's channels have different ones.
 EXPOSURES = dict(zip(CHANNELS, (2.9, 2.8, 2.0, 2.1, 2.7, 3.0), strict=True))

@@ -16,7 +16,7 @@ from helpers import changed
 
 from sunpy_deepem import DEMCube, sample
 from sunpy_deepem.cli import main
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from sunpy_deepem.sample.synthetic import sample_maps
-from sunpy_deepem.series.sequence import invert_series
+from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.series import invert_series
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="needs the documentation, which a wheel lacks")

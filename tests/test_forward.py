@@ -14,7 +14,7 @@ from sunpy.map.sources import AIAMap
 
 from sunpy_deepem import CHANNELS, ChannelStack, TemperatureResponse
 from sunpy_deepem.forward import chi_squared, synthetic_intensity
-from sunpy_deepem.sample.synthetic import sample_em, sample_maps
+from sunpy_deepem.sample import sample_em, sample_maps
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 
 RESPONSE = TemperatureResponse.default()

@@ -41,12 +41,12 @@ from sunpy_deepem import (
     invert_series,
     prepare,
 )
-from sunpy_deepem.analysis.products import em_loci, fe_xviii, fe_xviii_map
+from sunpy_deepem.analysis import em_loci, fe_xviii, fe_xviii_map
 from sunpy_deepem.cli import main
 from sunpy_deepem.forward import chi_squared, synthetic_intensity
 from sunpy_deepem.network.refinement import refine
-from sunpy_deepem.sample.synthetic import sample_em, sample_maps
-from sunpy_deepem.series.sequence import group_maps
+from sunpy_deepem.sample import sample_em, sample_maps
+from sunpy_deepem.series import group_maps
 from sunpy_deepem.training import (
     BasisPursuit,
     DEMLoss,

@@ -20,7 +20,7 @@ from sunpy_deepem import (
     invert,
 )
 from sunpy_deepem.network import refinement
-from sunpy_deepem.sample.synthetic import sample_em, sample_maps, sample_regions
+from sunpy_deepem.sample import sample_em, sample_maps, sample_regions
 
 N = 32
 

@@ -100,7 +100,7 @@ import sunpy_deepem
 
 print("torch imported:", "torch" in sys.modules)
 from sunpy_deepem.response.emissivity import Emissivity
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 
 maps = sample_maps((24, 24))
 cube = sunpy_deepem.invert(maps)

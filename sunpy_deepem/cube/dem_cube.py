@@ -22,6 +22,7 @@ from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import BANDS, LogTBins
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 from sunpy_deepem.utils.checks import plain_array, real_number
+from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.utils.wcs import cube_wcs, sky_header
 from sunpy_deepem.visualization import figures as visualization
 
@@ -387,7 +388,7 @@ class DEMCube(NDCube):
         Unit("1 / cm5")
         """
         self._require_3d("total_em")
-        begin, end = _derived.band_shares(self.bins, low, high)
+        begin, end = _derived.band_limits(self.bins, low, high)
         share = ((end - begin) / self.bins.step).round(9)
         part, std = share > 0, self._std
         std = None if std is None else np.sqrt(np.tensordot(share[part] ** 2, std[part] ** 2, axes=1))
@@ -627,14 +628,14 @@ class DEMCube(NDCube):
         >>> dem.curve(dem.chi2 < 1).em.unit
         Unit("1 / cm5")
         """
-        from sunpy_deepem.analysis.products import em_curve
+        from sunpy_deepem.analysis.curves import em_curve
 
         self._require_3d("curve")
         return em_curve(self, where)
 
     @property
     def _std(self):
-        return _operations.standard_deviation(self)
+        return standard_deviation(self)
 
     def _em_in_cgs(self):
         """Return EM and its standard deviation in cm^-5."""

@@ -17,12 +17,14 @@ from ndcube import NDMeta
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 from sunpy.util.exceptions import SunpyUserWarning
 
+from sunpy_deepem.analysis.curves import systematic_fraction
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.forward import chi_squared
 from sunpy_deepem.quality import HIGH_CHI2, MASKED, Quality, signal_flags
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import ALIGNMENT_TOLERANCE, EM_UNIT, LOG_T_TOLERANCE, MIN_VALID_FRACTION
 from sunpy_deepem.utils.checks import whole_number
+from sunpy_deepem.utils.uncertainty import sigma_of_mean, standard_deviation
 from sunpy_deepem.utils.wcs import cube_wcs, sky_header, sky_wcs
 
 __all__ = [
@@ -35,9 +37,6 @@ __all__ = [
     "power",
     "rebin",
     "reproject",
-    "sigma_of_mean",
-    "standard_deviation",
-    "systematic_error",
 ]
 
 _ALGORITHMS = {"interpolation": reproject_interp, "adaptive": reproject_adaptive, "exact": reproject_exact}
@@ -89,41 +88,6 @@ def judge_fit(em, intensity, uncertainty, response, quality):
     em[:, (quality & MASKED) != 0] = np.nan
     chi2 = chi_squared(em << EM_UNIT, intensity, uncertainty, response).astype(np.float32)
     return chi2, quality | fit_flags(em, chi2, response.bins)
-
-
-def standard_deviation(cube):
-    """Return the standard deviation of a cube's data as an array in the cube's unit, not to be changed, or `None`."""
-    uncertainty = cube.uncertainty
-    # astropy squares and roots even what is a standard deviation already.
-    if uncertainty is not None and not isinstance(uncertainty, StdDevUncertainty):
-        uncertainty = uncertainty.represent_as(StdDevUncertainty)
-    return None if uncertainty is None else uncertainty.array
-
-
-def systematic_error(cube):
-    """Return the share of the intensities that every pixel's σ holds as a systematic error, zero if not known."""
-    return float(cube.meta["provenance"].get("systematic") or 0.0)
-
-
-def sigma_of_mean(intensity, sigma, systematic, mean, n):
-    """
-    Return σ of the mean of intensities.
-
-    Noise is independent from pixel to pixel; a systematic error is common to all.
-
-    Parameters
-    ----------
-    intensity, sigma : `~numpy.ndarray`
-    systematic : `float`
-        The part of ``sigma`` that is systematic, as a fraction of the intensity.
-    mean : callable
-        What makes the mean of images.
-    n : `int` or `~numpy.ndarray`
-        Pixels that go into the mean.
-    """
-    noise = np.maximum(np.square(sigma, dtype=float) - np.square(systematic * intensity, dtype=float), 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sqrt(mean(noise) / n + (systematic * mean(intensity)) ** 2)
 
 
 def _is_whole(cube):
@@ -198,7 +162,9 @@ def rebin(cube, bin_shape, operation, *, handle_mask, propagate_uncertainties):
     std = standard_deviation(cube) if propagate_uncertainties else None
     std = None if std is None else np.sqrt(block_reduce(mean(std) ** 2, (merged, 1, 1), np.sum))
     intensity = mean(cube.intensity.value)
-    sigma = sigma_of_mean(cube.intensity.value, cube.intensity_uncertainty.value, systematic_error(cube), mean, count)
+    sigma = sigma_of_mean(
+        cube.intensity.value, cube.intensity_uncertainty.value, systematic_fraction(cube), mean, count
+    )
     bins = cube.bins
     bins = LogTBins(bins.edges[0] + merged * bins.step / 2, merged * bins.step, len(bins) // merged)
     quality = _flags_under(cube.quality, valid, masked, on_sky)

@@ -8,7 +8,7 @@ from ndcube import NDMeta
 
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.dem_cube import DEMCube
-from sunpy_deepem.cube.operations import standard_deviation
+from sunpy_deepem.utils.uncertainty import standard_deviation
 
 __all__ = ["compact", "companions", "extra_meta", "in_memory", "join_parts", "json_facts"]
 

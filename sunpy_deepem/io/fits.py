@@ -15,11 +15,11 @@ from astropy.time import Time
 from astropy.utils.exceptions import AstropyUserWarning
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.cube.operations import standard_deviation
 from sunpy_deepem.cube.planes import compact, companions, extra_meta, join_parts, json_facts
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
+from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.utils.wcs import cube_wcs, sky_header, sky_wcs
 
 __all__ = ["image_hdus", "import_dask_array", "read_fits", "table_hdus", "write_fits"]

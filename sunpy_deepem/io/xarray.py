@@ -7,9 +7,9 @@ import numpy as np
 from astropy.coordinates import Longitude
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.cube.operations import standard_deviation
 from sunpy_deepem.cube.planes import companions, json_facts
 from sunpy_deepem.quality import Quality
+from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.utils.wcs import sky_wcs
 
 __all__ = ["to_dataset"]

@@ -14,7 +14,7 @@ from sunpy.map import GenericMap
 
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.stack.maps import _FITS_SUFFIXES
+from sunpy_deepem.utils.files import FITS_SUFFIXES
 
 __all__ = ["ChannelSet", "ChannelSets", "group_maps"]
 
@@ -191,10 +191,10 @@ def _files(path, recursive):
     else:
         msg = f"source: there is no file or folder {path}."
         raise FileNotFoundError(msg)
-    files = [file for file in found if file.name.lower().endswith(_FITS_SUFFIXES) and file.is_file()]
+    files = [file for file in found if file.name.lower().endswith(FITS_SUFFIXES) and file.is_file()]
     if not files:
         deeper = "" if recursive or not path.is_dir() else " Pass recursive=True if they are in folders of it."
-        msg = f"source: {path} holds no FITS file ({', '.join(_FITS_SUFFIXES)}).{deeper}"
+        msg = f"source: {path} holds no FITS file ({', '.join(FITS_SUFFIXES)}).{deeper}"
         raise FileNotFoundError(msg)
     return files
 

@@ -24,15 +24,14 @@ from ndcube import NDCubeSequence
 from sunpy.util.exceptions import SunpyUserWarning
 from tqdm.auto import tqdm
 
-from sunpy_deepem.analysis.derived import band_shares, checked_bands, mean_log_t
+from sunpy_deepem.analysis.derived import band_limits, checked_bands, mean_log_t
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.series.grouping import ChannelSet, ChannelSets, group_maps
 from sunpy_deepem.series.jobs import SetResult, check, make, make_jobs, names, runner
-from sunpy_deepem.stack.maps import _FITS_SUFFIXES
 from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.units import EM_UNIT
-from sunpy_deepem.utils.files import atomic_path, checked_path
+from sunpy_deepem.utils.files import FITS_SUFFIXES, atomic_path, checked_path
 
 __all__ = [
     "ChannelSet",
@@ -262,7 +261,7 @@ def _report(sets, jobs, finished):
 
 def _writable(folder):
     """Return the folder, made if need be; raise where it cannot be written to."""
-    if folder.suffix and folder.name.lower().endswith(_FITS_SUFFIXES):
+    if folder.suffix and folder.name.lower().endswith(FITS_SUFFIXES):
         msg = f"out must be a folder, found {folder}, the name of a FITS file. A series has a file for each set."
         raise ValueError(msg)
     try:
@@ -342,7 +341,7 @@ class DEMCubeSequence(NDCubeSequence):
         """
         folder = checked_path(folder, "folder")
         paths = sorted(folder.glob("*")) if folder.is_dir() else []
-        paths = [path for path in paths if path.name.lower().endswith(_FITS_SUFFIXES) and not path.name.startswith(".")]
+        paths = [path for path in paths if path.name.lower().endswith(FITS_SUFFIXES) and not path.name.startswith(".")]
         times = {path: time for path in paths if (time := _time_of_file(path)) is not None}
         if not times:
             msg = f"folder: there is no FITS file of a DEM cube in {folder}. invert_series writes them."
@@ -398,7 +397,7 @@ def _row(curve, bands):
     ranges = {"total_em": (None, None)} | {f"em_{low}_{high}": (low, high) for low, high in bands}
     row = {}
     for name, limits in ranges.items():
-        begin, end = band_shares(curve.bins, *limits)
+        begin, end = band_limits(curve.bins, *limits)
         share = (end - begin) / curve.bins.step
         row |= {name: (share * curve.em).sum(), f"{name}_uncertainty": np.sqrt(((share * sigma) ** 2).sum())}
     return row | {"log_t": log_t, "log_t_uncertainty": log_t_sigma, "n_pixels": curve.n_pixels}

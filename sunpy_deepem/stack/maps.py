@@ -9,10 +9,9 @@ from sunpy.map import GenericMap, MapSequence
 from sunpy.map.sources import AIAMap
 
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.utils.files import FITS_SUFFIXES
 
 __all__ = ["channel_of", "check_times", "describe", "load_maps", "one_of_each"]
-
-_FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 
 
 def load_maps(maps):
@@ -43,9 +42,9 @@ def _files_in(folder):
         raise FileNotFoundError(msg)
     # Hidden files are what operating systems and unfinished downloads leave, not maps.
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    files = [folder / name for name in names if name.lower().endswith(_FITS_SUFFIXES)]
+    files = [folder / name for name in names if name.lower().endswith(FITS_SUFFIXES)]
     if not files:
-        msg = f"maps: the folder {folder} holds no FITS file ({', '.join(_FITS_SUFFIXES)})."
+        msg = f"maps: the folder {folder} holds no FITS file ({', '.join(FITS_SUFFIXES)})."
         raise FileNotFoundError(msg)
     return files
 

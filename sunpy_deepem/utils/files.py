@@ -5,7 +5,10 @@ import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_path", "check_target", "checked_path"]
+__all__ = ["FITS_SUFFIXES", "atomic_path", "check_target", "checked_path"]
+
+#: Suffixes of FITS files, compressed ones included.
+FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 
 
 def checked_path(path, name="path"):

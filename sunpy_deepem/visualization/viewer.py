@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.cube.operations import standard_deviation
 from sunpy_deepem.quality import Quality
 from sunpy_deepem.units import EM_UNIT
 from sunpy_deepem.utils.files import atomic_path
+from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.visualization.panels import (
     CHANNEL_COLORS,
     checked_cube,

@@ -10,10 +10,10 @@ from helpers import aia_map, true_cube
 from regions import CirclePixelRegion, CircleSkyRegion, LinePixelRegion, PixCoord, PointSkyRegion
 
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, LogTBins, TemperatureResponse, invert
-from sunpy_deepem.analysis.products import em_loci, fe_xviii, fe_xviii_map
+from sunpy_deepem.analysis import em_loci, fe_xviii, fe_xviii_map
 from sunpy_deepem.calibrate.photometry import degradation_factor
 from sunpy_deepem.forward import synthetic_intensity
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.units import INTENSITY_UNIT
 
 PRODUCTS = ("total_em", "em_weighted_log_t", "peak_log_t", "thermal_width")
@@ -354,7 +354,7 @@ class TestCurve:
         frame = truth.total_em().coordinate_frame
         far = SkyCoord(3000 * u.arcsec, 0 * u.arcsec, frame=frame)
         for where, message in (
-            (np.indices((32, 32))[0] < 5, r"where holds 160 pixels of the cube, none of which has data"),
+            (np.indices((32, 32))[0] < 5, r"where holds 160 pixels of the cube, all without data"),
             (CirclePixelRegion(PixCoord(500, 500), radius=3), "where holds 0 pixels"),
             (far, r"where lies at pixel x = .*, outside the cube's 32 × 32 pixels"),
             (np.zeros((3, 3), dtype=bool), r"shape of the cube's sky, \(32, 32\), found \(3, 3\)"),

@@ -16,7 +16,7 @@ from sunpy.util.exceptions import SunpyUserWarning
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, LogTBins, Quality, TemperatureResponse
 from sunpy_deepem.forward import chi_squared
 from sunpy_deepem.quality import MASKED
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 
 N = 24
 #: Their pixel (5, 7) has no data at 171 Å, and (20, 3) is saturated.

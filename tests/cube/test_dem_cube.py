@@ -13,7 +13,7 @@ from sunpy.map.sources import AIAMap
 
 from sunpy_deepem import CHANNELS, DEMCube, LogTBins, Quality, TemperatureResponse
 from sunpy_deepem.forward import synthetic_intensity
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.units import INTENSITY_UNIT
 
 N = 24

@@ -10,7 +10,7 @@ from ndcube import NDCube
 
 from sunpy_deepem import ChannelStack, DEMCube, LogTBins, TemperatureResponse
 from sunpy_deepem.io.asdf import get_extensions, get_resource_mappings
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 
 asdf = pytest.importorskip("asdf")
 pytest.importorskip("asdf_astropy")

@@ -15,7 +15,7 @@ from helpers import assert_same_cube, changed, six, true_cube
 from ndcube import NDCube
 
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, LogTBins, TemperatureResponse
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 
 N = 24
 

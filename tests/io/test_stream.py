@@ -12,7 +12,7 @@ import sunpy_deepem.io.stream
 import sunpy_deepem.stack.channel_stack
 from sunpy_deepem import ChannelStack, DEMCube, Quality, invert
 from sunpy_deepem.methods.base import NetworkEngine
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.stack.channel_stack import Observation
 from sunpy_deepem.training import BasisPursuitTeacher
 

@@ -9,7 +9,7 @@ from helpers import changed
 
 from sunpy_deepem import ChannelStack, DEMCube, LogTBins, Quality, TemperatureResponse, invert
 from sunpy_deepem.methods.base import get_engine
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import BasisPursuit, BasisPursuitTeacher, DemregTeacher
 
 N = 12

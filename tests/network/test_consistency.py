@@ -7,7 +7,7 @@ import torch
 from sunpy_deepem import CHANNELS, ChannelStack, DeepEM, Quality, TemperatureResponse, invert
 from sunpy_deepem.network.consistency import ChannelConsistency
 from sunpy_deepem.quality import image_deviation, unusual_flags
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import DEMPrior, TrainingSet, fit
 from sunpy_deepem.training.consistency import fit_consistency
 

@@ -11,7 +11,7 @@ from sunpy.map.sources import AIAMap
 from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_factor, native_pixels
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.response.temperature_response import TemperatureResponse
-from sunpy_deepem.sample.synthetic import sample_cube, sample_em, sample_maps, sample_regions
+from sunpy_deepem.sample import sample_cube, sample_em, sample_maps, sample_regions
 from sunpy_deepem.temperature import LogTBins
 
 SHAPE = (128, 128)

@@ -11,9 +11,8 @@ import pytest
 from helpers import changed
 
 from sunpy_deepem import DEMCube, invert
-from sunpy_deepem.sample.synthetic import sample_maps
-from sunpy_deepem.series import jobs
-from sunpy_deepem.series.sequence import invert_series
+from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.series import invert_series, jobs
 
 dask = pytest.importorskip("dask", reason="dask is not installed: pip install sunpy_deepem[dask]")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install sunpy_deepem[dask]")

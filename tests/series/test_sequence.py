@@ -19,7 +19,7 @@ from ndcube import NDCubeSequence
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import CHANNELS, DeepEM, DEMCube, TemperatureResponse, invert
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.series import jobs
 from sunpy_deepem.series.sequence import (
     ChannelSets,

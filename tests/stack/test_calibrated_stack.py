@@ -10,7 +10,7 @@ from helpers import aia_map, six
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import CHANNELS, ChannelStack, Quality, TemperatureResponse, invert
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 
 N = 32
 

@@ -17,7 +17,7 @@ from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import CHANNELS, ChannelStack, Quality
 from sunpy_deepem.calibrate import photometry as calibration
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.units import INTENSITY_UNIT
 from sunpy_deepem.utils.compat import get_correction_table, get_error_table
 

@@ -434,7 +434,7 @@ def test_from_nothing_to_own_network_in_two_commands(tmp_path, monkeypatch):
     from click.testing import CliRunner
 
     from sunpy_deepem.cli import main
-    from sunpy_deepem.sample.synthetic import sample_maps
+    from sunpy_deepem.sample import sample_maps
 
     monkeypatch.chdir(tmp_path)
     for day in ("a", "b"):

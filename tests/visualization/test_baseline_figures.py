@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from sunpy_deepem import TemperatureResponse
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.visualization.figures import plot_response
 
 pytest.importorskip("pytest_mpl", reason="pictures are compared by pytest-mpl")

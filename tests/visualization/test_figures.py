@@ -12,8 +12,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
 
 from sunpy_deepem import CHANNELS, DEMCube
-from sunpy_deepem.analysis.products import em_loci
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.analysis import em_loci
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.visualization.figures import (
     animate,
     plot_bins,

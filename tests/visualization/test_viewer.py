@@ -12,8 +12,8 @@ import pytest
 from helpers import changed, true_cube
 
 from sunpy_deepem import CHANNELS, DEMCube, Quality
-from sunpy_deepem.analysis.products import em_loci
-from sunpy_deepem.sample.synthetic import sample_maps
+from sunpy_deepem.analysis import em_loci
+from sunpy_deepem.sample import sample_maps
 
 pytest.importorskip("bokeh", reason='the viewer is an extra: pip install "sunpy_deepem[viewer]"')
 
