@@ -40,7 +40,6 @@ BENCHMARKS = {
     "accuracy": Benchmark(
         ("--pixels", "50", "--limit", "5", "--demreg", "20", "--emtoolkit", "20", "--draws", "20000"), writes=True
     ),
-    "limit": Benchmark(("--pixels", "5", "--draws", "20000", "--cases", "3")),
     "basis_pursuit": Benchmark(("--pixels", "500", "--linprog", "20", "--demreg", "20")),
     "sample_truth": Benchmark(("--size", "64")),
     "real_sun": Benchmark(real=True, writes=True),

@@ -32,10 +32,10 @@ from typing import NamedTuple
 import astropy.units as u
 import matplotlib as mpl
 import numpy as np
-from families import CASES, FAMILIES, chi2, observe, told, wasserstein
-from limit import LEAST_ESS, draw, posterior
+from families import CASES, FAMILIES, chi2, covered, observe, wasserstein
 
 from sunpy_deepem import DeepEM, TemperatureResponse
+from sunpy_deepem.methods import Importance
 from sunpy_deepem.network.refinement import UPDATES, refine
 from sunpy_deepem.training import BasisPursuitTeacher, DEMPrior, DemregTeacher, PriorStream
 
@@ -104,12 +104,12 @@ def of_teacher(teacher):
     return invert
 
 
-def of_limit(draws):
-    """The posterior mean; ok is where enough draws explain the pixel."""
+def of_limit(importance):
+    """The exact posterior mean."""
 
     def invert(intensity, uncertainty, response):
-        result = posterior(intensity, uncertainty, draws)
-        return result.em, result.std, result.ess >= LEAST_ESS
+        result = importance.solve(intensity, uncertainty, response)
+        return result.em, result.em_std, result.status == 0
 
     return invert
 
@@ -185,11 +185,12 @@ def utu(intensity, uncertainty, response):
 
 def methods(args, response):
     """Return the methods that can be had, by name."""
-    draws = draw(DEMPrior(response.bins), response, args.draws, seed=[args.seed, 2**20])
+    # Another seed than the pixels', so that no pixel is among the draws.
+    importance = Importance(DEMPrior(response.bins), draws=args.draws, seed=[args.seed, 2**20], response=response)
     found = {
         "package": Method(of_package(args.weights, args.refine), args.pixels),
         "network": Method(of_package(args.weights, 0), args.pixels),
-        "limit": Method(of_limit(draws), args.limit),
+        "limit": Method(of_limit(importance), args.limit),
         "chapter": Method(of_chapter(args.output, response), args.pixels),
         "basis pursuit": Method(of_teacher(BasisPursuitTeacher()), args.pixels),
     }
@@ -227,8 +228,7 @@ def scores(method, truth, intensity, uncertainty, response, share):
     misfit = chi2(em, intensity, uncertainty, response)
     coverage = (np.nan, np.nan)
     if std is not None:
-        inside = told(em)
-        coverage = tuple((np.abs(em - truth) <= z * std)[inside].mean() for z in (1, 1.96))
+        coverage = tuple(covered(em - z * std, em + z * std, em, truth) for z in (1, 1.96))
     return Scores(w1, total, log_t, misfit, ok, bad, coverage, speed)
 
 

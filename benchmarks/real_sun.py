@@ -19,9 +19,8 @@ import matplotlib as mpl
 import numpy as np
 
 mpl.use("agg")
-from limit import LEAST_ESS, draw, posterior
-
 from sunpy_deepem import CHANNELS, ChannelStack, Quality, invert
+from sunpy_deepem.methods import Importance
 from sunpy_deepem.training import DEMPrior
 
 _HOT = 6.6
@@ -94,8 +93,8 @@ def print_limit(cube, disc, n_pixels, n_draws):
         array.reshape(len(array), -1)[:, chosen].astype(float)
         for array in (cube.intensity.value, cube.intensity_uncertainty.value, cube.data)
     )
-    best = posterior(observed, sigma, draw(DEMPrior(cube.bins), cube.response, n_draws, seed=0))
-    known = best.ess >= LEAST_ESS
+    best = Importance(DEMPrior(cube.bins), draws=n_draws).solve(observed, sigma, cube.response)
+    known = best.status == 0
     matrix = cube.response.matrix.value
     print(f"\nPosterior mean of {known.sum()} of {n_pixels} pixels of the disc (the others have too few draws)")
     print("                 median of synthetic / observed, 94 131 171 193 211 335    EM above log T 6.6: mean, median")

@@ -2,6 +2,7 @@
 
 from sunpy_deepem.methods.base import METHODS, NetworkEngine, Solution, SolverEngine, get_engine
 from sunpy_deepem.methods.basis_pursuit import BasisPursuit, BasisPursuitSolution, SolveStatus
+from sunpy_deepem.methods.importance import Importance, Posterior
 from sunpy_deepem.methods.teachers import (
     BasisPursuitTeacher,
     DemregTeacher,
@@ -17,7 +18,9 @@ __all__ = [
     "BasisPursuitSolution",
     "BasisPursuitTeacher",
     "DemregTeacher",
+    "Importance",
     "NetworkEngine",
+    "Posterior",
     "Solution",
     "SolveStatus",
     "SolverEngine",

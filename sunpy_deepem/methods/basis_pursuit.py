@@ -57,6 +57,8 @@ class SolveStatus(IntEnum):
     NO_SIGNAL = 11
     #: An intensity or uncertainty is not finite or beyond all reason, or an uncertainty is not positive.
     INVALID = 12
+    #: Too few effective draws of a prior explain the pixel.
+    FEW_DRAWS = 13
 
 
 class BasisPursuitSolution(NamedTuple):
