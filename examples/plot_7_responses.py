@@ -29,7 +29,7 @@ styles = [{"color": line.get_color(), "linestyle": line.get_linestyle()} for lin
 plain = TemperatureResponse.default(eve=False, chiantifix=False)
 log_t = np.log10(response.temperature.value)
 fig, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-for channel, with_them, without, style in zip(CHANNELS, response.response, plain.response, styles, strict=True):
+for channel, with_them, without, style in zip(CHANNELS, response.curves, plain.curves, styles, strict=True):
     axes.plot(log_t, with_them / without, label=f"{channel} Å", **style)
 axes.set(xlim=(5.2, 7.6), ylim=(0, 3), xlabel=r"$\log_{10}$ (T / K)", ylabel="corrected / as computed")
 axes.legend(ncols=2)

@@ -40,7 +40,7 @@ def main():
     log_t = np.log10(whole.temperature.value)
     fig, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for limit, style in zip(LIMITS, (":", "--", "-"), strict=True):
-        panels[0].plot(log_t, curves[limit].response[-1].value, "k", linestyle=style, label=f"1 to {limit} Å")
+        panels[0].plot(log_t, curves[limit].curves[-1].value, "k", linestyle=style, label=f"1 to {limit} Å")
     panels[0].set(
         yscale="log", xlim=(5, 7.5), ylim=(1e-28, 2e-26), title="335 Å", ylabel="response (cm$^5$ DN / (pix s))"
     )

@@ -37,7 +37,7 @@ def make_table(source, chiantifix):
         raise ValueError(msg)
     table = QTable()
     table["log_temperature"] = log_t
-    for channel, curve in zip(CHANNELS, response.response, strict=True):
+    for channel, curve in zip(CHANNELS, response.curves, strict=True):
         table[f"response_{channel}"] = curve
     # Only 94 Å has an empirical correction; the others' are zero in SolarSoft and are left out here.
     table["chiantifix_94"] = u.Quantity(chiantifix["chiantifix_94"]).to(RESPONSE_UNIT)

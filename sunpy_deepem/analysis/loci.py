@@ -48,5 +48,5 @@ def em_loci(intensity: INTENSITY_UNIT, response):
     intensity = intensity.to_value(INTENSITY_UNIT)
     positive = np.where(intensity > 0, intensity, np.nan)
     with np.errstate(divide="ignore"):
-        loci = positive[:, np.newaxis] / np.maximum(response.response.value, 0)
+        loci = positive[:, np.newaxis] / np.maximum(response.curves.value, 0)
     return loci * u.cm**-5

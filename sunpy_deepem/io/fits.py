@@ -140,7 +140,7 @@ def _compressed(name, data, header):
 
 def _response_table(response):
     columns = [fits.Column("temperature", "D", unit="K", array=response.temperature.to_value(u.K))]
-    for channel, curve in zip(CHANNELS, response.response.to_value(RESPONSE_UNIT), strict=True):
+    for channel, curve in zip(CHANNELS, response.curves.to_value(RESPONSE_UNIT), strict=True):
         columns.append(fits.Column(f"response_{channel}", "D", unit=_RESPONSE_COLUMN_UNIT, array=curve))
     return fits.BinTableHDU.from_columns(columns, name="RESPONSE")
 

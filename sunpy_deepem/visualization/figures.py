@@ -64,13 +64,13 @@ def plot_response(response, *, axes=None):
     """
     axes = plt.gca() if axes is None else axes
     log_t = np.log10(response.temperature.value)
-    _plot_channels(axes, log_t, response.response.value)
+    _plot_channels(axes, log_t, response.curves.value)
     axes.set(
         yscale="log",
         xlim=(max(5.0, log_t[0]), min(7.8, log_t[-1])),
         ylim=(1e-28, 3e-24),
         xlabel=_LOG_T,
-        ylabel=f"response ({response.response.unit.to_string('latex_inline')})",
+        ylabel=f"response ({response.curves.unit.to_string('latex_inline')})",
     )
     axes.legend(ncols=2)
     return axes

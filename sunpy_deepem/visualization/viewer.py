@@ -422,7 +422,7 @@ def _pixel_panels(cube):
     em.quad("left", "right", top="high", bottom="low", source=curve, color="#cccccc", line_color=None)
     temperature = np.log10(response.temperature.value)
     near = (temperature > edges[0] - 0.1) & (temperature < edges[-1] + 0.1)
-    curves = response.response.value[:, near]
+    curves = response.curves.value[:, near]
     names = [f"{channel} Å" for channel in CHANNELS]
     places = {"xs": [temperature[near]] * len(CHANNELS), "ys": [np.full(near.sum(), np.nan)] * len(CHANNELS)}
     loci = ColumnDataSource(places | {"color": CHANNEL_COLORS, "dash": _DASHES, "channel": names}, name="loci")

@@ -46,7 +46,7 @@ def test_fe_xviii_as_a_map_shows_the_hot_core(cube):
 
 def test_loci_of_isothermal_plasma_cross_at_its_temperature(response):
     at = 50
-    intensity = 1e27 * u.cm**-5 * response.response[:, at]
+    intensity = 1e27 * u.cm**-5 * response.curves[:, at]
     loci = em_loci(intensity, response)
     np.testing.assert_allclose(loci[:, at].value, 1e27)
     # Everywhere else some channel allows less than another.

@@ -60,7 +60,7 @@ class TestDocumentedFormat:
             "intensity": random.uniform(1, 100, (6, 3, 4)).astype(np.float32),
             "sigma": random.uniform(1, 10, (6, 3, 4)).astype(np.float32),
             "temperature": response.temperature.value,
-            "curves": response.response.value,
+            "curves": response.curves.value,
         }
         exec(documented("write-with-astropy"), dict(given))
         cube = DEMCube.read("dem.fits")

@@ -130,7 +130,7 @@ class TestRoundTrip:
 
     def test_facts_that_are_not_numbers_or_text(self, cube, path):
         response = TemperatureResponse(
-            cube.response.temperature, cube.response.response, meta={"obstime": Time("2014-01-01")}
+            cube.response.temperature, cube.response.curves, meta={"obstime": Time("2014-01-01")}
         )
         told = DEMCube.from_arrays(
             cube.data,

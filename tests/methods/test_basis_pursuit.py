@@ -308,7 +308,7 @@ def test_response_must_be_one(response):
 
 @pytest.mark.parametrize("factor", [-1, 0])
 def test_response_must_not_be_negative_or_dead(response, factor):
-    curves = response.response.copy()
+    curves = response.curves.copy()
     curves[3] *= factor
     with pytest.raises(ValueError, match="response must not be negative"):
         BasisPursuit(TemperatureResponse(response.temperature, curves))

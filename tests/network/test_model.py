@@ -158,9 +158,9 @@ def test_another_response_raises(network):
     with pytest.raises(ValueError, match="not the one this network was trained for"):
         network.check_response(TemperatureResponse.default(chiantifix=False))
     nearly = TemperatureResponse.default()
-    network.check_response(TemperatureResponse(nearly.temperature, 1.0001 * nearly.response))
+    network.check_response(TemperatureResponse(nearly.temperature, 1.0001 * nearly.curves))
     with pytest.raises(ValueError, match=r"differ by up to 1.0%"):
-        network.check_response(TemperatureResponse(nearly.temperature, 1.01 * nearly.response))
+        network.check_response(TemperatureResponse(nearly.temperature, 1.01 * nearly.curves))
     with pytest.raises(ValueError, match="folded onto"):
         network.check_response(TemperatureResponse.default(bins=LogTBins(5.6, 0.1, 17)))
 

@@ -92,8 +92,8 @@ def flat_curve(width):
 class TestByHand:
     def test_flat_response_times_flat_emissivity_is_exact(self, compute):
         response = compute(wavelength_range=[50, 550] * u.angstrom)
-        assert response.response.unit == RESPONSE_UNIT
-        assert response.response.value == pytest.approx(np.full((6, 31), flat_curve(500 * u.angstrom)), rel=1e-9)
+        assert response.curves.unit == RESPONSE_UNIT
+        assert response.curves.value == pytest.approx(np.full((6, 31), flat_curve(500 * u.angstrom)), rel=1e-9)
         assert response.matrix.value == pytest.approx(np.full((6, 18), flat_curve(500 * u.angstrom)), rel=1e-9)
 
     def test_the_range_is_where_the_integral_ends(self, compute):
@@ -105,7 +105,7 @@ class TestByHand:
         assert ratio == pytest.approx([2, 2, 1, 1, 1, 2])
 
     def test_chiantifix_is_solarsofts_and_is_added_to_94(self, compute, dark):
-        added = compute(emissivity=dark, chiantifix=True).response.value
+        added = compute(emissivity=dark, chiantifix=True).curves.value
         packaged = QTable.read(ROOT / "sunpy_deepem" / "data" / "aia_v10_temperature_response.ecsv")
         # Its log T is from 4 in steps of 0.05, and that of the emissivity from 5 in steps of 0.1.
         assert added[0] == pytest.approx(packaged["chiantifix_94"].value[20:81:2], rel=1e-6)
@@ -253,7 +253,7 @@ class TestAgainstSolarSoft:
     def test_the_curves_are_solarsofts(self, bare, solarsoft, channel):
         log_t = np.log10(bare.temperature.value).round(2)
         known = (log_t >= 5.0) & (log_t <= 7.5)
-        ratio = (bare.response[CHANNELS.index(channel)] / solarsoft[f"response_{channel}"]).to_value("")
+        ratio = (bare.curves[CHANNELS.index(channel)] / solarsoft[f"response_{channel}"]).to_value("")
         # Required to 1e-3; what is left is the last figures of h c.
         assert ratio[known] == pytest.approx(1, abs=1e-4)
 
@@ -275,7 +275,7 @@ class TestAgainstSolarSoft:
             emissivity=EXPORT,
             wavelength_range=[1, 413] * u.angstrom,
         )
-        ratio = (short.response / bare.response).value[:, np.argmin(np.abs(np.log10(bare.temperature.value) - 5.5))]
+        ratio = (short.curves / bare.curves).value[:, np.argmin(np.abs(np.log10(bare.temperature.value) - 5.5))]
         assert ratio == pytest.approx([0.968, 1.0, 0.900, 0.910, 0.784, 0.351], abs=2e-3)
 
     def test_the_packaged_table_is_what_the_tool_makes(self, solarsoft):

@@ -11,41 +11,41 @@ from sunpy_deepem.units import RESPONSE_UNIT
 LOG_T = np.linspace(5, 8, 301)
 
 
-def made(curves, log_t=LOG_T, **options):
+def make(curves, log_t=LOG_T, **options):
     curves = np.broadcast_to(curves, (6, len(log_t))) * 1e-26
     return TemperatureResponse(10**log_t * u.K, curves * RESPONSE_UNIT, **options)
 
 
 class TestFolding:
-    def test_a_constant_stays_itself(self):
-        np.testing.assert_allclose(made(np.ones(301)).matrix.value, 1e-26)
+    def test_constant_curve(self):
+        np.testing.assert_allclose(make(np.ones(301)).matrix.value, 1e-26)
 
-    def test_a_line_in_log_t_is_its_value_at_the_centers(self):
+    def test_linear_curve(self):
         bins = LogTBins(5.63, 0.07, 9)
-        np.testing.assert_allclose(made(LOG_T, bins=bins).matrix[3].value, 1e-26 * bins.centers, rtol=1e-9)
+        np.testing.assert_allclose(make(LOG_T, bins=bins).matrix[3].value, 1e-26 * bins.centers, rtol=1e-9)
 
-    def test_a_parabola_is_averaged_over_the_bin(self):
+    def test_parabola(self):
         bins = LogTBins(6.0, 0.5, 2)
-        matrix = made((LOG_T - 6) ** 2, bins=bins).matrix[0].value
+        matrix = make((LOG_T - 6) ** 2, bins=bins).matrix[0].value
         # The mean of x² from -0.25 to 0.25 is 0.25² / 3.
         np.testing.assert_allclose(matrix, 1e-26 * (np.array([0, 0.25]) + 0.25**2 / 3), rtol=2e-3)
 
-    def test_channels_do_not_mix(self):
-        matrix = made(np.arange(1, 7)[:, np.newaxis]).matrix.value
+    def test_channels_are_independent(self):
+        matrix = make(np.arange(1, 7)[:, np.newaxis]).matrix.value
         np.testing.assert_allclose(matrix, 1e-26 * np.arange(1, 7)[:, np.newaxis] * np.ones(18))
 
-    def test_other_bins(self):
+    def test_with_bins(self):
         response = TemperatureResponse.default()
         part = response.with_bins(response.bins[3:9])
         np.testing.assert_allclose(part.matrix, response.matrix[:, 3:9], rtol=1e-9)
         assert part.meta == response.meta
 
-    def test_coarser_bins_are_means_of_finer_ones(self):
+    def test_coarse_bins_are_means_of_fine_bins(self):
         fine = TemperatureResponse.default(bins=LogTBins(5.5, 0.05, 36)).matrix
         coarse = TemperatureResponse.default(bins=LogTBins(5.525, 0.1, 18)).matrix
         np.testing.assert_allclose(coarse.value, fine.value.reshape(6, 18, 2).mean(axis=2), rtol=1e-4)
 
-    def test_the_matrix_cannot_be_changed_from_outside(self):
+    def test_matrix_is_a_copy(self):
         response = TemperatureResponse.default()
         before = response.fingerprint
         response.matrix[:] = 0 * RESPONSE_UNIT
@@ -61,30 +61,30 @@ class TestDefault:
     @pytest.mark.parametrize(
         ("channel", "peak"), [(94, 6.8), (131, 5.8), (171, 5.9), (193, 6.2), (211, 6.3), (335, 6.4)]
     )
-    def test_each_channel_is_most_sensitive_where_it_should_be(self, response, channel, peak):
+    def test_peak_temperatures(self, response, channel, peak):
         row = response.matrix[CHANNELS.index(channel)]
         assert abs(response.bins.centers[row.argmax()] - peak) < 0.15
 
     def test_positive(self, response):
         assert (response.matrix.value > 0).all()
 
-    def test_eve_scales_each_channel(self):
+    def test_eve_factors(self):
         with_eve = TemperatureResponse.default(chiantifix=False).matrix
         without = TemperatureResponse.default(chiantifix=False, eve=False).matrix
         ratio = (with_eve / without).to_value("")
         np.testing.assert_allclose(ratio, ratio[:, :1] * np.ones(18), rtol=1e-9)
         np.testing.assert_allclose(ratio[:, 0], [0.955, 1.044, 0.968, 1.205, 1.084, 1.273], atol=1e-3)
 
-    def test_chiantifix_raises_94_in_quiet_sun_alone(self):
+    def test_chiantifix(self):
         fixed, plain = TemperatureResponse.default().matrix, TemperatureResponse.default(chiantifix=False).matrix
         relative = ((fixed - plain) / plain).to_value("")
         quiet, flare = (np.isin(LogTBins().centers, log_t) for log_t in ((6.1, 6.2), (6.8, 6.9)))
         assert (relative[0, quiet] > 0.5).all()
-        # SolarSoft's correction also takes a quarter from the flare lines.
+        # SolarSoft's correction also reduces the flare lines by a quarter.
         np.testing.assert_allclose(relative[0, flare], -0.235, atol=0.01)
         assert not relative[1:].any()
 
-    def test_it_says_what_it_is(self, response):
+    def test_meta_and_repr(self, response):
         assert response.meta["version"] == 10 or "10" in str(response.meta["version"])
         assert response.meta["eve"] is True
         assert response.meta["chiantifix"] is True
@@ -101,46 +101,46 @@ class TestIdentity:
     def test_different(self, response, other):
         assert response != TemperatureResponse.default(**other)
 
-    def test_with_anything_else(self, response):
+    def test_other_types(self, response):
         assert response != "V10"
 
-    def test_rounding_is_no_difference(self, response):
-        again = TemperatureResponse(response.temperature, response.response * (1 + 1e-9), bins=response.bins)
+    def test_rounding_errors_are_ignored(self, response):
+        again = TemperatureResponse(response.temperature, response.curves * (1 + 1e-9), bins=response.bins)
         assert again == response
 
 
 class TestErrors:
-    def test_units_are_needed(self):
+    def test_units_are_required(self):
         with pytest.raises(TypeError, match="temperature"):
             TemperatureResponse(10**LOG_T, np.ones((6, 301)) * RESPONSE_UNIT)
-        with pytest.raises(u.UnitsError, match="response"):
+        with pytest.raises(u.UnitsError, match="curves"):
             TemperatureResponse(10**LOG_T * u.K, np.ones((6, 301)) * u.cm**3)
 
     def test_units_are_converted(self, response):
-        meters = TemperatureResponse(response.temperature.to(u.MK), response.response.to("m5 DN / (pix s)"))
+        meters = TemperatureResponse(response.temperature.to(u.MK), response.curves.to("m5 DN / (pix s)"))
         assert meters == response
 
     @pytest.mark.parametrize("log_t", [LOG_T[::-1], np.full(301, 6.0)])
     def test_temperatures_must_ascend(self, log_t):
         with pytest.raises(ValueError, match="temperature must be one-dimensional and ascending"):
-            made(np.ones(301), log_t)
+            make(np.ones(301), log_t)
 
     def test_shape(self):
-        with pytest.raises(ValueError, match=r"response must have shape \(6, 301\).*found \(5, 301\)"):
+        with pytest.raises(ValueError, match=r"curves must have shape \(6, 301\).*found \(5, 301\)"):
             TemperatureResponse(10**LOG_T * u.K, np.ones((5, 301)) * RESPONSE_UNIT)
 
-    def test_not_finite(self):
-        with pytest.raises(ValueError, match="response must be finite, found 6 values"):
-            made(np.where(LOG_T == 5, np.nan, 1))
+    def test_values_must_be_finite(self):
+        with pytest.raises(ValueError, match="curves must be finite, found 6 values"):
+            make(np.where(LOG_T == 5, np.nan, 1))
 
     @pytest.mark.parametrize("log_t", [np.linspace(5.6, 8, 20), np.linspace(5, 7, 20)])
     def test_bins_beyond_the_temperatures(self, log_t):
-        with pytest.raises(ValueError, match=r"bins reach from log T 5\.45 to 7\.25, but the response is known from"):
-            made(np.ones(20), log_t)
+        with pytest.raises(ValueError, match=r"bins extend from log T 5\.45 to 7\.25, but the response only from"):
+            make(np.ones(20), log_t)
 
-    def test_temperatures_that_end_where_the_bins_do(self):
+    def test_bins_up_to_the_last_temperature(self):
         edges = np.linspace(5.45, 7.25, 19)
-        np.testing.assert_allclose(made(np.ones(19), edges).matrix.value, 1e-26)
+        np.testing.assert_allclose(make(np.ones(19), edges).matrix.value, 1e-26)
 
 
 def test_plot(response):

@@ -85,7 +85,7 @@ class TemperatureResponseConverter(Converter):
 
         return {
             "temperature": obj.temperature,
-            "response": obj.response,
+            "response": obj.curves,
             "channels": list(obj.channels),
             "bins": obj.bins,
             "meta": json_facts(obj.meta),
