@@ -22,12 +22,12 @@ from families import CASES, observe
 from machine import describe
 
 from sunpy_deepem import DeepEM, TemperatureResponse, invert
-from sunpy_deepem.network.architectures import EM_SCALE
 from sunpy_deepem.network.layers import dtype_of
 from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.stack.channel_stack import ChannelStack
+from sunpy_deepem.units import EM_SCALE
 
 _CASE = CASES[3]
 # Different pixels that are made; more are copies of them.

@@ -30,9 +30,10 @@ from machine import describe
 
 from sunpy_deepem import DeepEM, TemperatureResponse
 from sunpy_deepem.methods.teachers import get_teacher
-from sunpy_deepem.network.architectures import EM_SCALE, ChapterNetwork
+from sunpy_deepem.network.architectures import ChapterNetwork
 from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.training import DEMPrior, PriorStream, TrainingSet, fit
+from sunpy_deepem.units import EM_SCALE
 
 _CASE = CASES[3]
 # Seconds in which threads that the code before has left waiting, and turning, go to sleep.

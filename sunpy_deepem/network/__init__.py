@@ -1,13 +1,12 @@
 """The network of 1×1 convolutions. Plain arrays in, plain arrays out; needs torch."""
 
-from sunpy_deepem.network.architectures import EM_SCALE, ChapterNetwork, ScaledNetwork
+from sunpy_deepem.network.architectures import ChapterNetwork, ScaledNetwork
 from sunpy_deepem.network.consistency import ChannelConsistency
 from sunpy_deepem.network.layers import PRECISIONS, PointwiseConvolution, PointwiseLayers, dtype_of
 from sunpy_deepem.network.model import DeepEM
 from sunpy_deepem.network.refinement import UPDATES, refine
 
 __all__ = [
-    "EM_SCALE",
     "PRECISIONS",
     "UPDATES",
     "ChannelConsistency",

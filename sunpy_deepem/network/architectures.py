@@ -9,10 +9,8 @@ from torch import nn
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.network.layers import PointwiseLayers
 
-__all__ = ["ARCHITECTURES", "EM_SCALE", "ChapterNetwork", "ScaledNetwork"]
+__all__ = ["ARCHITECTURES", "ChapterNetwork", "ScaledNetwork"]
 
-#: Unit of EM inside the networks in cm^-5, as in the DeepEM chapter; it keeps squares within single precision.
-EM_SCALE = 1e25
 # The shape of the EM depends on log10 of the brightness within these limits only: EM of 10^24 to 10^30 cm^-5.
 _LEVELS = (-1.0, 5.0)
 # Smallest output in ln; keeps the EM of every bin above zero.

@@ -8,7 +8,6 @@ import torch
 from tqdm.auto import tqdm
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.network.architectures import EM_SCALE
 from sunpy_deepem.network.layers import PRECISIONS, PointwiseConvolution, dtype_of
 from sunpy_deepem.network.tiles import (
     CPU_TILE,
@@ -21,6 +20,7 @@ from sunpy_deepem.network.tiles import (
     usable_pixels,
 )
 from sunpy_deepem.network.weights import Weights, read_helioml, read_weights, write_weights
+from sunpy_deepem.units import EM_SCALE
 from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.parallel import part_map, tile_map
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.network.architectures import EM_SCALE
 from sunpy_deepem.network.tiles import GPU_TILE, check_array, to_tensor
+from sunpy_deepem.units import EM_SCALE
 from sunpy_deepem.utils.checks import real_number, whole_number
 from sunpy_deepem.utils.parallel import tile_map
 

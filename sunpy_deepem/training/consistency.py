@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sunpy_deepem.network.architectures import EM_SCALE
 from sunpy_deepem.network.consistency import ChannelConsistency
 from sunpy_deepem.network.tiles import resolve_device
+from sunpy_deepem.units import EM_SCALE
 
 __all__ = ["fit_consistency"]
 

@@ -10,12 +10,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from tqdm.auto import tqdm
 
-from sunpy_deepem.network.architectures import EM_SCALE, ScaledNetwork
+from sunpy_deepem.network.architectures import ScaledNetwork
 from sunpy_deepem.network.model import DeepEM
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.training.consistency import fit_consistency
 from sunpy_deepem.training.loss import HELD, DEMLoss
+from sunpy_deepem.units import EM_SCALE
 from sunpy_deepem.utils.checks import real_number, whole_number
 from sunpy_deepem.utils.files import atomic_path, check_target, checked_path
 from sunpy_deepem.utils.parallel import background
