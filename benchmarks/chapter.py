@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 
 from sunpy_deepem import CHANNELS, ChannelStack, TemperatureResponse
 from sunpy_deepem.network.architectures import ChapterNetwork
-from sunpy_deepem.training import BasisPursuitTeacher, DEMLoss, TrainingSet, fit, run_teacher
+from sunpy_deepem.training import BasisPursuitTeacher, Checkpoint, DEMLoss, TrainingSet, fit, run_teacher
 
 # The chapter's own figures, from its printed output: MSE of √(EM / 10²⁵ cm⁻⁵) at epoch 490.
 PUBLISHED = {"train": 0.17292694747447968, "validation": 0.22251540422439575}
@@ -155,8 +155,7 @@ def main():
         schedule="constant",
         max_gradient=None,
         keep_unsolved=True,
-        checkpoint=args.output / "chapter.checkpoint",
-        resume=True,
+        checkpoint=Checkpoint(args.output / "chapter.checkpoint", resume=True),
         progress=True,
     )
     print(f"training (this call): {time.perf_counter() - start:.0f} s")

@@ -172,7 +172,7 @@ def show(cube, out, in_browser, overwrite):
 def train(prior, folders, teacher, validation, out, pixels, hidden, seed, overwrite, quiet, device, resume, **options):
     """Train a network, from the prior alone or on maps that a teacher inverts, and write its weights."""
     from sunpy_deepem import TemperatureResponse, __version__
-    from sunpy_deepem.training import fit
+    from sunpy_deepem.training import Checkpoint, TrainingOptions, fit
 
     _refuse(out, overwrite)
     if prior == bool(folders):
@@ -183,21 +183,20 @@ def train(prior, folders, teacher, validation, out, pixels, hidden, seed, overwr
         training, held_out = _from_prior(response, pixels, seed)
     else:
         training, held_out = _from_maps(folders, validation, teacher, response, quiet)
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
     network = fit(
         training,
         response,
         validation=held_out,
-        hidden=_widths(hidden),
-        seed=seed,
-        **options,
+        network=_widths(hidden),
+        options=TrainingOptions(seed=seed, **options),
+        checkpoint=Checkpoint(checkpoint, resume=resume),
         device=device,
-        checkpoint=out.with_name(f"{out.name}.checkpoint"),
-        resume=resume,
         progress=not quiet,
-        meta={"training_command": _command(), "package_version": __version__},
     )
+    network.meta |= {"training_command": _command(), "package_version": __version__}
     network.save(out, overwrite=overwrite)
-    out.with_name(f"{out.name}.checkpoint").unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     click.echo(f"Wrote {out}", err=True)
 
 

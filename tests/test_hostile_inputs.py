@@ -49,6 +49,7 @@ from sunpy_deepem.sample import sample_em, sample_maps
 from sunpy_deepem.series import group_maps
 from sunpy_deepem.training import (
     BasisPursuit,
+    Checkpoint,
     DEMLoss,
     DEMPrior,
     PriorStream,
@@ -62,7 +63,7 @@ from sunpy_deepem.visualization.viewer import write_page
 
 PAGE = Path(__file__).parents[1] / "docs" / "topics" / "hostile_inputs.rst"
 UNIT = u.DN / (u.s * u.pix)
-SHORT = {"epochs": 1, "consistency_epochs": 0, "hidden": (4,)}
+SHORT = {"epochs": 1, "consistency_epochs": 0, "network": (4,)}
 QUICK = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -215,11 +216,11 @@ class Stopped(TrainingSet):
 
 def resumed(h):
     """Stop a training, take it up again, and compare with one that was not stopped."""
-    options = {"epochs": 3, "consistency_epochs": 0, "hidden": (4,), "batch_size": 32}
+    options = {"epochs": 3, "consistency_epochs": 0, "network": (4,), "batch_size": 32}
     arrays_ = {name: getattr(h.training, name) for name in ("intensity", "uncertainty", "em", "status", "observation")}
     with pytest.raises(KeyboardInterrupt):
         fit(Stopped(**arrays_, names=h.training.names), h.response, checkpoint=h.folder / "run", **options)
-    again = fit(h.training, h.response, checkpoint=h.folder / "run", resume=True, **options)
+    again = fit(h.training, h.response, checkpoint=Checkpoint(h.folder / "run", resume=True), **options)
     straight = fit(h.training, h.response, **options)
     return all(
         torch.equal(one, other)
@@ -597,23 +598,24 @@ TABLE = {
             "The weights of DEMLoss must be finite"),
         *(Row(f"fit(…, {name}=)", text, lambda h, n=name, v=value: fit(**{"training": h.training,
             "response": h.response} | SHORT | {n: v}), error, says) for name, text, value, error, says in (("training",
-            "``None``", None, TypeError, "training is of the wrong kind, NoneType"), ("response", "``None``", None,
-            TypeError, "response must be a TemperatureResponse"), ("epochs", "0", 0, ValueError,
+            "``None``", None, TypeError,
+            "training must be a TrainingSet or PriorStream"), ("response", "``None``",
+            None, TypeError, "response must be a TemperatureResponse"), ("epochs", "0", 0, ValueError,
             "epochs must be a positive whole number, found 0"), ("epochs", "infinite", np.inf, ValueError,
             "epochs must be a positive whole number, found inf"), ("batch_size", "a text", "a", ValueError,
             "batch_size must be a positive whole number, found 'a'"), ("learning_rate", "infinite", np.inf, ValueError,
             "learning_rate must be positive"), ("learning_rate", "a text", "a", ValueError,
             "learning_rate must be a number"), ("max_gradient", "-1", -1, ValueError, "max_gradient must be positive"),
-            ("hidden", "a number", 3, ValueError, "hidden must be widths of layers"), ("hidden", "0", (0,), ValueError,
-            "hidden: each width must be a positive whole number"), ("seed", "-1", -1, ValueError,
+            ("network", "a number", 3, TypeError, "widths of hidden layers"), ("network", "0", (0,), ValueError,
+            "network: each width must be a positive whole number"), ("seed", "-1", -1, ValueError,
             "seed must be a whole number, not negative"), ("consistency_epochs", "1.5", 1.5, ValueError,
             "consistency_epochs must be a whole number"), ("device", '``"cuda"`` without a GPU', "cuda", ValueError,
             "device must be 'auto', 'cpu', 'cuda'"), ("checkpoint", "a number", 3, TypeError,
             "checkpoint must be a str or pathlib.Path"), ("checkpoint", "a folder", Path(), OSError,
-            "is a folder, not a file"), ("resume", "no checkpoint", True, ValueError, "pass checkpoint="), ("meta",
-            "a number", 3, TypeError, "meta must be a dict"))),
-        Row("fit(…, checkpoint=, resume=True)", "a checkpoint of another kind", lambda h: fit(h.training, h.response,
-            checkpoint=junk(h, b"hello"), resume=True, **SHORT), ValueError, "cannot be read"),
+            "is a folder, not a file"))),
+        Row("fit(…, checkpoint=Checkpoint(path, resume=True))", "a checkpoint of another kind", lambda h: fit(
+            h.training, h.response, checkpoint=Checkpoint(junk(h, b"hello"), resume=True), **SHORT), ValueError,
+            "cannot be read"),
         Row("fit(…, checkpoint=)", "a disk that fills up", lambda h: mocked(full_disk(), lambda: fit(h.training,
             h.response, checkpoint=h.folder / "run", **SHORT)), OSError, "could not be written"),
         Row("fit(training)", "nothing but NaN", lambda h: fit(h.training.take(slice(0)), h.response, **SHORT),

@@ -1,4 +1,4 @@
-"""What each channel ought to be, given the other five: `ChannelConsistency`."""
+"""Prediction of each channel from the other five: `ChannelConsistency`."""
 
 import numpy as np
 import torch
@@ -10,18 +10,18 @@ from sunpy_deepem.network.layers import PointwiseLayers
 __all__ = ["ChannelConsistency"]
 
 _N = len(CHANNELS)
-# No channel is foretold better or worse than this, in ln(intensity).
+# Limits of ln of the spread of a prediction, in ln(intensity).
 _LOG_SPREAD = (-4.0, 3.0)
-# ln of 10^25 cm^-5 of EM is zero, and of most that is seen, below ten.
+# Center and width of the inputs: ln(EM / 10^25 cm^-5) of the corona is between 0 and 10.
 _TYPICAL, _RANGE = 5.0, 3.0
 
 
 class ChannelConsistency(nn.Module):
     """
-    Six small networks, each of which foretells the logarithm of one channel, and its spread, from the other five.
+    Six small networks, each of which predicts the logarithm of one channel, and its spread, from the other five.
 
-    Six intensities that a DEM explains may still be such as the Sun does not show: a channel that is off by a factor
-    of three, or two that were swapped, can often be fitted. What the other channels say of it tells.
+    Not all intensities that some DEM explains occur on the Sun. A channel that is off by a factor of three, or two
+    swapped channels, can often be fitted, but they are inconsistent with the other channels.
 
     Parameters
     ----------
@@ -36,16 +36,16 @@ class ChannelConsistency(nn.Module):
         scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(-1, 1)
         self.register_buffer("channel_scale", scale)
         self.width = int(width)
-        # The six stand side by side in the same layers, which is faster than one after the other.
+        # The six share the same layers, which is faster than six modules.
         self.layers = PointwiseLayers((2 * _N, _N * self.width, _N * self.width, 2 * _N))
         with torch.no_grad():
             for layer in self.layers[2], self.layers[4]:
                 layer.weight *= _N**0.5
-        self.keep_apart()
+        self.separate()
 
     @torch.no_grad()
-    def keep_apart(self):
-        """Set the weights to zero by which a network would see its own channel, or into another: after each step."""
+    def separate(self):
+        """Zero the weights that connect a network to its own channel or to another network. Call after each step."""
         own = torch.eye(_N, device=self.channel_scale.device)
         others = (1 - own).repeat(1, 2)
         for layer, within in zip(list(self.layers)[::2], (others, own, own), strict=True):
@@ -55,7 +55,7 @@ class ChannelConsistency(nn.Module):
 
     def forward(self, intensity, uncertainty):
         """
-        Return what the other channels foretell, and what was observed.
+        Return the prediction of the other channels, and the observation.
 
         Parameters
         ----------
@@ -64,19 +64,19 @@ class ChannelConsistency(nn.Module):
 
         Returns
         -------
-        foretold, log_spread, observed, noise : `~torch.Tensor`
-            Of ln(intensity), where one below σ counts as σ, shape ``(6, n)``: its expectation, the logarithm of the
-            spread of that, its observed value, and its σ.
+        predicted, log_spread, observed, noise : `~torch.Tensor`
+            Predicted ln(intensity), logarithm of its spread, observed ln(intensity) and its σ, shape ``(6, n)``.
+            Intensities below σ count as σ.
         """
         signal = torch.hypot(intensity.clamp_min(0), uncertainty)
         observed, noise = torch.log(signal / self.channel_scale), uncertainty / signal
         values = torch.cat([(observed - _TYPICAL) / _RANGE, torch.log(noise) / _RANGE])
-        foretold, log_spread = self.layers(values[None, :, None])[0, :, 0].unflatten(0, (_N, 2)).unbind(dim=1)
-        return _RANGE * foretold + _TYPICAL, log_spread.clamp(*_LOG_SPREAD), observed, noise
+        predicted, log_spread = self.layers(values[None, :, None])[0, :, 0].unflatten(0, (_N, 2)).unbind(dim=1)
+        return _RANGE * predicted + _TYPICAL, log_spread.clamp(*_LOG_SPREAD), observed, noise
 
     def deviation(self, intensity, uncertainty):
         """
-        Return how far each channel is from what the others foretell, in units of the spread of both.
+        Return the deviation of each channel from its prediction, in units of their combined spread.
 
         Parameters
         ----------
@@ -86,14 +86,14 @@ class ChannelConsistency(nn.Module):
         Returns
         -------
         `~torch.Tensor`
-            Shape ``(6, n)``; positive where a channel is brighter than foretold.
+            Shape ``(6, n)``; positive where a channel is brighter than predicted.
         """
-        foretold, log_spread, observed, noise = self(intensity, uncertainty)
-        return (observed - foretold) / torch.hypot(log_spread.exp(), noise)
+        predicted, log_spread, observed, noise = self(intensity, uncertainty)
+        return (observed - predicted) / torch.hypot(log_spread.exp(), noise)
 
     def loss(self, intensity, uncertainty):
         """
-        Return the mean negative log-likelihood of a Laplace distribution, which wild pixels do not lead.
+        Return the mean negative log-likelihood of a Laplace distribution, which is robust to outliers.
         """
-        foretold, log_spread, observed, _ = self(intensity, uncertainty)
-        return ((observed - foretold).abs() / log_spread.exp() + log_spread).mean()
+        predicted, log_spread, observed, _ = self(intensity, uncertainty)
+        return ((observed - predicted).abs() / log_spread.exp() + log_spread).mean()

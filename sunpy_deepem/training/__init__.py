@@ -1,25 +1,27 @@
 """
 Training: priors, teachers, training sets, the loss and `fit`.
 
-Nothing outside this subpackage imports it: the only thing that passes from training to inference is a weights file. The
-teachers are the solvers that `sunpy_deepem.invert` offers, too, and so live above it.
+Inference does not import it; the only thing that passes from training to inference is a weights file.
 """
 
 from sunpy_deepem.methods.basis_pursuit import BasisPursuit, BasisPursuitSolution, SolveStatus
 from sunpy_deepem.methods.teachers import BasisPursuitTeacher, DemregTeacher, Teacher, get_teacher, run_teacher
 from sunpy_deepem.training.dataset import PriorStream, TrainingSet
+from sunpy_deepem.training.options import Checkpoint, TrainingOptions
 from sunpy_deepem.training.prior import DEMPrior, simulate_observation
 
 __all__ = [
     "BasisPursuit",
     "BasisPursuitSolution",
     "BasisPursuitTeacher",
+    "Checkpoint",
     "DEMLoss",
     "DEMPrior",
     "DemregTeacher",
     "PriorStream",
     "SolveStatus",
     "Teacher",
+    "TrainingOptions",
     "TrainingSet",
     "fit",
     "get_teacher",
@@ -27,7 +29,7 @@ __all__ = [
     "simulate_observation",
 ]
 
-# What needs torch, which takes seconds to import and which the processes of basis pursuit do without.
+# Importing torch takes seconds, and the processes of basis pursuit do not need it.
 _WITH_TORCH = {"DEMLoss": "loss", "fit": "fitting"}
 
 

@@ -1,27 +1,27 @@
-"""What a network is trained to make small: `DEMLoss`."""
+"""Loss of the training: `DEMLoss`."""
 
 from dataclasses import dataclass
 
 import torch
 
-__all__ = ["HELD", "DEMLoss"]
+__all__ = ["COVERAGE", "DEMLoss"]
 
-# A residual beyond this many σ counts linearly, so that a few wild pixels do not lead the training.
+# Residuals beyond this many σ count linearly, so that a few outliers do not dominate the training.
 _HUBER_WIDTH = 3.0
-# The spread is not asked to be known below this fraction of a pixel's total EM.
+# Spreads below this fraction of a pixel's total EM are not resolved.
 _LEAST_SPREAD = 1e-3
-#: Share of true values that the interval EM ± spread is to hold: that of ±1 σ of a normal distribution.
-HELD = 0.6827
-# Total EM in 10^25 cm^-5 below which there is nothing to be seen.
+#: Fraction of true values that EM ± spread is trained to hold: that of ±1 σ of a normal distribution.
+COVERAGE = 0.6827
+# Total EM in 10^25 cm^-5 below which plasma is invisible.
 _LEAST_TOTAL = 1e-6
-# One pixel counts no more than this.
+# Largest contribution of one pixel.
 _MAX_DISTRIBUTION = 20.0
 
 
 @dataclass(frozen=True)
 class DEMLoss:
     """
-    Weighted sum of the terms of the loss; a weight of zero leaves a term out.
+    Weighted sum of four terms; a weight of zero omits a term.
 
     Attributes
     ----------
@@ -31,10 +31,11 @@ class DEMLoss:
     chapter : `float`
         The DeepEM chapter's: mean squared error of √(EM / 10²⁵ cm⁻⁵).
     forward : `float`
-        Resynthesised against observed intensities in units of σ, the first improvement that the chapter names.
+        Difference between synthetic and observed intensities in units of σ, the first improvement that the chapter
+        suggests.
     spread : `float`
-        The quantile loss of the logarithm of the EM's spread, least where the interval EM ± spread holds the truth in
-        68.27 % of all cases, whatever the shape of the posterior. It does not move the mean.
+        Quantile loss of the logarithm of the EM's spread. Its minimum is where EM ± spread holds the truth in 68.27 %
+        of all cases, whatever the shape of the posterior. It does not affect the mean.
 
     Raises
     ------
@@ -80,7 +81,7 @@ class DEMLoss:
         `~torch.Tensor`
             A scalar.
         """
-        # A teacher that answers zero, where that is kept, would divide by it.
+        # Pixels kept without a solution may have no EM.
         total = truth.sum(dim=1, keepdim=True).clamp_min(_LEAST_TOTAL)
         loss = em.new_zeros(())
         if self.distribution:
@@ -96,10 +97,10 @@ class DEMLoss:
         if self.spread and spread is not None:
             error = torch.log((em.detach() - truth).abs() / total + _LEAST_SPREAD)
             excess = error - torch.log(spread / total + _LEAST_SPREAD)
-            loss = loss + self.spread * torch.maximum(HELD * excess, (HELD - 1) * excess).mean()
+            loss = loss + self.spread * torch.maximum(COVERAGE * excess, (COVERAGE - 1) * excess).mean()
         return loss
 
 
 def _signed_sqrt(values):
-    """√ that stays differentiable at zero and carries the sign, for networks whose output may be negative."""
+    """Return sign(x) √|x|, differentiable at zero, for networks whose output may be negative."""
     return values.sign() * (values.abs() + 1e-12).sqrt()

@@ -113,7 +113,7 @@ def test_invert_flags_a_map_in_the_wrong_place():
 
 def test_weights_carry_it_or_do_without(tmp_path, sun):
     pixels = TrainingSet.from_prior(DEMPrior(), RESPONSE, 2000, seed=1)
-    quick = {"hidden": (8,), "epochs": 1, "seed": 2}
+    quick = {"network": (8,), "epochs": 1, "seed": 2}
     network = fit(pixels, RESPONSE, consistency_epochs=1, **quick)
     network.save(tmp_path / "with.safetensors")
     again = DeepEM.load(tmp_path / "with.safetensors")

@@ -10,6 +10,7 @@ from sunpy_deepem import DeepEM, LogTBins, TemperatureResponse
 from sunpy_deepem.network.architectures import ChapterNetwork, ScaledNetwork
 from sunpy_deepem.training import (
     BasisPursuitTeacher,
+    Checkpoint,
     DEMLoss,
     DEMPrior,
     PriorStream,
@@ -283,7 +284,7 @@ def test_bad_loss_weights(weights):
 
 # -- Fit -------------------------------------------------------------------------------------------------------------
 
-QUICK = {"hidden": (8, 8), "epochs": 4, "batch_size": 100, "seed": 5, "device": "cpu"}
+QUICK = {"network": (8, 8), "epochs": 4, "batch_size": 100, "seed": 5, "device": "cpu"}
 
 
 def same(a, b):
@@ -330,7 +331,7 @@ def test_a_killed_run_resumes_exactly(prior_set, response, tmp_path, make):
     with pytest.raises(KilledError):
         fit(Killing(source, 2), response, validation=prior_set, checkpoint=checkpoint, **QUICK)
     assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint"]
-    resumed = fit(source, response, validation=prior_set, checkpoint=checkpoint, resume=True, **QUICK)
+    resumed = fit(source, response, validation=prior_set, checkpoint=Checkpoint(checkpoint, resume=True), **QUICK)
     assert same(whole, resumed)
     assert json.loads(whole.meta["history"]) == json.loads(resumed.meta["history"])
 
@@ -339,16 +340,16 @@ def test_a_checkpoint_of_another_run_is_refused(prior_set, response, tmp_path):
     checkpoint = tmp_path / "run.checkpoint"
     fit(prior_set, response, checkpoint=checkpoint, **QUICK)
     with pytest.raises(ValueError, match="is of another run"):
-        fit(prior_set, response, checkpoint=checkpoint, resume=True, **(QUICK | {"seed": 6}))
+        fit(prior_set, response, checkpoint=Checkpoint(checkpoint, resume=True), **(QUICK | {"seed": 6}))
     checkpoint.write_bytes(checkpoint.read_bytes()[:200])
     with pytest.raises(ValueError, match="cannot be read"):
-        fit(prior_set, response, checkpoint=checkpoint, resume=True, **QUICK)
+        fit(prior_set, response, checkpoint=Checkpoint(checkpoint, resume=True), **QUICK)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_training_that_diverges_is_stopped(prior_set, response, value):
     with pytest.raises(ValueError, match="Lower learning_rate"):
-        fit(prior_set, response, loss=lambda em, *others: em.sum() * value, epochs=2, hidden=(4,))
+        fit(prior_set, response, loss=lambda em, *others: em.sum() * value, epochs=2, network=(4,))
 
 
 def test_a_step_that_leaves_no_finite_weights_is_noticed(prior_set, response):
@@ -359,7 +360,7 @@ def test_a_step_that_leaves_no_finite_weights_is_noticed(prior_set, response):
         return em.sum()
 
     with pytest.raises(ValueError, match="weights are no longer finite"):
-        fit(prior_set, response, loss=loss, epochs=1, batch_size=None, hidden=(4,))
+        fit(prior_set, response, loss=loss, epochs=1, batch_size=None, network=(4,))
 
 
 def test_early_stopping_keeps_the_best(prior_set, response):
@@ -421,7 +422,6 @@ def test_unsolved_pixels_are_left_out_unless_asked_for(response):
         ({"weight_decay": -1}, "learning_rate must be positive"),
         ({"schedule": "linear"}, "schedule must be"),
         ({"patience": 3}, "patience needs a validation set"),
-        ({"resume": True}, "resume needs to know"),
         ({"checkpoint": "no/such/folder/c"}, "folder that does not exist"),
     ],
 )
@@ -503,7 +503,7 @@ def test_intervals_are_made_to_hold_at_every_noise(exponent):
 
 
 def test_a_loss_of_ones_own_leaves_intervals_as_they_are(prior_set, response):
-    network = fit(prior_set, response, loss=lambda em, *others: em.mean(), epochs=1, hidden=(4,), consistency_epochs=0)
+    network = fit(prior_set, response, loss=lambda em, *others: em.mean(), epochs=1, network=(4,), consistency_epochs=0)
     assert network.module.spread_law.tolist() == [0, 0]
 
 
