@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from loops import lines_of_sight
 
 from sunpy_deepem import CHANNELS
 from sunpy_deepem.calibrate.photometry import counts_uncertainty
@@ -119,6 +120,42 @@ def two_components(n, rng, bins):
     return scaled(scaled(parts[0], np.log10(share)) + scaled(parts[1], np.log10(1 - share)), rng.uniform(26, 29, n))
 
 
+def _pair(n, rng, bins, fraction):
+    """Two Gaussians of width 0.12 dex, of which the hot one has a fraction of the EM."""
+    log_t = fine_grid(bins)
+    cool, hot = (
+        scaled(binned(gaussian(log_t, rng.uniform(*centers, n), 0.12), bins), 0) for centers in ((5.9, 6.3), (6.6, 7.0))
+    )
+    return scaled((1 - fraction) * cool + fraction * hot, rng.uniform(26.5, 28.5, n))
+
+
+def cool_and_hot(n, rng, bins):
+    """A cool component at log T 5.9 to 6.3 and a hot one at 6.6 to 7.0 with 5 to 70 % of the EM."""
+    return _pair(n, rng, bins, rng.uniform(0.05, 0.7, n))
+
+
+def hot_minority(n, rng, bins):
+    """The same with 5 to 15 % of the EM in the hot component."""
+    return _pair(n, rng, bins, rng.uniform(0.05, 0.15, n))
+
+
+def top_hats(n, rng, bins):
+    """Constant EM per dex over 0.2 to 1 dex."""
+    low, width = rng.uniform(5.6, 6.7, n), rng.uniform(0.2, 1.0, n)
+    log_t = fine_grid(bins)
+    return scaled(binned((log_t >= low) & (log_t <= np.minimum(low + width, 7.15)), bins), rng.uniform(26, 28.5, n))
+
+
+def loop_strands(n, rng, bins):
+    """Lines of sight through impulsively heated strands with their transition region, `loops`."""
+    return lines_of_sight(n, rng, bins, transition_region=True)
+
+
+def loop_corona(n, rng, bins):
+    """The coronal part of impulsively heated strands alone, `loops`."""
+    return lines_of_sight(n, rng, bins, transition_region=False)
+
+
 def active_regions(n, rng, bins):
     """EM per dex ~ T^a up to a sharp peak and T^-b beyond; slopes of Warren, Winebarger & Brooks (2012)."""
     x = np.log(10) * (fine_grid(bins) - rng.uniform(6.4, 6.7, n))
@@ -170,6 +207,11 @@ FAMILIES = {
     "flare": flares,
     "isothermal": isothermal,
     **{name: _chianti(name) for name in _CHIANTI},
+    "cool and hot": cool_and_hot,
+    "hot minority": hot_minority,
+    "top hat": top_hats,
+    "loop strands": loop_strands,
+    "loop corona": loop_corona,
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from sunpy_deepem import LogTBins
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import loops
 from families import CASES, FAMILIES, SimulatedNoise, covered, observe, wasserstein
 
 from sunpy_deepem.methods import Importance
@@ -49,6 +50,33 @@ def test_families_are_distributions_on_the_bins(name):
     assert em.shape == (18, 50)
     assert (em >= 0).all()
     assert ((em.sum(axis=0) > 1e24) & (em.sum(axis=0) < 2e30)).all()
+
+
+def test_steadily_heated_loop_stays_in_equilibrium():
+    # The scaling law of static loops: conduction carries two thirds of the heating down, T_apex ~ (Q L^2)^(2/7).
+    length, heating = np.array([2e9, 5e9]), np.array([1e-4, 1e-3])
+    *_, (_, pressure, density, flux) = loops.evolve(length, lambda time: heating)
+    apex = pressure / (2 * 1.380649e-16 * density) / 0.9
+    np.testing.assert_allclose(apex, (7 * heating * length**2 / (3 * 8.12e-7)) ** (2 / 7), rtol=0.02)
+    np.testing.assert_allclose(density**2 * loops.losses(0.9 * apex) * 3, heating, rtol=0.05)
+    # Upward and downward mass fluxes cancel: small against the free-streaming flux of particles.
+    assert np.abs(flux / (density * 1e7)).max() < 1e-3
+
+
+def test_heated_loop_evaporates_then_cools_and_drains():
+    def heating(time):
+        return np.array([2e-5 + 0.01 * (100 < time < 300)])
+
+    history = np.array(
+        [[p[0] / (2 * 1.380649e-16 * n[0]), n[0]] for _, p, n, _ in loops.evolve(np.array([3e9]), heating)]
+    )
+    hottest, densest = history.argmax(axis=0)
+    assert 100 <= hottest <= 305
+    assert densest > hottest + 100
+    assert history[hottest, 0] > 5e6
+    assert history[densest:, 1][-1] < 0.5 * history[densest, 1]
+    # The energy put in is 3/2 p at most: 2 erg cm^-3 in this pulse.
+    assert 3 * 1.380649e-16 * history.prod(axis=1).max() < 2.1
 
 
 def test_every_case_has_the_same_truth(response):
