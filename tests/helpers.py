@@ -6,8 +6,10 @@ import astropy.units as u
 import numpy as np
 import sunpy.map
 
-from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, TemperatureResponse
+from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, LogTBins, TemperatureResponse
+from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.sample import sample_em, sample_maps
+from sunpy_deepem.units import INTENSITY_UNIT
 
 #: Exposure time of each channel in s; AIA's channels have different ones.
 EXPOSURES = dict(zip(CHANNELS, (2.9, 2.8, 2.0, 2.1, 2.7, 3.0), strict=True))
@@ -91,6 +93,24 @@ def true_cube(maps=None, n=32):
         quality=stack.quality,
         meta=stack.meta | {"method": "truth"},
     )
+
+
+def cube_of(em, em_std=None, **options):
+    """Return a cube of one row of pixels with the given EM, shape (18, n), and its synthetic intensities."""
+    response = TemperatureResponse.default()
+    em = np.asarray(em, dtype=float)[:, np.newaxis]
+    seen = synthetic_intensity(em * u.cm**-5, response)
+    header = {key: value for key, value in aia_map(94, em[0]).meta.items() if key[:4] != "naxi"}
+    inputs = [{"channel": channel, "date": "2014-01-01T00:00:00.000", "exposure_time": 2.0} for channel in CHANNELS]
+    options = {"intensity": seen, "uncertainty": 0.1 * seen + 1 * INTENSITY_UNIT} | options
+    em_std = None if em_std is None else np.asarray(em_std, dtype=float)[:, np.newaxis]
+    return DEMCube.from_arrays(em, em_std, response, header, inputs, **options)
+
+
+def uniform_em(low, high, total=1e27):
+    """Return EM that is uniform per dex between two bin edges."""
+    inside = (LogTBins().centers > low) & (LogTBins().centers < high)
+    return np.where(inside, total / inside.sum(), 0)[:, np.newaxis]
 
 
 @functools.cache

@@ -601,13 +601,13 @@ class DEMCube(NDCube):
         area = self._pixel_area().to_value(u.cm**2)
         return self._map(value * area, None if std is None else std * area, u.erg, "thermal energy per pixel")
 
-    def curve(self, where=None):
+    def curve(self, region=None):
         """
         Return the mean EM curve of a place or region, with its interval and what was observed there.
 
         Parameters
         ----------
-        where : `~astropy.coordinates.SkyCoord`, `~regions.Region`, `~numpy.ndarray` or `None`, optional
+        region : `~astropy.coordinates.SkyCoord`, `~regions.Region`, `~numpy.ndarray` or `None`, optional
             One coordinate; a sky or pixel region of the package ``regions``; a boolean mask, shape ``(ny, nx)``; or, by
             default, the whole cube. See `sunpy_deepem.analysis.em_curve`, also for what the interval means.
 
@@ -618,9 +618,9 @@ class DEMCube(NDCube):
         Raises
         ------
         TypeError
-            If ``where`` is something else.
+            If ``region`` is something else.
         ValueError
-            If ``where`` lies outside the cube, holds no pixel that is not masked, or is a mask of another shape.
+            If ``region`` lies outside the cube, holds no pixel that is not masked, or is a mask of another shape.
 
         Examples
         --------
@@ -631,7 +631,7 @@ class DEMCube(NDCube):
         from sunpy_deepem.analysis.curves import em_curve
 
         self._require_3d("curve")
-        return em_curve(self, where)
+        return em_curve(self, region)
 
     @property
     def _std(self):
@@ -855,13 +855,13 @@ class DEMCube(NDCube):
         """
         return visualization.plot_temperature(self, axes=axes)
 
-    def plot_profile(self, where=None, *, axes=None):
+    def plot_profile(self, region=None, *, axes=None):
         """
         Draw the EM curve of a pixel or region and its EM loci, see `sunpy_deepem.visualization.plot_profile`.
 
         Parameters
         ----------
-        where : `~astropy.coordinates.SkyCoord`, `~regions.Region` or `~numpy.ndarray` of `bool`, optional
+        region : `~astropy.coordinates.SkyCoord`, `~regions.Region` or `~numpy.ndarray` of `bool`, optional
             As for `curve`, by default the whole field of view.
         axes : `~matplotlib.axes.Axes`, optional
             Where to draw, by default axes in a new figure.
@@ -870,7 +870,7 @@ class DEMCube(NDCube):
         -------
         `~matplotlib.axes.Axes`
         """
-        return visualization.plot_profile(self, where, axes=axes)
+        return visualization.plot_profile(self, region, axes=axes)
 
     def animate(self, *, axes=None, interval=300):
         """

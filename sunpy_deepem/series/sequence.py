@@ -360,13 +360,13 @@ class DEMCubeSequence(NDCubeSequence):
         """The coordinates along the axis of the sequence, `dict`, with ``"time"`` among them."""
         return {"time": list(self.times)}
 
-    def light_curve(self, where=None, *, bands=BANDS):
+    def light_curve(self, region=None, *, bands=BANDS):
         """
         Return how much plasma there is at a place or in a region, and how hot it is, at each time.
 
         Parameters
         ----------
-        where : `~astropy.coordinates.SkyCoord`, region, `~numpy.ndarray` or `None`, optional
+        region : `~astropy.coordinates.SkyCoord`, region, `~numpy.ndarray` or `None`, optional
             As in `DEMCube.curve`: a coordinate, a region of the package ``regions``, a mask of shape ``(ny, nx)``, or,
             by default, all pixels. A sky region stays where it is on the sky while the Sun turns under it.
         bands : sequence of pairs of `float`, optional
@@ -385,7 +385,7 @@ class DEMCubeSequence(NDCubeSequence):
             As `DEMCube.curve`, or if a band is empty or lies beyond the cubes' bins.
         """
         bands = checked_bands(bands)
-        rows = [_row(cube.curve(where), bands) for cube in self.data]
+        rows = [_row(cube.curve(region), bands) for cube in self.data]
         return TimeSeries(time=self.times, data={name: _column([row[name] for row in rows]) for name in rows[0]})
 
 

@@ -236,7 +236,7 @@ def plot_temperature(cube, *, axes=None):
     return axes
 
 
-def plot_profile(cube, where=None, *, axes=None):
+def plot_profile(cube, region=None, *, axes=None):
     """
     Draw the EM curve of a pixel or the mean one of a region, with its 68 % band and the EM loci of the six channels.
 
@@ -245,7 +245,7 @@ def plot_profile(cube, where=None, *, axes=None):
     Parameters
     ----------
     cube : `DEMCube`
-    where : `~astropy.coordinates.SkyCoord`, `~regions.Region` or `~numpy.ndarray` of `bool`, optional
+    region : `~astropy.coordinates.SkyCoord`, `~regions.Region` or `~numpy.ndarray` of `bool`, optional
         A point, a region of the sky or of pixels, or a mask of shape ``(ny, nx)``, as for `DEMCube.curve`; by default
         the whole field of view.
     axes : `~matplotlib.axes.Axes`, optional
@@ -258,7 +258,7 @@ def plot_profile(cube, where=None, *, axes=None):
     Raises
     ------
     TypeError, ValueError
-        If ``where`` is something else, lies outside or holds no valid pixel, or the cube lacks an axis.
+        If ``region`` is something else, lies outside or holds no valid pixel, or the cube lacks an axis.
 
     Examples
     --------
@@ -267,7 +267,7 @@ def plot_profile(cube, where=None, *, axes=None):
     >>> axes = plot_profile(sample_cube((64, 64)), sample_regions((64, 64))["active region"])
     """
     checked_cube(cube)
-    curve = cube.curve(where)
+    curve = cube.curve(region)
     axes = plt.figure(figsize=(8, 5), layout="constrained").add_subplot() if axes is None else axes
     em, edges, response = curve.em.value, curve.bins.edges, cube.response
     high = em

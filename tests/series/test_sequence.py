@@ -511,7 +511,7 @@ class TestSequence:
         assert (curve["n_pixels"] == 1).all()
         with pytest.raises(ValueError, match="high"):
             sequence.light_curve(bands=[(6.5, 6.0)])
-        with pytest.raises(TypeError, match="where"):
+        with pytest.raises(TypeError, match="region"):
             sequence.light_curve("the active region")
 
     def test_cubes_without_uncertainty(self, sequence):

@@ -260,9 +260,9 @@ class TestProfile:
 
     def test_somewhere_else(self, cube):
         elsewhere = SkyCoord(3000 * u.arcsec, 0 * u.arcsec, frame=cube.total_em().coordinate_frame)
-        with pytest.raises(ValueError, match="where"):
+        with pytest.raises(ValueError, match="region"):
             cube.plot_profile(elsewhere)
-        with pytest.raises(TypeError, match="where"):
+        with pytest.raises(TypeError, match="region"):
             cube.plot_profile("the active region")
         assert not plt.get_fignums()
 

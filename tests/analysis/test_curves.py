@@ -1,0 +1,115 @@
+"""Tests of the EM curves of regions."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from helpers import cube_of, true_cube, uniform_em
+from regions import CirclePixelRegion, CircleSkyRegion, LinePixelRegion, PixCoord, PointSkyRegion
+
+from sunpy_deepem import TemperatureResponse, invert
+from sunpy_deepem.analysis import em_loci
+from sunpy_deepem.forward import synthetic_intensity
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return true_cube(n=32)
+
+
+def test_whole_cube(truth):
+    curve = truth.curve()
+    assert curve.n_pixels == 32 * 32
+    assert curve.bins == truth.bins
+    np.testing.assert_allclose(curve.em.to_value("cm-5"), truth.data.mean(axis=(1, 2)))
+    np.testing.assert_allclose(curve.intensity.value, truth.intensity.value.mean(axis=(1, 2), dtype=float))
+    np.testing.assert_allclose(curve.synthetic, synthetic_intensity(curve.em, truth.response))
+    one = truth.rebin((1, -1, -1))
+    np.testing.assert_allclose(curve.uncertainty.value, one.uncertainty.array[:, 0, 0])
+    np.testing.assert_allclose(curve.intensity_uncertainty, one.intensity_uncertainty[:, 0, 0], rtol=1e-5)
+
+
+def test_interval_does_not_shrink_with_more_pixels():
+    em = np.tile(uniform_em(5.95, 6.45), 100)
+    few, many = (cube_of(em[:, :n], 0.3 * em[:, :n]).curve() for n in (1, 100))
+    np.testing.assert_allclose(many.uncertainty, few.uncertainty)
+    # The noise of the intensities averages out.
+    np.testing.assert_allclose(many.intensity_uncertainty, few.intensity_uncertainty / 10)
+
+
+def test_systematic_error_does_not_average_out():
+    em = np.tile(uniform_em(5.95, 6.45), 100)
+    seen = synthetic_intensity(em[:, np.newaxis] * u.cm**-5, TemperatureResponse.default())
+    options = {"uncertainty": 0.1 * seen, "meta": {"systematic": 0.1}}
+    curve = cube_of(em, **options).curve()
+    np.testing.assert_allclose(curve.intensity_uncertainty, 0.1 * curve.intensity)
+    assert curve.uncertainty is None
+
+
+def test_coordinate(truth):
+    smap = truth.total_em()
+    for y, x in ((0, 0), (12, 17), (31, 31)):
+        curve = truth.curve(smap.pixel_to_world((x + 0.4) * u.pix, (y - 0.4) * u.pix))
+        assert curve.n_pixels == 1
+        np.testing.assert_allclose(curve.em.value, truth.data[:, y, x])
+        np.testing.assert_allclose(curve.uncertainty.value, truth.uncertainty.array[:, y, x])
+        np.testing.assert_allclose(curve.intensity_uncertainty, truth.intensity_uncertainty[:, y, x], rtol=1e-6)
+
+
+def test_regions(truth):
+    y, x = np.indices((32, 32))
+    inside = np.hypot(x - 20, y - 9) < 4.3
+    smap = truth.total_em()
+    center = smap.pixel_to_world(20 * u.pix, 9 * u.pix)
+    pixel = CirclePixelRegion(PixCoord(20, 9), radius=4.3)
+    sky = CircleSkyRegion(center, radius=4.3 * smap.scale.axis1 * u.pix)
+    for region in (inside, pixel, sky):
+        curve = truth.curve(region)
+        assert curve.n_pixels == inside.sum()
+        np.testing.assert_allclose(curve.em.value, truth.data[:, inside].mean(axis=1))
+    assert truth.curve(PointSkyRegion(center)).em[3].value == pytest.approx(truth.data[3, 9, 20])
+
+
+def test_masked_pixels_are_left_out(truth):
+    part = truth[:]
+    part.mask = np.indices((32, 32))[0] < 16
+    assert part.curve().n_pixels == 512
+    np.testing.assert_allclose(part.curve().em.value, truth.data[:, 16:].mean(axis=(1, 2)))
+
+
+def test_dask_cube(maps):
+    dem = invert(maps)
+    lazy = invert(maps, chunks=64)
+    region = dem.total_em().data > 5e27
+    assert 0 < region.sum() < region.size
+    np.testing.assert_allclose(lazy.curve(region).em, dem.curve(region).em)
+
+
+def test_loci_are_upper_limits(truth):
+    curve = truth.curve()
+    loci = curve.loci(truth.response)
+    np.testing.assert_array_equal(loci, em_loci(curve.intensity, truth.response))
+    lowest = np.interp(curve.bins.centers, np.log10(truth.response.temperature.value), loci.min(axis=0).value)
+    assert (curve.em.value < 1.5 * lowest).all()
+
+
+def test_invalid_region(truth):
+    part = truth[:]
+    part.mask = np.indices((32, 32))[0] < 16
+    frame = truth.total_em().coordinate_frame
+    far = SkyCoord(3000 * u.arcsec, 0 * u.arcsec, frame=frame)
+    for region, message in (
+        (np.indices((32, 32))[0] < 5, r"region holds 160 pixels of the cube, all without data"),
+        (CirclePixelRegion(PixCoord(500, 500), radius=3), "region holds no pixel"),
+        (far, r"region lies at pixel x = .*, outside the 32 × 32 pixels"),
+        (np.zeros((3, 3), dtype=bool), r"shape \(32, 32\) of the field of view, found \(3, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            part.curve(region)
+    for region, found in (((3, 4), "tuple"), (SkyCoord([0, 1, 2] * u.deg, [0, 1, 2] * u.deg, frame=frame), "3 coord")):
+        with pytest.raises(TypeError, match=f"region must be a SkyCoord, .* found {found}"):
+            part.curve(region)
+    with pytest.raises(TypeError, match="region must have an area or be a point, found LinePixelRegion"):
+        part.curve(LinePixelRegion(PixCoord(2, 2), PixCoord(5, 5)))
+    with pytest.raises(ValueError, match="curve needs the axes"):
+        part[3].curve()

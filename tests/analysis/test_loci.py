@@ -1,0 +1,37 @@
+"""Tests of the EM loci."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+
+from sunpy_deepem.analysis import em_loci
+from sunpy_deepem.units import INTENSITY_UNIT
+
+
+def test_isothermal_loci_cross_at_the_temperature(response):
+    at = 50
+    intensity = 1e27 * u.cm**-5 * response.curves[:, at]
+    loci = em_loci(intensity, response)
+    np.testing.assert_allclose(loci[:, at].value, 1e27)
+    # At any other temperature the channels disagree.
+    spread = np.log10((loci.max(axis=0) / loci.min(axis=0)).value)
+    assert np.argmin(spread) == at
+
+
+def test_loci_are_upper_limits(response):
+    em = np.random.default_rng(0).uniform(0, 1e27, 18)
+    loci = em_loci((response.matrix.value @ em) * INTENSITY_UNIT, response)
+    lowest = loci.min(axis=0).value
+    at_bins = np.interp(response.bins.centers, np.log10(response.temperature.value), lowest)
+    assert (em < 1.5 * at_bins).all()
+
+
+def test_negative_intensity_gives_nan(response):
+    loci = em_loci(np.array([-1.0, 1, 1, 1, 1, 1]) * INTENSITY_UNIT, response)
+    assert np.isnan(loci[0]).all()
+    assert (loci[1:] > 0).all()
+
+
+def test_invalid_intensity():
+    with pytest.raises(ValueError, match=r"one pixel .* found \(6, 2\)"):
+        em_loci(np.ones((6, 2)) * INTENSITY_UNIT, response=None)
