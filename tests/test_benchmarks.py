@@ -35,8 +35,8 @@ def test_simulated_noise_is_that_of_the_simulation(response, case):
 
 def test_exact_interval_covers_the_prior_as_often_as_it_says(response):
     truth, intensity, uncertainty = observe("prior", CASES[4], 80, response, seed=3)
-    result = Importance(DEMPrior(), draws=10000, seed=5, noise=SimulatedNoise(*CASES[4])).posterior(
-        intensity, uncertainty
+    result = Importance(DEMPrior(), draws=10000, seed=5, noise=SimulatedNoise(*CASES[4])).solve(
+        intensity, uncertainty, response
     )
     known = result.status == 0
     assert known.sum() > 50

@@ -7,14 +7,13 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from sunpy_deepem.methods.basis_pursuit import SolveStatus
-from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
 from sunpy_deepem.utils.checks import plain_array, whole_number
 
 __all__ = ["QUANTILES", "Importance", "Posterior"]
 
-#: Quantiles that `Importance.posterior` returns.
+#: Quantiles that `Importance.solve` returns.
 QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 # Unit of the total EM in cm^-5, so that single precision suffices.
 _UNIT = 1e27
@@ -42,7 +41,7 @@ _STEPS = 4
 @dataclass(frozen=True)
 class Posterior:
     """
-    The posterior of pixels, `Importance.posterior`.
+    The posterior of pixels, `Importance.solve`.
 
     Attributes
     ----------
@@ -83,7 +82,7 @@ class Importance:
     seed : `int`, optional
         Seed of these draws.
     response : `TemperatureResponse`, optional
-        Response for `sample` and `posterior`, by default the packaged one. `solve` is given its own.
+        Response for calls that pass none. `sunpy_deepem.invert` passes its own.
     min_ess : `float`, optional
         Pixels with fewer effective draws get the status `SolveStatus.FEW_DRAWS`.
     noise : callable, optional
@@ -103,10 +102,12 @@ class Importance:
 
     Examples
     --------
+    >>> from sunpy_deepem import TemperatureResponse
     >>> from sunpy_deepem.methods import Importance
     >>> from sunpy_deepem.training import DEMPrior
-    >>> method = Importance(DEMPrior(), draws=20_000)
-    >>> g = method.response.matrix.value @ DEMPrior().sample(4, seed=1)
+    >>> prior, response = DEMPrior(), TemperatureResponse.default()
+    >>> method = Importance(prior, draws=20_000, response=response)
+    >>> g = response.matrix.value @ prior.sample(4, seed=1)
     >>> method.sample(g, 0.2 * g, n=100).shape
     (100, 18, 4)
     """
@@ -120,21 +121,21 @@ class Importance:
             raise TypeError(msg)
         self.prior, self.seed, self.min_ess, self.noise = prior, seed, min_ess, noise
         self.draws = whole_number(draws, "draws")
-        self.bins = getattr(prior, "bins", None) or (response.bins if response is not None else LogTBins())
-        self.response = TemperatureResponse.default(bins=self.bins) if response is None else response
+        self.response = response
+        self.bins = getattr(prior, "bins", None) or (LogTBins() if response is None else response.bins)
         self._shapes = self._folded = None
 
-    def solve(self, intensity, uncertainty, response, *, lower_limit=None):
+    def solve(self, intensity, uncertainty, response=None, *, lower_limit=None):
         """
-        Return the `Posterior` of pixels for a given response.
+        Return the `Posterior` of pixels.
 
         Parameters
         ----------
         intensity, uncertainty : array-like
             DN s^-1 pix^-1, shape ``(channels, ...)``. A channel is not used in a pixel where its intensity is NaN or
             its uncertainty is not finite.
-        response : `TemperatureResponse`
-            Its bins are the prior's.
+        response : `TemperatureResponse`, optional
+            By default the one given to `Importance`. Its bins are the prior's.
         lower_limit : array-like of `bool`, optional
             Where `True`, the channel is saturated and its intensity a lower limit; shape of ``intensity``.
 
@@ -145,8 +146,10 @@ class Importance:
         Raises
         ------
         ValueError
-            If shapes do not match, or the prior returns something other than positive EM on the response's bins.
+            If there is no response, shapes do not match, or the prior returns something other than positive EM on the
+            response's bins.
         """
+        response = self._checked(response)
         draws = self._draws_for(response)
         pixels, shape = _pixels(intensity, uncertainty, lower_limit, response)
         bins, n = len(response.bins), len(pixels)
@@ -168,17 +171,13 @@ class Importance:
             ess.reshape(shape),
         )
 
-    def posterior(self, intensity, uncertainty, *, lower_limit=None):
-        """Return the `Posterior` of pixels, as `solve`, for `Importance.response`."""
-        return self.solve(intensity, uncertainty, self.response, lower_limit=lower_limit)
-
-    def sample(self, intensity, uncertainty, n=64, seed=0, *, lower_limit=None):
+    def sample(self, intensity, uncertainty, n=64, seed=0, *, response=None, lower_limit=None):
         """
         Draw EM distributions from the posterior of each pixel.
 
         Parameters
         ----------
-        intensity, uncertainty, lower_limit
+        intensity, uncertainty, response, lower_limit
             As for `solve`.
         n : `int`, optional
             Draws per pixel.
@@ -192,21 +191,29 @@ class Importance:
             EM in cm^-5, ``float32``, shape ``(n, bins, ...)``; NaN where no channel is usable. Pixels with few
             effective draws are sampled all the same, so many of their draws share one shape.
         """
-        n, draws = whole_number(n, "n"), self._draws_for(self.response)
-        pixels, shape = _pixels(intensity, uncertainty, lower_limit, self.response)
+        n, response = whole_number(n, "n"), self._checked(response)
+        draws = self._draws_for(response)
+        pixels, shape = _pixels(intensity, uncertainty, lower_limit, response)
         result = np.full((n, len(self.bins), len(pixels)), np.nan, dtype=np.float32)
         uniform = np.random.default_rng(seed).random((n, 2))
         for index, weighted in _weigh_all(pixels, draws, self.noise, self.seed):
             result[:, :, index] = _resampled(draws, weighted, *uniform.T).T
         return result.reshape(n, len(self.bins), *shape)
 
+    def _checked(self, response):
+        response = self.response if response is None else response
+        if response is None:
+            msg = "response is missing. Pass it here or to Importance(prior, response=TemperatureResponse.default())."
+            raise ValueError(msg)
+        if response.bins != self.bins:
+            msg = f"response must have the bins of the prior, {self.bins!r}, found {response.bins!r}."
+            raise ValueError(msg)
+        return response
+
     def _draws_for(self, response):
         """Return the prior's draws with their intensities for a response; the last response's are kept."""
         if self._shapes is None:
             self._shapes = _draw(self.prior, len(self.bins), self.draws, self.seed)
-        if response.bins != self.bins:
-            msg = f"response must have the bins of the prior, {self.bins!r}, found {response.bins!r}."
-            raise ValueError(msg)
         if self._folded is None or self._folded[0] != response.fingerprint:
             matrix = (response.matrix.to_value(RESPONSE_UNIT) * _UNIT).astype(np.float32)
             shape, limits = self._shapes
