@@ -37,7 +37,7 @@ from families import CASES, FAMILIES, chi2, covered, observe, wasserstein
 from sunpy_deepem import DeepEM, TemperatureResponse
 from sunpy_deepem.methods import Importance
 from sunpy_deepem.network.refinement import UPDATES, refine
-from sunpy_deepem.training import BasisPursuitTeacher, DEMPrior, DemregTeacher, PriorStream
+from sunpy_deepem.training import BasisPursuit, DEMPrior, Demreg, PriorStream
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -94,12 +94,12 @@ def of_package(weights, updates):
     return invert
 
 
-def of_teacher(teacher):
-    """A teacher of the package."""
+def of_solver(solver):
+    """Return a method of the package without its uncertainty."""
 
     def invert(intensity, uncertainty, response):
-        em, status = teacher(intensity, uncertainty, response)
-        return em, None, status == 0
+        solution = solver.solve(intensity, uncertainty, response)
+        return solution.em, None, solution.status == 0
 
     return invert
 
@@ -192,14 +192,14 @@ def methods(args, response):
         "network": Method(of_package(args.weights, 0), args.pixels),
         "limit": Method(of_limit(importance), args.limit),
         "chapter": Method(of_chapter(args.output, response), args.pixels),
-        "basis pursuit": Method(of_teacher(BasisPursuitTeacher()), args.pixels),
+        "basis pursuit": Method(of_solver(BasisPursuit()), args.pixels),
     }
     # The default of demregpy regularises the DEM; emd_int is its option to regularise EM instead.
-    by_em = DemregTeacher()
+    by_em = Demreg()
     by_em.options["emd_int"] = True
     others = {
-        "demregpy": ("demregpy", Method(of_teacher(DemregTeacher()), args.demreg)),
-        "demregpy, EM": ("demregpy", Method(of_teacher(by_em), args.demreg)),
+        "demregpy": ("demregpy", Method(of_solver(Demreg()), args.demreg)),
+        "demregpy, EM": ("demregpy", Method(of_solver(by_em), args.demreg)),
         "EMToolKit": ("EMToolKit", Method(emtoolkit, args.emtoolkit)),
         "utu": ("utu", Method(utu, args.pixels)),
     }

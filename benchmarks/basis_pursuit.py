@@ -19,8 +19,7 @@ from scipy.optimize import linprog
 
 from sunpy_deepem import CHANNELS, TemperatureResponse
 from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_factor, native_pixels
-from sunpy_deepem.methods.basis_pursuit import BasisPursuit, SolveStatus
-from sunpy_deepem.methods.teachers import get_teacher
+from sunpy_deepem.methods import BasisPursuit, SolveStatus, get_method
 
 SYSTEMATIC = 0.1
 BLOCK = 64
@@ -82,9 +81,9 @@ def timed(function, *arguments):
     return result, time.process_time() - start
 
 
-def linprog_objectives(solver, intensity, uncertainty, tolerance):
+def linprog_objectives(solver, response, intensity, uncertainty, tolerance):
     """Least objective of each pixel by SciPy, scaled as `BasisPursuit` scales, shape ``(n,)``."""
-    matrix = solver.response.matrix.value @ solver.basis
+    matrix = response.matrix.value @ solver.basis(response.bins)
     row_scale = matrix.max(axis=1, keepdims=True)
     rows, cost = np.vstack([matrix, -matrix]) / np.vstack([row_scale] * 2), np.ones(matrix.shape[1])
     lower, upper = ((intensity + sign * tolerance * uncertainty) / row_scale for sign in (-1, 1))
@@ -97,8 +96,8 @@ def linprog_objectives(solver, intensity, uncertainty, tolerance):
 
 def report(title, intensity, uncertainty, response, arguments, rng):
     """Print the figures for one set of pixels."""
-    solver = BasisPursuit(response)
-    solution, seconds = timed(solver.solution, intensity, uncertainty)
+    solver = BasisPursuit()
+    solution, seconds = timed(solver.solve, intensity, uncertainty, response)
     speed = solution.status.size / seconds
     print(f"\n{title}")
     print(f"  {'BasisPursuit (HiGHS, warm)':<32} {speed:9.0f} DEM/s")
@@ -109,16 +108,16 @@ def report(title, intensity, uncertainty, response, arguments, rng):
             tolerance = np.where(solution.status == 0, solution.tolerance, np.nan).ravel()[chosen]
             solved = np.isfinite(tolerance)
             pixels = [array[:, solved] for array in pixels]
-            expected, seconds = timed(linprog_objectives, solver, *pixels, tolerance[solved])
+            expected, seconds = timed(linprog_objectives, solver, response, *pixels, tolerance[solved])
             difference = np.abs(solution.objective.ravel()[chosen][solved] / expected - 1)
             note = f"largest relative difference of the objective {np.max(difference):.1e} in {difference.size} pixels"
         else:
             try:
-                (_, status), seconds = timed(get_teacher("demreg"), *pixels, response)
+                answer, seconds = timed(get_method("demregpy").solve, *pixels, response)
             except ImportError as error:
                 print(f"  {error}")
                 continue
-            note = f"status {counted(status)}"
+            note = f"status {counted(answer.status)}"
         other = pixels[0].shape[1] / seconds
         print(f"  {name:<32} {other:9.0f} DEM/s, BasisPursuit is {speed / other:.1f} times as fast; {note}")
     print(f"  status: {counted(solution.status)}")

@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 
 from sunpy_deepem import CHANNELS, ChannelStack, TemperatureResponse
 from sunpy_deepem.network.architectures import ChapterNetwork
-from sunpy_deepem.training import BasisPursuitTeacher, Checkpoint, DEMLoss, TrainingSet, fit, run_teacher
+from sunpy_deepem.training import BasisPursuit, Checkpoint, DEMLoss, TrainingSet, fit
 
 # The chapter's own figures, from its printed output: MSE of √(EM / 10²⁵ cm⁻⁵) at epoch 490.
 PUBLISHED = {"train": 0.17292694747447968, "validation": 0.22251540422439575}
@@ -133,9 +133,8 @@ def main():
     matrix, bins = response.matrix.value, response.bins
     stack = ChannelStack.from_maps(args.path)
     start = time.perf_counter()
-    em, status = run_teacher(
-        BasisPursuitTeacher(progress=True), stack.intensity.value, stack.uncertainty.value, response
-    )
+    solution = BasisPursuit(progress=True).solve(stack.intensity.value, stack.uncertainty.value, response)
+    em, status = solution.em, solution.status
     print(f"basis pursuit of {status.size} pixels: {time.perf_counter() - start:.0f} s, statuses", end=" ")
     print({int(value): int(count) for value, count in zip(*np.unique(status, return_counts=True), strict=True)})
     middle = status.shape[1] // 2

@@ -91,7 +91,6 @@ def run_stages(paths, shape, refine, out):
     from sunpy_deepem.cube import operations as _operations
     from sunpy_deepem.io import fits as _fits
     from sunpy_deepem.io import stream as _streaming
-    from sunpy_deepem.methods.base import NetworkEngine
     from sunpy_deepem.network import refinement
     from sunpy_deepem.response.temperature_response import TemperatureResponse
     from sunpy_deepem.stack.channel_stack import Observation
@@ -102,9 +101,9 @@ def run_stages(paths, shape, refine, out):
         maps = [sunpy.map.Map(path) for path in paths]
         observation = Observation(maps, shape=shape)
     columns = slice(0, observation.shape[1])
-    engine = NetworkEngine(network, refine=0)
-    images = _streaming._images(observation.part(slice(0, 1), columns), engine, response)[0]
-    cube = _streaming._cube(images, observation, engine, response)
+    unrefined = network.with_options(refine=0)
+    images = _streaming._images(observation.part(slice(0, 1), columns), unrefined, response, None)[0]
+    cube = _streaming._cube(images, observation, unrefined, response)
     with (
         threadpool_limits(limits=1, user_api="blas"),
         _streaming._FitsImages(out, _fits.image_hdus(cube), observation.shape[0]) as file,

@@ -29,7 +29,7 @@ from families import CASES, observe, wasserstein
 from machine import describe
 
 from sunpy_deepem import DeepEM, TemperatureResponse
-from sunpy_deepem.methods.teachers import get_teacher
+from sunpy_deepem.methods import get_method
 from sunpy_deepem.network.architectures import ChapterNetwork
 from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.training import DEMPrior, PriorStream, TrainingSet, fit
@@ -130,10 +130,9 @@ def codes(network, response, args):
     everything = args.shape**2
     own = {**of_package(network, response), **of_chapter((args.shape, args.shape))}
     found = {name: Code(call, everything) for name, call in own.items()}
-    solver = get_teacher("basis-pursuit")
-    found["basis pursuit"] = Code(lambda *arrays: solver(*arrays, response)[0], args.slow)
-    demreg = get_teacher("demreg")
-    found["demregpy"] = Code(lambda *arrays: demreg(*arrays, response)[0], args.slow)
+    solver, demreg = get_method("basis-pursuit"), get_method("demregpy")
+    found["basis pursuit"] = Code(lambda *arrays: solver.solve(*arrays, response).em, args.slow)
+    found["demregpy"] = Code(lambda *arrays: demreg.solve(*arrays, response).em, args.slow)
     for name, call, pixels in (("utu", utu, args.compiled), ("EMToolKit", emtoolkit, args.slow)):
         found[name] = Code(lambda *arrays, call=call: call(*arrays, response)[0], pixels)
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from sunpy_deepem import TemperatureResponse, invert
 from sunpy_deepem.sample import sample_cube, sample_maps, sample_regions
-from sunpy_deepem.training import BasisPursuitTeacher, DEMPrior, TrainingSet, fit
+from sunpy_deepem.training import BasisPursuit, DEMPrior, TrainingSet, fit
 
 response = TemperatureResponse.default()
 prior = DEMPrior()
@@ -43,7 +43,7 @@ network = fit(training, response, validation=validation, epochs=12, consistency_
 # %%
 # The same network taught by basis pursuit on maps: ``deepem train --maps``.
 
-pixels = TrainingSet.from_maps([sample_maps((64, 64), seed=seed) for seed in (3, 4)], BasisPursuitTeacher(), response)
+pixels = TrainingSet.from_maps([sample_maps((64, 64), seed=seed) for seed in (3, 4)], BasisPursuit(), response)
 halves = pixels.split(*[[name] for name in pixels.names])
 taught = fit(halves[0], response, validation=halves[1], epochs=12, batch_size=512, consistency_epochs=0)
 

@@ -18,7 +18,7 @@ import numpy as np
 from sunpy_deepem import CHANNELS, ChannelStack, TemperatureResponse
 from sunpy_deepem.network import ChapterNetwork
 from sunpy_deepem.sample import sample_maps
-from sunpy_deepem.training import BasisPursuitTeacher, DEMLoss, TrainingSet, fit
+from sunpy_deepem.training import BasisPursuit, DEMLoss, TrainingSet, fit
 
 # %%
 # Step 1: observations and basis pursuit
@@ -30,7 +30,7 @@ shape = (96, 96)
 response = TemperatureResponse.default()
 dates = ("2011-01-27", "2011-02-22", "2011-03-20")
 stacks = [ChannelStack.from_maps(sample_maps(shape, seed=seed, obstime=day)) for seed, day in enumerate(dates)]
-teacher = BasisPursuitTeacher(tolerance=1.0, widenings=())
+teacher = BasisPursuit(tolerance=1.0, widenings=())
 taught = TrainingSet.from_maps(stacks, teacher, response)
 train, validation, test = taught.split(*[[name] for name in taught.names])
 for day, part in zip(dates, (train, validation, test), strict=True):

@@ -154,7 +154,7 @@ def show(cube, out, in_browser, overwrite):
     help="Learn from the six maps in a folder, or in each of its subfolders. May be given several times.",
 )
 @click.option(
-    "--teacher", default="basis-pursuit", show_default=True, help="Who inverts the maps: 'basis-pursuit' or 'demreg'."
+    "--teacher", default="basis-pursuit", show_default=True, help="Who inverts the maps: 'basis-pursuit' or 'demregpy'."
 )
 @click.option("--validation", type=click.Path(path_type=Path), help="Folder of maps to judge by.  [default: the last]")
 @click.option("--patience", type=int, help="Stop after so many epochs without a lower validation loss.")
@@ -222,9 +222,10 @@ def _from_prior(response, pixels, seed):
 
 def _from_maps(folders, validation, teacher, response, quiet):
     """Return a set to learn from, and one to judge by: what was named, else the last of several observations."""
-    from sunpy_deepem.training import TrainingSet, get_teacher
+    from sunpy_deepem.methods import get_method
+    from sunpy_deepem.training import TrainingSet
 
-    teacher = get_teacher(teacher, progress=not quiet)
+    teacher = get_method(teacher, progress=not quiet)
     training = TrainingSet.from_maps(_observations(folders), teacher, response)
     if validation is not None:
         return training, TrainingSet.from_maps(_observations([validation]), teacher, response)

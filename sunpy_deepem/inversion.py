@@ -1,10 +1,15 @@
 """From six maps to a cube: `invert`."""
 
+from collections import Counter
+
 import astropy.units as u
+import numpy as np
 from astropy.time import Time
 
+from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.dem_cube import DEMCube
-from sunpy_deepem.methods.base import get_engine
+from sunpy_deepem.methods.base import get_method, method_bins, method_provenance, status_name
+from sunpy_deepem.quality import Quality, image_deviation, unusual_flags
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.stack.channel_stack import ChannelStack, Observation
 
@@ -36,10 +41,10 @@ def invert(
     maps : `~sunpy.map.MapSequence`, path of a folder, iterable of `~sunpy.map.GenericMap` or paths, or `ChannelStack`
         One map of each of 94, 131, 171, 193, 211 and 335 Å, in any order: full discs, or cutouts, of which the common
         field is taken.
-    method : {"network", "basis-pursuit", "demregpy"} or callable, optional
-        How to invert: by the network; by sparse inversion, which states no uncertainty; by regularised inversion, which
-        needs the extra ``demregpy``; or by any `sunpy_deepem.training.Teacher`, such as
-        ``BasisPursuitTeacher(tolerance=1.0, processes=8)`` to give options to a method.
+    method : {"network", "basis-pursuit", "demregpy"}, `~sunpy_deepem.methods.Method` or callable, optional
+        The network; sparse inversion, which states no uncertainty; regularized inversion, which needs the extra
+        ``demregpy``; an object such as ``BasisPursuit(tolerance=1.0, processes=8)``; or a function as for
+        `~sunpy_deepem.methods.FunctionMethod`.
     weights : `str`, `pathlib.Path` or `DeepEM`, optional
         ``"default"``, the path of a weights file, or a network.
     response : `TemperatureResponse`, optional
@@ -105,36 +110,111 @@ def invert(
     (18, 12, 16)
     """
     whole = out is None and chunks is None
-    engine = get_engine(method, weights=weights, device=device, refine=refine, progress=progress and whole)
-    observation, response = _observation_and_response(maps, response, stack_options, engine.bins)
-    engine.check_response(response)
+    method = _configured(method, weights, device, refine, progress=progress and whole)
+    observation, response = _observation_and_response(maps, response, stack_options, method_bins(method))
+    _check_response(method, response)
     if whole:
         stack = observation if isinstance(observation, ChannelStack) else observation.stack()
-        return inverted(stack, engine, response)
+        return _inverted(stack, method, response)
     _check_streaming(observation, out, chunks)
     from sunpy_deepem.io import stream as _streaming  # it is needed for large cubes alone
 
     if chunks is not None:
-        return _streaming.lazy_cube(observation, engine, response, chunks)
-    _streaming.write_bands(observation, engine, response, out, overwrite=overwrite, progress=progress)
+        return _streaming.lazy_cube(observation, method, response, chunks)
+    _streaming.write_bands(observation, method, response, out, overwrite=overwrite, progress=progress)
     return DEMCube.read(out, chunks="auto")
 
 
-def inverted(stack, engine, response):
-    """Return the `DEMCube` of a `ChannelStack` by one of `sunpy_deepem.methods`."""
-    solution = engine.solve(stack, response)
+def _inverted(stack, method, response):
+    """Return the `DEMCube` of a `ChannelStack`."""
+    em, em_std, quality, unsolved = solve_stack(stack, method, response)
     return DEMCube.from_arrays(
-        solution.em,
-        solution.em_std,
+        em,
+        em_std,
         response,
         stack.header,
         stack.inputs,
         intensity=stack.intensity,
         uncertainty=stack.uncertainty,
-        quality=stack.quality | solution.quality,
+        quality=quality,
         saturation=stack.saturation,
-        meta=stack.meta | engine.meta | ({"unsolved": dict(solution.unsolved)} if solution.unsolved else {}),
+        meta=stack.meta | method_provenance(method) | ({"unsolved": dict(unsolved)} if unsolved else {}),
     )
+
+
+def solve_stack(stack, method, response, deviation_of_image=None):
+    """
+    Invert a `ChannelStack`.
+
+    Parameters
+    ----------
+    stack : `ChannelStack`
+    method : `Method`
+    response : `TemperatureResponse`
+    deviation_of_image : `~numpy.ndarray`, optional
+        As of `survey`, if the stack is a part of an image.
+
+    Returns
+    -------
+    em, em_std : `~numpy.ndarray`
+        In cm^-5, `~numpy.float32`; the latter may be `None`.
+    quality : `~numpy.ndarray`
+        Flags of the stack, UNSOLVED and UNUSUAL.
+    unsolved : `~collections.Counter`
+        Number of unsolved pixels by the name of their status.
+    """
+    intensity, uncertainty = _unmasked(stack)
+    solution = method.solve(intensity, uncertainty, response)
+    failed = (solution.status != 0) & ~stack.mask
+    quality = stack.quality | np.where(failed, Quality.UNSOLVED, 0).astype(np.uint16)
+    if solution.deviation is not None:
+        if deviation_of_image is None:
+            deviation_of_image = image_deviation(solution.deviation, intensity, uncertainty)
+        quality |= unusual_flags(solution.deviation, deviation_of_image)
+    em, em_std = (
+        None if values is None else np.asarray(values, dtype=np.float32) for values in (solution.em, solution.em_std)
+    )
+    return em, em_std, quality, Counter(map(status_name, solution.status[failed].tolist()))
+
+
+def survey(stacks, method):
+    """Return the deviation of each channel over an image, from a few parts of it, or `None` if a method has none."""
+    if not hasattr(method, "deviation"):
+        return None
+    parts = zip(*map(_unmasked, stacks), strict=True)
+    pixels = [np.concatenate([part.reshape(len(part), -1) for part in each], axis=1) for each in parts]
+    deviation = method.deviation(*pixels)
+    return None if deviation is None else image_deviation(deviation, *pixels)
+
+
+def _unmasked(stack):
+    """Return intensity and uncertainty of a stack, the former NaN where it is masked."""
+    return np.where(stack.mask, np.float32(np.nan), stack.intensity.value), stack.uncertainty.value
+
+
+def _configured(method, weights, device, refine, *, progress):
+    """Return the method of inversion with the options of `invert`."""
+    given = {"weights": not _is(weights, "default"), "device": not _is(device, "auto"), "refine": refine is not None}
+    given = [name for name, is_given in given.items() if is_given]
+    if isinstance(method, str) and method == "network":
+        return get_method(method, weights=weights, device=device, refine=refine, progress=progress)
+    if given:
+        name = method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
+        msg = f"{', '.join(given)} is for method='network' only, found method={name!r}. Leave it out."
+        raise TypeError(msg)
+    return get_method(method, **({"progress": progress} if isinstance(method, str) else {}))
+
+
+def _is(value, default):
+    return isinstance(value, str) and value == default
+
+
+def _check_response(method, response):
+    if response.channels != CHANNELS:
+        msg = f"response must be that of all six channels {CHANNELS}, found {response.channels}."
+        raise ValueError(msg)
+    if hasattr(method, "check_response"):
+        method.check_response(response)
 
 
 def _observation_and_response(maps, response, options, bins):

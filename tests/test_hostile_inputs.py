@@ -44,6 +44,7 @@ from sunpy_deepem import (
 from sunpy_deepem.analysis import em_loci, fe_xviii, fe_xviii_map
 from sunpy_deepem.cli import main
 from sunpy_deepem.forward import chi_squared, synthetic_intensity
+from sunpy_deepem.methods import get_method
 from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.sample import sample_em, sample_maps
 from sunpy_deepem.series import group_maps
@@ -56,7 +57,6 @@ from sunpy_deepem.training import (
     SolveStatus,
     TrainingSet,
     fit,
-    get_teacher,
     simulate_observation,
 )
 from sunpy_deepem.visualization.viewer import write_page
@@ -373,7 +373,7 @@ TABLE = {
     "Pixels": [
         *(Row(f"{call}(intensity, σ)", text, lambda h, f=function, v=value: f(h, v), error, says) for call,
             function in (("DeepEM.predict", lambda h, v: h.network.predict(v, np.ones((6, 4)))), ("BasisPursuit.solve",
-            lambda h, v: BasisPursuit(h.response).solve(v, np.ones((6, 4)))), ("refine(em, …)", lambda h,
+            lambda h, v: BasisPursuit().solve(v, np.ones((6, 4)), h.response)), ("refine(em, …)", lambda h,
             v: refine(np.ones((18, 4)), v, np.ones((6, 4)), h.response.matrix.value)), ("TrainingSet", lambda h,
             v: TrainingSet(v, np.ones((6, 4)), np.ones((18, 4))))) for text, value, error, says in (("``None``", None,
             TypeError, f"intensity {NOT_NUMBERS}"), ("texts", [["a"] * 4] * 6, TypeError, f"intensity {NOT_NUMBERS}"),
@@ -399,8 +399,8 @@ TABLE = {
             2.5))),
         Row("DeepEM.predict(…, precision=)", '``"float16"``', lambda h: h.network.predict(h.pixels, h.pixels,
             precision="float16"), ValueError, "precision must be one of"),
-        Row("BasisPursuit.solve(intensity, σ)", "σ of 0", lambda h: bool((BasisPursuit(h.response).solve(h.pixels,
-            0 * h.pixels)[1] == SolveStatus.INVALID).all()), None, "NaN, with the status INVALID."),
+        Row("BasisPursuit.solve(intensity, σ)", "σ of 0", lambda h: bool((BasisPursuit().solve(h.pixels,
+            0 * h.pixels, h.response).status == SolveStatus.INVALID).all()), None, "NaN, with the status INVALID."),
         Row("refine(em, …)", "σ of 0", lambda h: refine(np.ones((18, 4)), h.pixels, 0 * h.pixels,
             h.response.matrix.value), ValueError, "uncertainty must be positive wherever intensity is finite"),
         Row("refine(em, …)", "negative EM", lambda h: refine(-np.ones((18, 4)), h.pixels, h.pixels,
@@ -586,13 +586,13 @@ TABLE = {
             "intensity must have"),
         Row("TrainingSet(…, status=)", "NaN", lambda h: TrainingSet(h.pixels, h.pixels, np.ones((18, 4)),
             status=[np.nan] * 4), ValueError, "status must hold whole numbers"),
-        Row("TrainingSet.from_maps(…)", "nothing", lambda h: TrainingSet.from_maps([], "demreg", h.response),
+        Row("TrainingSet.from_maps(…)", "nothing", lambda h: TrainingSet.from_maps([], "demregpy", h.response),
             ValueError, "empty"),
-        Row("get_teacher(name)", "unknown", lambda h: get_teacher("x"), ValueError,
-            "name must be one of 'basis-pursuit'"),
-        Row("BasisPursuit(response)", "a number", lambda h: BasisPursuit(3), TypeError,
-            "response must be a TemperatureResponse"),
-        Row("BasisPursuit(tolerance=)", "a text", lambda h: BasisPursuit(h.response, tolerance="a"), ValueError,
+        Row("get_method(method)", "unknown", lambda h: get_method("x"), ValueError,
+            "method must be one of 'network'"),
+        Row("BasisPursuit.solve(…, response)", "a number", lambda h: BasisPursuit().solve(h.pixels, h.pixels, 3),
+            TypeError, "response must be a TemperatureResponse"),
+        Row("BasisPursuit(tolerance=)", "a text", lambda h: BasisPursuit(tolerance="a"), ValueError,
             "tolerance must"),
         Row("DEMLoss(distribution=)", "NaN", lambda h: DEMLoss(np.nan), ValueError,
             "The weights of DEMLoss must be finite"),
@@ -756,7 +756,8 @@ def test_any_pixel_is_predicted_or_refused(inputs, intensity, sigma):
 @QUICK
 @given(intensity=arrays(float, (6, 2), elements=st.floats()), sigma=arrays(float, (6, 2), elements=st.floats()))
 def test_any_pixel_is_solved_or_has_a_status(inputs, intensity, sigma):
-    em, status = BasisPursuit(inputs.response).solve(intensity, sigma)
+    solution = BasisPursuit().solve(intensity, sigma, inputs.response)
+    em, status = solution.em, solution.status
     assert np.isin(status, list(SolveStatus)).all()
     assert (em[:, status == 0] >= 0).all()
     assert np.isnan(em[:, status != 0]).all()

@@ -19,7 +19,7 @@ from sunpy_deepem import (
     TemperatureResponse,
     invert,
 )
-from sunpy_deepem.network import refinement
+from sunpy_deepem.network import model
 from sunpy_deepem.sample import sample_em, sample_maps, sample_regions
 
 N = 32
@@ -295,20 +295,20 @@ class TestUnusual:
         assert self.share(stack, stack.intensity[order], stack.uncertainty[order]) > 0.9
 
 
-def test_pixels_are_worked_on_where_the_network_is(small, monkeypatch):
-    """Rather than go to a GPU and back for each step."""
+def test_pixels_stay_on_the_device_of_the_network(small, monkeypatch):
+    """They are not copied between the steps."""
     kinds = []
 
     def seen(function):
         def call(*args, **kwargs):
             arrays = [array for array in args if isinstance(array, np.ndarray | torch.Tensor)]
-            # The response, which is small, is all that may come from elsewhere.
+            # Only the small response may be elsewhere.
             kinds.append({type(array) for array in arrays if array.shape != (6, 18)})
             return function(*args, **kwargs)
 
         return call
 
-    for owner, name in ((DeepEM, "predict"), (DeepEM, "deviation"), (refinement, "refine")):
+    for owner, name in ((DeepEM, "predict"), (DeepEM, "deviation"), (model, "refine")):
         monkeypatch.setattr(owner, name, seen(getattr(owner, name)))
     invert(small, device="cpu")
     assert kinds == [{torch.Tensor}] * 3

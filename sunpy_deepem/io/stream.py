@@ -13,10 +13,13 @@ from tqdm.auto import tqdm
 from sunpy_deepem.calibrate.alignment import reduced
 from sunpy_deepem.cube import operations as _operations
 from sunpy_deepem.cube.planes import join_parts
+from sunpy_deepem.inversion import solve_stack, survey
 from sunpy_deepem.io import fits as _fits
+from sunpy_deepem.methods.base import method_provenance
 from sunpy_deepem.quality import MASKED
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 from sunpy_deepem.utils.files import atomic_path, check_target
+from sunpy_deepem.utils.parallel import thread_map
 from sunpy_deepem.utils.wcs import cube_wcs
 
 __all__ = ["lazy_cube", "write_bands"]
@@ -30,15 +33,14 @@ _SURVEYED = 16
 _HDU_NAMES = {"em": "EM", "std": "UNCERT", "mask": "MASK"}
 
 
-def write_bands(observation, engine, response, path, *, overwrite=False, progress=False):
+def write_bands(observation, method, response, path, *, overwrite=False, progress=False):
     """
     Invert an observation band by band of rows into a FITS file, in single precision.
 
     Parameters
     ----------
     observation : `sunpy_deepem.stack.Observation`
-    engine
-        One of `sunpy_deepem.methods`.
+    method : `Method`
     response : `TemperatureResponse`
     path : `str` or `pathlib.Path`
         Ends in ``.fits``.
@@ -53,25 +55,26 @@ def write_bands(observation, engine, response, path, *, overwrite=False, progres
     check_target(path, overwrite=overwrite)
     block = min(max(1, max(observation.shape) // _TO_ALIGN), *observation.shape)
     bands = observation.bands(multiple=block)
+    deviation = None
     if len(bands) > 1:
-        engine.survey(_surveyed(observation))
+        deviation = survey(_surveyed(observation), method)
     whole_columns = slice(0, observation.shape[1])
     coarse, unsolved = {}, Counter()
     with atomic_path(path, overwrite=overwrite) as partial:
         # One row tells the layout of all.
-        first = _images(observation.part(slice(0, 1), whole_columns), engine, response)[0]
-        cube = _cube(first, observation, engine, response)
+        first = _images(observation.part(slice(0, 1), whole_columns), method, response, deviation)[0]
+        cube = _cube(first, observation, method, response)
         with _FitsImages(partial, _fits.image_hdus(cube), observation.shape[0]) as file:
 
             def invert(rows):
                 stack = observation.part(rows, whole_columns)
-                images, failed = _images(stack, engine, response)
+                images, failed = _images(stack, method, response, deviation)
                 for name, image in images.items():
                     file.write(_HDU_NAMES.get(name, name.upper()), rows.start, image)
                 means = [reduced(np.nan_to_num(image), block) for image in stack.intensity.value]
                 return rows.start, np.array(means, dtype=np.float32), failed
 
-            with engine.workers() as map_bands:
+            with _workers(method) as map_bands:
                 for start, means, failed in tqdm(map_bands(invert, bands), total=len(bands), disable=not progress):
                     # Here, while the bands that come next are worked on, as it may have to wait for the disk.
                     file.release()
@@ -84,13 +87,13 @@ def write_bands(observation, engine, response, path, *, overwrite=False, progres
                 hdus.append(table)
 
 
-def lazy_cube(observation, engine, response, chunks):
+def lazy_cube(observation, method, response, chunks):
     """
     Return a `DEMCube` of dask arrays, of which a chunk is calibrated and inverted when it is needed.
 
     Parameters
     ----------
-    observation, engine, response
+    observation, method, response
         As for `write_bands`.
     chunks : `int` or `tuple` of two `int`
         Rows and columns of a chunk.
@@ -103,11 +106,11 @@ def lazy_cube(observation, engine, response, chunks):
         [slice(start, min(start + step, n)) for start in range(0, n, step)]
         for n, step in zip(observation.shape, steps, strict=True)
     )
-    engine.survey(_surveyed(observation))
-    like = _images(observation.part(slice(0, 1), slice(0, 1)), engine, response)[0]
+    deviation = survey(_surveyed(observation), method)
+    like = _images(observation.part(slice(0, 1), slice(0, 1)), method, response, deviation)[0]
 
     def invert(rows, columns):
-        return _images(observation.part(rows, columns), engine, response)[0]
+        return _images(observation.part(rows, columns), method, response, deviation)[0]
 
     delayed = dask.delayed(invert, pure=False)
     parts = [[(delayed(r, c), (r.stop - r.start, c.stop - c.start)) for c in columns] for r in rows]
@@ -120,7 +123,7 @@ def lazy_cube(observation, engine, response, chunks):
         )
         for name, image in like.items()
     }
-    return _cube(images, observation, engine, response)
+    return _cube(images, observation, method, response)
 
 
 class _FitsImages:
@@ -216,6 +219,11 @@ def _datasum(total):
     return total
 
 
+def _workers(method):
+    """Return a context that yields a ``map`` over parts of an image."""
+    return method.workers() if hasattr(method, "workers") else thread_map(limit_blas=True)
+
+
 def _surveyed(observation):
     """Return a few rows of an observation, each as a `ChannelStack`."""
     ny, nx = observation.shape
@@ -231,20 +239,17 @@ def _checked_chunks(chunks):
     return steps
 
 
-def _images(stack, engine, response):
+def _images(stack, method, response, deviation):
     """Return what a `DEMCube` of a stack holds for each pixel, by name, and the `Counter` of unsolved ones."""
-    solution = engine.solve(stack, response)
-    images = {"em": np.asarray(solution.em, dtype=np.float32)}
-    if solution.em_std is not None:
-        images["std"] = np.asarray(solution.em_std, dtype=np.float32)
-    quality = stack.quality | solution.quality
+    em, em_std, quality, unsolved = solve_stack(stack, method, response, deviation)
+    images = {"em": em} | ({} if em_std is None else {"std": em_std})
     chi2, quality = _operations.judge_fit(images["em"], stack.intensity, stack.uncertainty, response, quality)
     images["mask"] = (quality & MASKED) != 0
     observed = (array.to_value(INTENSITY_UNIT) for array in (stack.intensity, stack.uncertainty))
-    return images | _operations.companions_of(*observed, chi2, quality, stack.saturation), solution.unsolved
+    return images | _operations.companions_of(*observed, chi2, quality, stack.saturation), unsolved
 
 
-def _cube(images, observation, engine, response):
+def _cube(images, observation, method, response):
     """Return the `DEMCube` of the images, be they NumPy's or dask's."""
     em, std, mask, companions = (
         images["em"].astype(float),
@@ -262,6 +267,6 @@ def _cube(images, observation, engine, response):
         images=companions,
         response=response,
         inputs=observation.inputs,
-        provenance=observation.meta | engine.meta | log_t_range,
+        provenance=observation.meta | method_provenance(method) | log_t_range,
         extra={},
     )

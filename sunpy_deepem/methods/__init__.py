@@ -1,32 +1,21 @@
-"""Methods of inversion: what each takes and returns, and how one is found by its name."""
+"""Methods of inversion: the protocol `Method`, its `Solution`, and the methods without a network."""
 
-from sunpy_deepem.methods.base import METHODS, NetworkEngine, Solution, SolverEngine, get_engine
-from sunpy_deepem.methods.basis_pursuit import BasisPursuit, BasisPursuitSolution, SolveStatus
+from sunpy_deepem.methods.base import METHODS, FunctionMethod, Method, Solution, SolveStatus, Teacher, get_method
+from sunpy_deepem.methods.basis_pursuit import BasisPursuit, BasisPursuitSolution
+from sunpy_deepem.methods.demreg import Demreg
 from sunpy_deepem.methods.importance import Importance, Posterior
-from sunpy_deepem.methods.teachers import (
-    BasisPursuitTeacher,
-    DemregTeacher,
-    Teacher,
-    get_teacher,
-    run_solver,
-    run_teacher,
-)
 
 __all__ = [
     "METHODS",
     "BasisPursuit",
     "BasisPursuitSolution",
-    "BasisPursuitTeacher",
-    "DemregTeacher",
+    "Demreg",
+    "FunctionMethod",
     "Importance",
-    "NetworkEngine",
+    "Method",
     "Posterior",
     "Solution",
     "SolveStatus",
-    "SolverEngine",
     "Teacher",
-    "get_engine",
-    "get_teacher",
-    "run_solver",
-    "run_teacher",
+    "get_method",
 ]

@@ -1,232 +1,341 @@
-"""The methods that `sunpy_deepem.invert` offers, behind one call: `get_engine`."""
+"""The protocol of methods of inversion: `Method`, its `Solution`, and lookup by name."""
 
-import os
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib import import_module
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.quality import Quality, image_deviation, unusual_flags
+from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
-from sunpy_deepem.utils.checks import whole_number
+from sunpy_deepem.utils.checks import plain_array
 
-__all__ = ["METHODS", "NetworkEngine", "Solution", "SolverEngine", "get_engine"]
+__all__ = [
+    "METHODS",
+    "FunctionMethod",
+    "Method",
+    "Solution",
+    "SolveStatus",
+    "Teacher",
+    "checked_pixels",
+    "get_method",
+    "method_bins",
+    "method_provenance",
+    "status_name",
+]
 
-#: Methods that are known by name.
-METHODS = ("network", "basis-pursuit", "demregpy")
+# Where each method is defined. They are imported on lookup, as torch and demregpy are slow or optional.
+_REGISTRY = {
+    "network": ("sunpy_deepem.network.model", "DeepEM"),
+    "basis-pursuit": ("sunpy_deepem.methods.basis_pursuit", "BasisPursuit"),
+    "demregpy": ("sunpy_deepem.methods.demreg", "Demreg"),
+}
+
+#: Names of the methods that come with the package.
+METHODS = tuple(_REGISTRY)
 
 
-class Solution(NamedTuple):
-    """What an engine finds."""
+class SolveStatus(IntEnum):
+    """
+    How the inversion of a pixel ended; zero means solved.
 
-    #: EM per bin in cm^-5, `~numpy.float32`, shape ``(number of bins, ny, nx)``; NaN where there is none.
+    The values 0, 2, 3, 10 and 11 have the same meaning as in the status maps of the IDL program ``aia_sparse_em``,
+    which the DeepEM chapter of HelioML uses (there: 0, 2 and 3).
+
+    Examples
+    --------
+    >>> from sunpy_deepem.methods import SolveStatus
+    >>> SolveStatus(2)
+    <SolveStatus.INFEASIBLE: 2>
+    """
+
+    #: Solved, possibly with a widened tolerance.
+    SOLVED = 0
+    #: No non-negative EM meets the constraints, even with the widest tolerance.
+    INFEASIBLE = 2
+    #: The solver gave up, or its answer failed a check.
+    SOLVER_FAILED = 3
+    #: The method found a negative EM. Basis pursuit never does.
+    NEGATIVE = 10
+    #: No signal above the noise: an EM of zero meets the constraints.
+    NO_SIGNAL = 11
+    #: An intensity or uncertainty is not finite or not plausible, or an uncertainty is not positive.
+    INVALID = 12
+    #: Too few effective draws of a prior explain the pixel.
+    FEW_DRAWS = 13
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """
+    The result of a method of inversion.
+
+    Attributes
+    ----------
+    em : `~numpy.ndarray`
+        EM per bin in cm^-5, shape ``(number of bins, ...)``; NaN where ``status`` is not zero.
+    em_std : `~numpy.ndarray` or `None`
+        Uncertainty of ``em`` in cm^-5, of the same shape; `None` if the method states none.
+    status : `~numpy.ndarray`
+        Integers, shape ``(...)``; zero where the pixel is solved, otherwise usually a `SolveStatus`.
+    deviation : `~numpy.ndarray` or `None`
+        Deviation of each channel from the value predicted by the others, in units of its spread, shape
+        ``(number of channels, ...)``; `None` if the method does not compare channels.
+    """
+
     em: np.ndarray
-    #: Its standard deviation, of the same shape, or `None` if the method states none.
     em_std: np.ndarray | None
-    #: `Quality` flags that the engine adds, shape ``(ny, nx)``.
-    quality: np.ndarray
-    #: How many pixels there are of each status that is no success, by its name.
-    unsolved: Counter
+    status: np.ndarray
+    deviation: np.ndarray | None = None
 
 
-class NetworkEngine:
+@runtime_checkable
+class Method(Protocol):
     """
-    A network, and the refinement of what it answers.
+    A method of inversion: any object with a method ``solve``.
+
+    A method may also have
+
+    - ``name``: its name in the provenance of a cube, by default that of its class;
+    - ``bins``: the `LogTBins` of its EM, by default those of the packaged response;
+    - ``provenance``: a `dict` with its parameters, added to the provenance of a cube;
+    - ``check_response(response)``: raises `ValueError` if the method cannot be used with a response;
+    - ``deviation(intensity, uncertainty)``: as `Solution.deviation`, without an inversion;
+    - ``workers()``: a context manager that gives a ``map`` over parts of an image;
+    - ``sample(intensity, uncertainty, n, seed)``: draws from the posterior.
+    """
+
+    def solve(self, intensity, uncertainty, response):
+        """
+        Invert pixels.
+
+        Parameters
+        ----------
+        intensity, uncertainty : array-like
+            In DN / (s pix), shape ``(number of channels, ...)``. A channel is not used where its intensity is NaN.
+        response : `~sunpy_deepem.TemperatureResponse`
+            The response, folded onto the bins of the EM.
+
+        Returns
+        -------
+        `Solution`
+        """
+        ...
+
+
+#: A method, or a function that `FunctionMethod` makes one.
+Teacher = Method | Callable
+
+
+class FunctionMethod:
+    """
+    A function as a `Method`.
 
     Parameters
     ----------
-    network : `DeepEM`
-    device : `str`, optional
-        As for `DeepEM.predict`.
-    refine : `int`, optional
-        The most updates of `sunpy_deepem.network.refine`, by default as many as that asks for.
-    progress : `bool`, optional
-        Whether to show a progress bar.
+    function : callable
+        Called as ``function(intensity, uncertainty, response)`` with the pixels that have all channels, arrays of shape
+        ``(6, n)`` in DN / (s pix). It returns ``(em, status)`` or ``(em, status, em_std)``: EM per bin in cm^-5, shape
+        ``(number of bins, n)``, and integers of shape ``(n,)``, zero where a pixel is solved.
+
+    Examples
+    --------
+    >>> from sunpy_deepem import TemperatureResponse
+    >>> from sunpy_deepem.methods import FunctionMethod
+    >>> def flat(intensity, uncertainty, response):
+    ...     total = intensity.sum(axis=0) / response.matrix.value.sum()
+    ...     return np.tile(total, (18, 1)), np.zeros(total.shape, dtype=int)
+    >>> FunctionMethod(flat).solve(np.ones((6, 4)), np.ones((6, 4)), TemperatureResponse.default()).em.shape
+    (18, 4)
     """
 
-    def __init__(self, network, *, device="auto", refine=None, progress=False):
-        from sunpy_deepem.network.refinement import UPDATES  # torch is imported when it is needed
+    def __init__(self, function):
+        self.function = function
+        self.name = getattr(function, "__name__", type(function).__name__)
 
-        self.network, self.device, self.progress = network, device, progress
-        self.exact = not refine
-        self.updates = UPDATES if refine is None else whole_number(refine, "refine", least=0)
-        self.bins = network.bins
-        # The losses of each epoch are found with the weights.
-        origin = {key: value for key, value in network.meta.items() if key != "history"}
-        self.meta = {"method": "network", "network": origin, "refine": self.updates}
-        self.states_std = network.module.has_spread
-        self._of_image = None
+    def solve(self, intensity, uncertainty, response):
+        """
+        Call the function and check what it returns.
 
-    def check_response(self, response):
-        """Raise `ValueError` unless ``response`` is the one for which the network was trained, or may be another."""
-        self.network.check_response(response, exact=self.exact)
+        Parameters
+        ----------
+        intensity, uncertainty : array-like
+            In DN / (s pix), shape ``(6, ...)``. Pixels with NaN have the status `SolveStatus.INVALID`.
+        response : `~sunpy_deepem.TemperatureResponse`
 
-    def survey(self, stacks):
-        """Learn from a few parts of an image, each a `ChannelStack`, what is to be said of all of it."""
-        pairs = [(_valid(stack), stack.uncertainty.value) for stack in stacks]
-        pixels = [
-            np.concatenate([part.reshape(len(CHANNELS), -1) for part in parts], axis=1)
-            for parts in zip(*pairs, strict=True)
-        ]
-        deviation = self.network.deviation(*pixels)
-        self._of_image = None if deviation is None else image_deviation(deviation, *pixels)
+        Returns
+        -------
+        `Solution`
 
-    def workers(self):
-        """Give, as a context, a ``map`` that solves several parts at once."""
-        return self.network.workers(self.device)
-
-    def solve(self, stack, response):
-        """Return the `Solution` of the valid pixels of a `ChannelStack`: of an image, or of a part after a `survey`."""
-        from sunpy_deepem.network.refinement import refine
-        from sunpy_deepem.network.tiles import resolve_device, to_tensor
-
-        device = resolve_device(self.device)
-        observed = _valid(stack), stack.uncertainty.value
-        # They go to the device of the network once, and what is found there comes back once.
-        intensity, uncertainty = (to_tensor(values, device) for values in observed)
-        em, em_std = self.network.predict(intensity, uncertainty, progress=self.progress)
-        deviation = self.network.deviation(intensity, uncertainty)
-        refine(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self.updates, out=em)
-        em, em_std, deviation = (None if values is None else values.cpu().numpy() for values in (em, em_std, deviation))
-        return Solution(em, em_std, self._unusual(deviation, *observed), Counter())
-
-    def _unusual(self, deviation, intensity, uncertainty):
-        if deviation is None:
-            return np.zeros(intensity.shape[1:], dtype=np.uint16)
-        of_image = self._of_image
-        if of_image is None:
-            of_image = image_deviation(deviation, intensity, uncertainty)
-        return unusual_flags(deviation, of_image)
-
-
-class SolverEngine:
-    """
-    A method that solves each pixel by itself.
-
-    Parameters
-    ----------
-    solver : `sunpy_deepem.training.Teacher`
-        Called as ``solver(intensity, uncertainty, response)``, it returns ``(em, status)``. One that has a method
-        ``with_uncertainty``, called alike, is asked for ``(em, status, em_std)``.
-    name : `str`
-        What to call it in the provenance.
-    """
-
-    bins = LogTBins()
-
-    def __init__(self, solver, name):
-        self.solver = solver
-        self.states_std = hasattr(solver, "with_uncertainty")
-        self.meta = {"method": name}
-
-    def check_response(self, response):
-        """Raise `ValueError` unless ``response`` has all six channels."""
-        if response.channels != CHANNELS:
-            msg = f"response must be that of all six channels {CHANNELS}, found {response.channels}."
+        Raises
+        ------
+        TypeError
+            If the function returns neither a pair nor a triple, or values of the wrong kind.
+        ValueError
+            If a shape is wrong, or the EM of a pixel with status zero is negative or not finite.
+        """
+        intensity, uncertainty = checked_pixels(intensity, uncertainty, response)
+        valid = (np.isfinite(intensity) & np.isfinite(uncertainty)).all(axis=0)
+        returned = self.function(intensity[:, valid], uncertainty[:, valid], response)
+        if not isinstance(returned, tuple | list) or len(returned) not in (2, 3):
+            msg = (
+                f"method {self.name!r} must return the pair (em, status) or the triple (em, status, em_std), found "
+                f"{type(returned).__name__}."
+            )
+            raise TypeError(msg)
+        n = int(valid.sum())
+        em = self._checked_em(returned[0], (len(response.bins), n))
+        std = self._checked_em(returned[2], em.shape) if len(returned) == 3 else None
+        found_status = self._checked_status(returned[1], (n,))
+        wrong = (found_status == 0) & ~(np.isfinite(em) & (em >= 0)).all(axis=0)
+        if wrong.any():
+            msg = (
+                f"method {self.name!r} returned an EM that is negative or not finite in {np.count_nonzero(wrong)} of "
+                f"{n} pixels with status zero. Give such pixels another status."
+            )
             raise ValueError(msg)
+        status = np.full(valid.shape, SolveStatus.INVALID, dtype=found_status.dtype)
+        status[valid] = found_status
 
-    def survey(self, stacks):
-        """Do nothing: each pixel is judged by itself."""
-
-    @contextmanager
-    def workers(self):
-        """Give, as a context, a ``map`` that solves several parts at once."""
-        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-            yield pool.map
-
-    def solve(self, stack, response):
-        """Return the `Solution` of the valid pixels of a `ChannelStack`; those without one are flagged UNSOLVED."""
-        from sunpy_deepem.methods.teachers import run_solver  # its linear programs are imported when they are needed
-
-        valid = ~stack.mask
-        pixels = (array.value[:, valid] for array in (stack.intensity, stack.uncertainty))
-        found, status, found_std = run_solver(self.solver, *pixels, response)
-        failed = status != 0
-
-        def on_sky(values):
-            image = np.full((len(response.bins), *valid.shape), np.nan, dtype=np.float32)
-            image[:, valid] = np.where(failed, np.nan, values)
+        def expanded(values):
+            image = np.full((len(values), *valid.shape), np.nan, dtype=values.dtype)
+            image[:, valid] = np.where(found_status == 0, values, np.nan)
             return image
 
-        quality = np.zeros(valid.shape, dtype=np.uint16)
-        quality[valid] = np.where(failed, Quality.UNSOLVED, 0)
-        em_std = None if found_std is None else on_sky(found_std)
-        return Solution(on_sky(found), em_std, quality, Counter(map(_status_name, status[failed].tolist())))
+        return Solution(expanded(em), None if std is None else expanded(std), status)
+
+    def _checked_em(self, em, shape):
+        if hasattr(em, "unit"):
+            msg = (
+                f"method {self.name!r} must return em as a plain array in cm-5, found one in {em.unit}. Use "
+                "em.to_value('cm-5')."
+            )
+            raise TypeError(msg)
+        em = np.asarray(em)
+        if not np.issubdtype(em.dtype, np.floating):
+            msg = (
+                f"method {self.name!r} must return em as an array of floating-point numbers in cm-5, found dtype "
+                f"{em.dtype}."
+            )
+            raise TypeError(msg)
+        if em.shape != shape:
+            msg = f"method {self.name!r} must return em of shape {shape}, bins of log T first, found {em.shape}."
+            raise ValueError(msg)
+        return em
+
+    def _checked_status(self, status, shape):
+        status = np.asarray(status)
+        if not np.issubdtype(status.dtype, np.integer):
+            msg = f"method {self.name!r} must return status as integers, zero where solved, found dtype {status.dtype}."
+            raise TypeError(msg)
+        if status.shape != shape:
+            msg = f"method {self.name!r} must return status of shape {shape}, one for each pixel, found {status.shape}."
+            raise ValueError(msg)
+        return status
 
 
-def _status_name(status):
-    from sunpy_deepem.methods.basis_pursuit import SolveStatus
-
-    return SolveStatus(status).name if status in list(SolveStatus) else str(status)
-
-
-def get_engine(method, *, weights="default", device="auto", refine=None, progress=False):
+def get_method(method="network", **options):
     """
-    Return the engine of a method.
+    Return a method of inversion.
 
     Parameters
     ----------
-    method : `str` or callable
-        One of `METHODS`, or a solver as `SolverEngine` takes it.
-    weights, device, refine, progress
-        As for `sunpy_deepem.invert`.
+    method : `str`, `Method` or callable, optional
+        One of `METHODS`; an object with ``solve``, which is returned as it is; or a function as for `FunctionMethod`.
+    **options
+        For a method given by name: for ``"network"`` the ``weights`` and the options of `DeepEM.with_options`,
+        otherwise the arguments of `BasisPursuit` or `Demreg`.
 
     Returns
     -------
-    `NetworkEngine` or `SolverEngine`
+    `Method`
 
     Raises
     ------
     TypeError
-        If an option is of the network and the method another.
+        If there are options and ``method`` is not a name.
     ValueError
         If there is no such method.
 
     Examples
     --------
-    >>> from sunpy_deepem.methods import get_engine
-    >>> get_engine("basis-pursuit").meta
-    {'method': 'basis-pursuit'}
+    >>> from sunpy_deepem.methods import get_method
+    >>> get_method("basis-pursuit", tolerance=1.0)
+    BasisPursuit(widths=(0.0, 0.1, 0.2, 0.6), tolerance=1, widenings=(1.5, 2.25), normalize=False)
     """
-    if method == "network":
-        from sunpy_deepem.network.model import DeepEM  # torch is imported when it is needed
-
-        network = weights if isinstance(weights, DeepEM) else DeepEM.load(weights)
-        return NetworkEngine(network, device=device, refine=refine, progress=progress)
-    given = {"weights": not _is(weights, "default"), "device": not _is(device, "auto"), "refine": refine is not None}
-    if foreign := [name for name, is_given in given.items() if is_given]:
-        msg = f"{', '.join(foreign)} is for method='network' only, found method={_name(method)!r}. Leave it out."
-        raise TypeError(msg)
-    return SolverEngine(_solver(method, progress), _name(method))
-
-
-def _solver(method, progress):
-    if callable(method) and not isinstance(method, type):
-        return method
-    from sunpy_deepem.methods.teachers import BasisPursuitTeacher, DemregTeacher
-
-    by_name = {"basis-pursuit": BasisPursuitTeacher, "demregpy": DemregTeacher}
-    if not isinstance(method, str) or method not in by_name:
+    if isinstance(method, str) and method in METHODS:
+        module, name = _REGISTRY[method]
+        found = getattr(import_module(module), name)
+        if method != "network":
+            return found(**options)
+        weights = options.pop("weights", "default")
+        network = weights if isinstance(weights, found) else found.load(weights)
+        return network.with_options(**options)
+    if isinstance(method, type) or not isinstance(method, Method | Callable):
         msg = (
-            f"method must be one of {', '.join(map(repr, METHODS))}, or a callable that takes intensity, "
-            f"uncertainty and response and returns (em, status), found {method!r}."
+            f"method must be one of {', '.join(map(repr, METHODS))}, an object with a method solve, or a callable that "
+            f"takes intensity, uncertainty and response and returns (em, status), found {method!r}."
         )
         raise ValueError(msg)
-    return by_name[method](progress=progress)
+    if options:
+        msg = f"{', '.join(options)} can be passed with the name of a method only, found method={method!r}."
+        raise TypeError(msg)
+    return method if isinstance(method, Method) else FunctionMethod(method)
 
 
-def _name(method):
-    return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
+def method_bins(method):
+    """Return the bins of a method's EM, by default those of the packaged response."""
+    return getattr(method, "bins", LogTBins())
 
 
-def _is(value, default):
-    return isinstance(value, str) and value == default
+def method_provenance(method):
+    """Return what the provenance of a cube says of its method, as a `dict`."""
+    name = getattr(method, "name", type(method).__name__)
+    return {"method": name} | getattr(method, "provenance", {})
 
 
-def _valid(stack):
-    """Return the intensities of a stack, NaN where it is masked."""
-    return np.where(stack.mask, np.float32(np.nan), stack.intensity.value)
+def status_name(status):
+    """Return the name of a status, or the number as text if it is not a `SolveStatus`."""
+    return SolveStatus(status).name if status in list(SolveStatus) else str(status)
+
+
+def checked_pixels(intensity, uncertainty, response):
+    """
+    Check the arguments of `Method.solve`.
+
+    Parameters
+    ----------
+    intensity, uncertainty : array-like
+        In DN / (s pix), shape ``(6, ...)``.
+    response : `~sunpy_deepem.TemperatureResponse`
+
+    Returns
+    -------
+    intensity, uncertainty : `~numpy.ndarray`
+
+    Raises
+    ------
+    TypeError
+        If an argument carries a unit or does not hold real numbers, or ``response`` is not a response.
+    ValueError
+        If the shapes do not fit.
+    """
+    if not isinstance(response, TemperatureResponse):
+        msg = f"response must be a TemperatureResponse, found {type(response).__name__}."
+        raise TypeError(msg)
+    intensity, uncertainty = plain_array(intensity, "intensity"), plain_array(uncertainty, "uncertainty")
+    if intensity.ndim == 0 or intensity.shape[0] != len(response.channels):
+        msg = (
+            f"intensity must have shape ({len(response.channels)}, ...), first the channels {response.channels}, found "
+            f"{intensity.shape}. If the channels are last, use numpy.moveaxis(intensity, -1, 0)."
+        )
+        raise ValueError(msg)
+    if uncertainty.shape != intensity.shape:
+        msg = (
+            f"uncertainty must have the shape of intensity, {intensity.shape}, found {uncertainty.shape}. "
+            "Use numpy.broadcast_to if one value is meant for many pixels."
+        )
+        raise ValueError(msg)
+    return intensity, uncertainty

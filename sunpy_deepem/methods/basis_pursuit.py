@@ -2,85 +2,56 @@
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
 from multiprocessing import get_context, parent_process
-from typing import NamedTuple
 
 import highspy
 import numpy as np
 from tqdm import tqdm
 
-from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.response.temperature_response import TemperatureResponse
+from sunpy_deepem.methods.base import Solution, SolveStatus, checked_pixels
 from sunpy_deepem.units import RESPONSE_UNIT
-from sunpy_deepem.utils.checks import plain_array, real_number, whole_number
+from sunpy_deepem.utils.checks import real_number, whole_number
 
-__all__ = ["BasisPursuit", "BasisPursuitSolution", "SolveStatus"]
+__all__ = ["BasisPursuit", "BasisPursuitSolution"]
 
 # Gaussians are cut where they fall below this fraction of their peak, at 1.8 widths, as the authors' program does.
 _TRUNCATION = 0.04
-# Pixels solved with one solver, each starting from the basis of the one before. It is fixed, so that an answer does not
-# depend on the number of processes: where several EMs are optimal, the start decides which one is found.
+# Pixels solved with one solver, each starting from the basis of the pixel before. Where several EMs are optimal, the
+# start decides which is found, so a fixed tile makes the answer independent of the number of processes.
 _TILE = 4096
-# Absolute tolerances in a program whose largest bound is one. HiGHS's own 1e-7 would be noticeable in faint channels.
+# Absolute tolerances in a program whose largest bound is one. The default, 1e-7, is noticeable in faint channels.
 _SOLVER_TOLERANCE = 1e-9
-# Violation of a bound beyond which an answer that the solver calls optimal is not believed.
+# An answer that violates a bound by more than this is rejected.
 _CHECK_TOLERANCE = 1e-7
-# Bounds on the EM in cm-5 beyond this, a million times the brightest flare, are no measurement and overflow float32.
+# Largest plausible bound on the EM in cm-5, a million times the brightest flare; larger values overflow float32.
 _ABSURD_EM = 1e36
 
 
-class SolveStatus(IntEnum):
+@dataclass(frozen=True, eq=False)
+class BasisPursuitSolution(Solution):
     """
-    How the inversion of a pixel ended; only the EM of a pixel with status zero is meant to be used.
+    A `Solution` of `BasisPursuit`; all values are NaN where ``status`` is not zero.
 
-    The values 0, 2, 3, 10 and 11 mean what they mean in the status maps of the authors' IDL program ``aia_sparse_em``,
-    which the DeepEM chapter of HelioML uses (there: 0, 2 and 3).
-
-    Examples
-    --------
-    >>> from sunpy_deepem.training import SolveStatus
-    >>> SolveStatus(2)
-    <SolveStatus.INFEASIBLE: 2>
+    Attributes
+    ----------
+    tolerance : `~numpy.ndarray`
+        Multiple of the uncertainty within which the channels are met, shape ``(...)``.
+    objective : `~numpy.ndarray`
+        Least sum of the coefficients of the basis functions in cm-5, shape ``(...)``.
     """
 
-    #: Solved, be it with a widened tolerance.
-    SOLVED = 0
-    #: No non-negative EM meets the constraints, however widened.
-    INFEASIBLE = 2
-    #: The solver gave up, or its answer did not stand up to a check.
-    SOLVER_FAILED = 3
-    #: The method found a negative EM; basis pursuit never does.
-    NEGATIVE = 10
-    #: Nothing above the noise, as an EM of zero meets the constraints as soon as any EM does.
-    NO_SIGNAL = 11
-    #: An intensity or uncertainty is not finite or beyond all reason, or an uncertainty is not positive.
-    INVALID = 12
-    #: Too few effective draws of a prior explain the pixel.
-    FEW_DRAWS = 13
-
-
-class BasisPursuitSolution(NamedTuple):
-    """All that `BasisPursuit.solution` has to say; NaN wherever ``status`` is not zero."""
-
-    #: EM per bin in cm-5, shape ``(n_bins, ...)``.
-    em: np.ndarray
-    #: `SolveStatus` of each pixel, ``int8``, shape ``(...)``.
-    status: np.ndarray
-    #: Multiple of the uncertainty within which the channels are met, shape ``(...)``.
-    tolerance: np.ndarray
-    #: Least sum of the coefficients of the basis functions in cm-5, shape ``(...)``.
-    objective: np.ndarray
+    tolerance: np.ndarray | None = None
+    objective: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class _Program:
     """
-    The linear program, apart from the bounds of its rows: what a worker process is sent.
+    The linear program without the bounds of its rows, as sent to worker processes.
 
-    A row is divided by the greatest response of its channel, and a pixel's bounds by the largest of them, so that the
-    solver sees numbers around one although K is about 1e-25 and EM up to 1e30.
+    A row is divided by the largest response of its channel and a pixel's bounds by the largest of them, so that the
+    solver works with numbers around one; K is about 1e-25 and EM up to 1e30.
     """
 
     matrix: np.ndarray  # scaled K B, (channels, functions)
@@ -93,40 +64,42 @@ class BasisPursuit:
     r"""
     Sparse EM of each pixel by itself: the method of Cheung et al. (2015).
 
-    The EM is a non-negative combination of basis functions, :math:`\mathrm{EM} = B x`, and the one with the least
-    :math:`\sum_k x_k` among those that meet every channel,
+    The EM is a non-negative combination of basis functions, :math:`\mathrm{EM} = B x`. Among those that meet every
+    channel,
 
     .. math:: |(K B x)_i - g_i| \le t \, \sigma_i, \quad x \ge 0,
 
-    is found by linear programming. Where there is none, the tolerance *t* is widened in steps. The functions are
-    Diracs (one bin) and truncated Gaussians :math:`\exp(-(\log T - \log T_k)^2 / a^2)` centred on every bin.
+    linear programming finds the one with the least :math:`\sum_k x_k`. Where there is none, the tolerance *t* is
+    widened in steps. The functions are Diracs (one bin) and truncated Gaussians
+    :math:`\exp(-(\log T - \log T_k)^2 / a^2)` centred on every bin.
 
     Parameters
     ----------
-    response : `~sunpy_deepem.TemperatureResponse`
-        The response, whose bins are those of the EM. It must not be negative.
     widths : sequence of `float`, optional
-        Widths *a* of the basis functions in dex; zero stands for the Diracs.
+        Widths *a* of the basis functions in dex; zero means Diracs.
     tolerance : `float`, optional
         Half-width *t* of the constraints as a multiple of the uncertainty.
     widenings : sequence of `float`, optional
-        Factors on ``tolerance`` to be tried in turn on pixels that are infeasible, ascending and above one. The default
-        is what the authors' program does; an empty sequence tries no more than ``tolerance``.
+        Factors on ``tolerance`` that are tried in turn on infeasible pixels, ascending and above one. The default is
+        that of the authors' program; an empty sequence tries only ``tolerance``.
     normalize : `bool`, optional
         Give the functions unit sum rather than unit peak, so that the least total EM is sought in the strict sense.
-        The Gaussians are then of no use, as any of them is a mixture of Diracs of the same total. With unit peak, the
-        default and the authors' choice, a broad distribution costs less than the sum of its bins and is preferred.
+        The Gaussians then have no effect, as each is a mixture of Diracs of the same total. With unit peak, the default
+        and the authors' choice, a broad distribution costs less than the sum of its bins and is preferred.
+    processes : `int`, optional
+        Number of processes that share the pixels. The answer does not depend on it. They are spawned, so a script that
+        uses more than one must be guarded by ``if __name__ == "__main__"``.
+    progress : `bool`, optional
+        Whether to show a progress bar.
 
     Raises
     ------
-    TypeError
-        If ``response`` is not a `~sunpy_deepem.TemperatureResponse`.
     ValueError
-        If the response has a negative value or a channel that is zero, or an option is out of range.
+        If an option is out of range.
 
     Notes
     -----
-    The solver is HiGHS. A program is built once per tile of 4096 pixels; from pixel to pixel only the bounds of its six
+    The solver is HiGHS. A program is built once per tile of 4096 pixels; from pixel to pixel only the bounds of its
     rows change, and the dual simplex starts from the last basis, which stays dual feasible.
 
     References
@@ -141,15 +114,101 @@ class BasisPursuit:
     >>> from sunpy_deepem.training import BasisPursuit
     >>> response = TemperatureResponse.default()
     >>> intensity = response.matrix.value @ np.where(np.arange(18) == 7, 1e27, 0)
-    >>> em, status = BasisPursuit(response).solve(intensity, 0.1 * intensity)
-    >>> em.shape, int(status)
+    >>> solution = BasisPursuit().solve(intensity, 0.1 * intensity, response)
+    >>> solution.em.shape, int(solution.status)
     ((18,), 0)
     """
 
-    def __init__(self, response, *, widths=(0, 0.1, 0.2, 0.6), tolerance=1.4, widenings=(1.5, 2.25), normalize=False):
-        if not isinstance(response, TemperatureResponse):
-            msg = f"response must be a TemperatureResponse, found {type(response).__name__}."
-            raise TypeError(msg)
+    name = "basis-pursuit"
+
+    def __init__(
+        self,
+        *,
+        widths=(0, 0.1, 0.2, 0.6),
+        tolerance=1.4,
+        widenings=(1.5, 2.25),
+        normalize=False,
+        processes=1,
+        progress=False,
+    ):
+        self.widths = _checked_widths(widths)
+        self.tolerance = _checked_tolerance(tolerance)
+        self.widenings = _checked_widenings(widenings)
+        self.normalize = bool(normalize)
+        self.processes, self.progress = whole_number(processes, "processes"), progress
+
+    @property
+    def provenance(self):
+        """The parameters, for the provenance of a cube."""
+        names = ("widths", "tolerance", "widenings", "normalize")
+        options = {name: getattr(self, name) for name in names}
+        return {
+            "options": {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+        }
+
+    def basis(self, bins):
+        """
+        Return the basis functions B.
+
+        Parameters
+        ----------
+        bins : `~sunpy_deepem.LogTBins`
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            Shape ``(n_bins, n_functions)``, width by width.
+        """
+        return _basis_functions(bins.centers, self.widths, normalize=self.normalize)
+
+    def solve(self, intensity, uncertainty, response):
+        """
+        Invert pixels.
+
+        Parameters
+        ----------
+        intensity : array-like
+            Intensities in DN / (s pix), shape ``(6, ...)``, channels in the order of those of ``response``. They may be
+            negative.
+        uncertainty : array-like
+            Their standard deviations, of the same shape.
+        response : `~sunpy_deepem.TemperatureResponse`
+            The response, whose bins are those of the EM. It must not be negative.
+
+        Returns
+        -------
+        `BasisPursuitSolution`
+            The EM is ``float32`` if both inputs are, otherwise ``float64``; ``em_std`` is `None`.
+
+        Raises
+        ------
+        TypeError
+            If an argument carries a unit or does not hold real numbers, or ``response`` is not a response.
+        ValueError
+            If the shapes do not fit, or the response has a negative value or a channel that is zero.
+        """
+        intensity, uncertainty = checked_pixels(intensity, uncertainty, response)
+        program = self._program(response)
+        shape = intensity.shape[1:]
+        dtype = np.result_type(intensity, uncertainty, np.float32)
+        intensity, uncertainty = (array.reshape(len(array), -1) for array in (intensity, uncertainty))
+        em, status, tolerance, objective = map_tiles(
+            partial(_solve_tile, program),
+            intensity,
+            uncertainty,
+            tile=_TILE,
+            processes=self.processes,
+            progress=self.progress,
+        )
+        return BasisPursuitSolution(
+            em=em.reshape(em.shape[0], *shape).astype(dtype),
+            em_std=None,
+            status=status.reshape(shape),
+            tolerance=tolerance.reshape(shape).astype(dtype),
+            objective=objective.reshape(shape).astype(dtype),
+        )
+
+    def _program(self, response):
         matrix = response.matrix.to_value(RESPONSE_UNIT)
         if (matrix < 0).any() or not (matrix > 0).any(axis=1).all():
             msg = (
@@ -158,108 +217,19 @@ class BasisPursuit:
                 "Clip it at zero, or use bins where all channels respond."
             )
             raise ValueError(msg)
-        self.response = response
-        self.widths = _checked_widths(widths)
-        self.tolerance = _checked_tolerance(tolerance)
-        self.widenings = _checked_widenings(widenings)
-        self.normalize = bool(normalize)
-        basis = _basis_functions(response.bins.centers, self.widths, normalize=self.normalize)
-        row_scale = matrix.max(axis=1)
-        self._program = _Program(
+        basis, row_scale = self.basis(response.bins), matrix.max(axis=1)
+        return _Program(
             matrix=(matrix / row_scale[:, np.newaxis]) @ basis,
             row_scale=row_scale,
             basis=basis,
             tolerances=tuple(self.tolerance * factor for factor in (1.0, *self.widenings)),
         )
 
-    @property
-    def basis(self):
-        """The basis functions B, shape ``(n_bins, n_functions)``, width by width."""
-        return self._program.basis.copy()
-
-    def solve(self, intensity, uncertainty, *, processes=1, progress=False):
-        """
-        Invert pixels.
-
-        Parameters
-        ----------
-        intensity : array-like
-            Intensities in DN / (s pix), shape ``(6, ...)``, channels in the order of `sunpy_deepem.CHANNELS`. They may
-            be negative, as noise is.
-        uncertainty : array-like
-            Their standard deviations, of the same shape.
-        processes : `int`, optional
-            Number of processes among which the pixels are shared. The answer does not depend on it. A script that asks
-            for more than one must guard its entry by ``if __name__ == "__main__"``, as they are spawned.
-        progress : `bool`, optional
-            Show a progress bar.
-
-        Returns
-        -------
-        em : `~numpy.ndarray`
-            EM per bin in cm-5, shape ``(n_bins, ...)``; NaN where ``status`` is not zero. It is ``float32`` if both
-            inputs are, otherwise ``float64``.
-        status : `~numpy.ndarray`
-            `SolveStatus` of each pixel, ``int8``, shape ``(...)``.
-
-        Raises
-        ------
-        TypeError
-            If an argument carries a unit or holds something else than real numbers.
-        ValueError
-            If the shapes do not fit, or ``processes`` is less than one.
-        """
-        solution = self.solution(intensity, uncertainty, processes=processes, progress=progress)
-        return solution.em, solution.status
-
-    def solution(self, intensity, uncertainty, *, processes=1, progress=False):
-        """
-        Invert pixels, and tell with which tolerance and at what objective.
-
-        Parameters and errors are those of `solve`.
-
-        Returns
-        -------
-        `BasisPursuitSolution`
-        """
-        intensity, uncertainty = checked_pixels(intensity, uncertainty)
-        shape = intensity.shape[1:]
-        dtype = np.result_type(intensity, uncertainty, np.float32)
-        intensity, uncertainty = (array.reshape(len(CHANNELS), -1) for array in (intensity, uncertainty))
-        solve_tile = partial(_solve_tile, self._program)
-        em, status, tolerance, objective = map_tiles(
-            solve_tile, intensity, uncertainty, tile=_TILE, processes=processes, progress=progress
-        )
-        return BasisPursuitSolution(
-            em.reshape(em.shape[0], *shape).astype(dtype),
-            status.reshape(shape),
-            tolerance.reshape(shape).astype(dtype),
-            objective.reshape(shape).astype(dtype),
-        )
-
     def __repr__(self):
         return (
-            f"BasisPursuit({self.response!r}, widths={self.widths}, tolerance={self.tolerance:g}, "
+            f"BasisPursuit(widths={self.widths}, tolerance={self.tolerance:g}, "
             f"widenings={self.widenings}, normalize={self.normalize})"
         )
-
-
-def checked_pixels(intensity, uncertainty):
-    """Return both as arrays of real numbers of shape ``(6, ...)``, or raise saying what does not fit."""
-    intensity, uncertainty = plain_array(intensity, "intensity"), plain_array(uncertainty, "uncertainty")
-    if intensity.ndim == 0 or intensity.shape[0] != len(CHANNELS):
-        msg = (
-            f"intensity must have shape (6, ...), first the channels {CHANNELS}, found {intensity.shape}. "
-            "If the channels are last, use numpy.moveaxis(intensity, -1, 0)."
-        )
-        raise ValueError(msg)
-    if uncertainty.shape != intensity.shape:
-        msg = (
-            f"uncertainty must have the shape of intensity, {intensity.shape}, found {uncertainty.shape}. "
-            "Use numpy.broadcast_to if one value is meant for many pixels."
-        )
-        raise ValueError(msg)
-    return intensity, uncertainty
 
 
 def map_tiles(function, intensity, uncertainty, *, tile, processes=1, progress=False):
@@ -283,13 +253,7 @@ def map_tiles(function, intensity, uncertainty, *, tile, processes=1, progress=F
     Returns
     -------
     `list` of `~numpy.ndarray`
-
-    Raises
-    ------
-    ValueError
-        If ``processes`` is not a whole number, at least one.
     """
-    processes = whole_number(processes, "processes")
     n = intensity.shape[1]
     # An empty image still makes one (empty) tile, so that its result has the right shape.
     slices = [slice(start, min(start + tile, n)) for start in range(0, n, tile)] or [slice(0, 0)]
@@ -303,7 +267,7 @@ def map_tiles(function, intensity, uncertainty, *, tile, processes=1, progress=F
 
 
 def _mapped(function, *iterables, processes):
-    """Like `map`, in ``processes`` processes; they are spawned, since a fork would copy the threads' locks of torch."""
+    """Like `map`, in spawned processes; a fork would copy the locks of torch's threads."""
     if processes == 1:
         yield from map(function, *iterables)
         return
@@ -361,8 +325,8 @@ def _solve_tile(program, intensity, uncertainty):
     for tolerance in program.tolerances:
         pending = np.flatnonzero(status == SolveStatus.INFEASIBLE)
         lower, upper = _row_bounds(program, intensity[:, pending], uncertainty[:, pending], tolerance)
-        # The response is not negative: no EM lies below a negative upper bound, and zero is the answer where all the
-        # lower bounds are zero. Neither needs the solver.
+        # As the response is not negative, a negative upper bound cannot be met, and zero is the answer where all lower
+        # bounds are zero. Neither case needs the solver.
         possible = (upper >= 0).all(axis=0)
         signal = (lower > 0).any(axis=0)
         sane = (upper < _ABSURD_EM).all(axis=0)
@@ -377,7 +341,7 @@ def _solve_tile(program, intensity, uncertainty):
 
 def _row_bounds(program, intensity, uncertainty, tolerance):
     """Bounds of the scaled rows in cm-5; the lower one at least zero, below which no row can fall."""
-    # Values so large that they overflow are told by their bounds afterwards.
+    # Values that overflow are recognized by their bounds afterwards.
     with np.errstate(over="ignore", invalid="ignore"):
         middle = intensity / program.row_scale[:, np.newaxis]
         half = tolerance * uncertainty / program.row_scale[:, np.newaxis]
@@ -385,7 +349,7 @@ def _row_bounds(program, intensity, uncertainty, tolerance):
 
 
 class _Solver:
-    """HiGHS, holding one program whose row bounds are changed from pixel to pixel."""
+    """HiGHS with one program, whose row bounds change from pixel to pixel."""
 
     def __init__(self, matrix):
         self._matrix = matrix
@@ -393,11 +357,11 @@ class _Solver:
         self._highs = highspy.Highs()
         self._highs.silent()
         for option, value in (
-            # HiGHS keeps one thread pool per process, and refuses a solver that asks for another size than the first
-            # did. In the user's own process it is left alone; workers, of which there may be many, need one thread.
+            # HiGHS has one thread pool per process and raises an error if a solver asks for another size than the
+            # first. It is left alone in the user's process; worker processes need one thread.
             ("threads", 0 if parent_process() is None else 1),
             ("solver", "simplex"),
-            # Presolve would throw the basis of the last pixel away.
+            # Presolve would discard the basis of the last pixel.
             ("presolve", "off"),
             ("primal_feasibility_tolerance", _SOLVER_TOLERANCE),
             ("dual_feasibility_tolerance", _SOLVER_TOLERANCE),
@@ -412,7 +376,7 @@ class _Solver:
         Parameters
         ----------
         lower, upper : `~numpy.ndarray`
-            Bounds of the rows, shape ``(channels, n)``; of each pixel some lower bound is positive.
+            Bounds of the rows, shape ``(channels, n)``; each pixel has a positive lower bound.
 
         Returns
         -------
@@ -438,7 +402,7 @@ class _Solver:
         return status, (coefficients * scale[:, np.newaxis]).T
 
     def _run(self, lower, upper):
-        """Solve one program; if the solver stumbles over the last pixel's basis, once more without it."""
+        """Solve one program; on failure try again without the basis of the last pixel."""
         self._highs.changeRowsBounds(self._rows.size, self._rows, lower, upper)
         for _ in range(2):
             self._highs.run()
@@ -452,7 +416,7 @@ class _Solver:
 
 
 def _highs_model(matrix):
-    """The program as HiGHS takes it: least sum of the columns, each at least zero; row bounds are set later."""
+    """Return the program for HiGHS: least sum of non-negative columns; row bounds are set later."""
     n_rows, n_columns = matrix.shape
     model = highspy.HighsLp()
     model.num_row_, model.num_col_ = n_rows, n_columns

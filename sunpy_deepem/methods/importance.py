@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_ndtr
 
-from sunpy_deepem.methods.basis_pursuit import SolveStatus
+from sunpy_deepem.methods.base import SolveStatus
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
 from sunpy_deepem.utils.checks import plain_array, whole_number

@@ -1,5 +1,6 @@
 """A trained network: `DeepEM`. Arrays in, arrays out."""
 
+import copy
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import torch
 from tqdm.auto import tqdm
 
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.methods.base import Solution, SolveStatus
 from sunpy_deepem.network.layers import PRECISIONS, PointwiseConvolution, dtype_of
+from sunpy_deepem.network.refinement import UPDATES, refine
 from sunpy_deepem.network.tiles import (
     CPU_TILE,
     GPU_TILE,
@@ -17,6 +20,7 @@ from sunpy_deepem.network.tiles import (
     in_precision,
     resolve_device,
     tile_of,
+    to_tensor,
     usable_pixels,
 )
 from sunpy_deepem.network.weights import Weights, read_helioml, read_weights, write_weights
@@ -59,6 +63,10 @@ class DeepEM:
     >>> em.shape
     (18,)
     """
+
+    name = "network"
+    # Options of `solve`, see `with_options`.
+    _device, _refine, _progress = "auto", None, False
 
     def __init__(self, module, *, bins, response=None, consistency=None, meta=None):
         self._fill(
@@ -153,7 +161,79 @@ class DeepEM:
         """
         write_weights(self, path, overwrite=overwrite)
 
-    def check_response(self, response, *, exact=True):
+    def with_options(self, *, device="auto", refine=None, progress=False) -> "DeepEM":
+        """
+        Return the same network with other options of `solve`.
+
+        Parameters
+        ----------
+        device : `str` or `torch.device`, optional
+            As for `predict`.
+        refine : `int`, optional
+            Largest number of updates of `sunpy_deepem.network.refine`, by default that of the function. If given, the
+            response of `solve` may differ from that of the training.
+        progress : `bool`, optional
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        `DeepEM`
+            It shares the weights with this one.
+
+        Raises
+        ------
+        ValueError
+            If ``refine`` is not a whole number or negative.
+        """
+        network = copy.copy(self)
+        network._device, network._progress = device, progress
+        network._refine = None if refine is None else whole_number(refine, "refine", least=0)
+        return network
+
+    @property
+    def provenance(self):
+        """The weights and options of `solve`, for the provenance of a cube."""
+        # The losses of each epoch are found with the weights.
+        origin = {key: value for key, value in self.meta.items() if key != "history"}
+        return {"network": origin, "refine": self._updates}
+
+    @property
+    def _updates(self):
+        return UPDATES if self._refine is None else self._refine
+
+    def solve(self, intensity, uncertainty, response):
+        """
+        Predict the EM, refine it and compare the channels.
+
+        Parameters
+        ----------
+        intensity, uncertainty : array-like or `torch.Tensor`
+            As for `predict`.
+        response : `TemperatureResponse`
+
+        Returns
+        -------
+        `~sunpy_deepem.methods.Solution`
+            Arrays of `~numpy.float32`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of `predict` and `check_response`.
+        """
+        self.check_response(response)
+        inputs = self._check_inputs(intensity, uncertainty)
+        # Inputs are copied to the device once, and results back once.
+        device = resolve_device(self._device)
+        intensity, uncertainty = (to_tensor(values, device) for values in inputs)
+        em, em_std = self.predict(intensity, uncertainty, progress=self._progress)
+        deviation = self.deviation(intensity, uncertainty)
+        refine(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self._updates, out=em)
+        em, em_std, deviation = (None if values is None else values.cpu().numpy() for values in (em, em_std, deviation))
+        status = np.where(np.isnan(em[0]), SolveStatus.INVALID, SolveStatus.SOLVED).astype(np.int8)
+        return Solution(em, em_std, status, deviation)
+
+    def check_response(self, response, *, exact=None):
         """
         Raise unless the network was trained for ``response``.
 
@@ -161,7 +241,8 @@ class DeepEM:
         ----------
         response : `TemperatureResponse`
         exact : `bool`, optional
-            Whether the folded response must agree; channels and bins always must.
+            Whether the folded response must agree; channels and bins always must. The default is `True` unless
+            `with_options` was given ``refine``.
 
         Raises
         ------
@@ -174,6 +255,7 @@ class DeepEM:
         if response.bins != self.bins:
             msg = f"response is folded onto {response.bins!r}, but the network answers on {self.bins!r}."
             raise ValueError(msg)
+        exact = not self._refine if exact is None else exact
         if self.response_matrix is None or not exact:
             return
         difference = np.abs(response.matrix.value / self.response_matrix - 1).max()
@@ -269,7 +351,7 @@ class DeepEM:
         return em, rest[0] if rest else None
 
     @contextmanager
-    def workers(self, device: str | torch.device = "auto"):
+    def workers(self, device: str | torch.device | None = None):
         """
         Yield a ``map`` over parts of an image that works on several parts at once.
 
@@ -279,14 +361,14 @@ class DeepEM:
         Parameters
         ----------
         device : `str` or `torch.device`, optional
-            As for `predict`.
+            As for `predict`, by default that of `with_options`.
 
         Raises
         ------
         ValueError
             As `predict`.
         """
-        with part_map(resolve_device(device)) as map_parts:
+        with part_map(resolve_device(self._device if device is None else device)) as map_parts:
             yield map_parts
 
     def deviation(self, intensity, uncertainty):

@@ -4,8 +4,9 @@ Training: priors, teachers, training sets, the loss and `fit`.
 Inference does not import it; the only thing that passes from training to inference is a weights file.
 """
 
-from sunpy_deepem.methods.basis_pursuit import BasisPursuit, BasisPursuitSolution, SolveStatus
-from sunpy_deepem.methods.teachers import BasisPursuitTeacher, DemregTeacher, Teacher, get_teacher, run_teacher
+from sunpy_deepem.methods.base import SolveStatus, Teacher
+from sunpy_deepem.methods.basis_pursuit import BasisPursuit, BasisPursuitSolution
+from sunpy_deepem.methods.demreg import Demreg
 from sunpy_deepem.training.dataset import PriorStream, TrainingSet
 from sunpy_deepem.training.options import Checkpoint, TrainingOptions
 from sunpy_deepem.training.prior import DEMPrior, simulate_observation
@@ -13,19 +14,16 @@ from sunpy_deepem.training.prior import DEMPrior, simulate_observation
 __all__ = [
     "BasisPursuit",
     "BasisPursuitSolution",
-    "BasisPursuitTeacher",
     "Checkpoint",
     "DEMLoss",
     "DEMPrior",
-    "DemregTeacher",
+    "Demreg",
     "PriorStream",
     "SolveStatus",
     "Teacher",
     "TrainingOptions",
     "TrainingSet",
     "fit",
-    "get_teacher",
-    "run_teacher",
     "simulate_observation",
 ]
 

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.methods.teachers import get_teacher, run_teacher
+from sunpy_deepem.methods.base import get_method
 from sunpy_deepem.stack.channel_stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.training.prior import generator, simulate_observation, usual_uncertainty
@@ -229,15 +229,16 @@ class TrainingSet:
         Parameters
         ----------
         teacher : `Teacher`, `str` or callable
-            A name as in `get_teacher`, or ``(intensity, uncertainty, response) -> (em, status)``.
+            As for `sunpy_deepem.methods.get_method`: a name, a method, or a function
+            ``(intensity, uncertainty, response) -> (em, status)``.
         response : `TemperatureResponse`
 
         Returns
         -------
         `TrainingSet`
         """
-        teacher = get_teacher(teacher) if isinstance(teacher, str) else teacher
-        return self._with_em(*run_teacher(teacher, self.intensity, self.uncertainty, response))
+        solution = get_method(teacher).solve(self.intensity, self.uncertainty, response)
+        return self._with_em(solution.em, solution.status)
 
     def take(self, chosen):
         """

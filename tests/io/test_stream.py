@@ -10,11 +10,10 @@ from helpers import changed
 
 import sunpy_deepem.io.stream
 import sunpy_deepem.stack.channel_stack
-from sunpy_deepem import ChannelStack, DEMCube, Quality, invert
-from sunpy_deepem.methods.base import NetworkEngine
+from sunpy_deepem import ChannelStack, DeepEM, DEMCube, Quality, invert
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.stack.channel_stack import Observation
-from sunpy_deepem.training import BasisPursuitTeacher
+from sunpy_deepem.training import BasisPursuit
 
 N = 70  # An odd multiple, so that bands, chunks and words of bytes do not fit
 
@@ -97,7 +96,7 @@ class TestIntoAFile:
 
     def test_of_a_region_and_another_method(self, small, tmp_path):
         options = {"region": small[0].submap([10, 20] * u.pix, top_right=[30, 50] * u.pix)}
-        options |= {"method": BasisPursuitTeacher(tolerance=0.3, widenings=())}
+        options |= {"method": BasisPursuit(tolerance=0.3, widenings=())}
         whole, streamed = invert(small, **options), invert(small, out=tmp_path / "dem.fits", **options)
         np.testing.assert_array_equal(np.asarray(streamed.mask), whole.mask)
         np.testing.assert_array_equal(np.isnan(np.asarray(streamed.data)), np.isnan(whole.data))
@@ -123,7 +122,7 @@ class TestIntoAFile:
         assert (told["193"] == [0, 0]) == (shape == (N, N))
 
     def test_an_error_on_the_way_leaves_nothing(self, small, tmp_path, monkeypatch):
-        solve, calls = NetworkEngine.solve, []
+        solve, calls = DeepEM.solve, []
 
         def fails_later(*args):
             calls.append(args)
@@ -132,7 +131,7 @@ class TestIntoAFile:
                 raise RuntimeError(msg)
             return solve(*args)
 
-        monkeypatch.setattr(NetworkEngine, "solve", fails_later)
+        monkeypatch.setattr(DeepEM, "solve", fails_later)
         with pytest.raises(RuntimeError, match="out of order"):
             invert(small, out=tmp_path / "dem.fits")
         assert not list(tmp_path.iterdir())
@@ -158,13 +157,13 @@ class TestChunks:
 
     def test_nothing_is_done_that_is_not_needed(self, small, monkeypatch):
         pixels = []
-        solve = NetworkEngine.solve
+        solve = DeepEM.solve
 
-        def counting(self, stack, response):
-            pixels.append(stack.quality.size)
-            return solve(self, stack, response)
+        def counting(self, intensity, uncertainty, response):
+            pixels.append(intensity[0].size)
+            return solve(self, intensity, uncertainty, response)
 
-        monkeypatch.setattr(NetworkEngine, "solve", counting)
+        monkeypatch.setattr(DeepEM, "solve", counting)
         lazy = invert(small, chunks=10)
         pixels.clear()
         lazy[:, :10, 10:20].compute()

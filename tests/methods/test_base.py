@@ -1,163 +1,156 @@
-"""Other methods than the network, behind the same call and with the same cube."""
-
-import subprocess
-import sys
+"""Tests of the protocol of methods, of functions as methods, and of the lookup by name."""
 
 import numpy as np
 import pytest
-from helpers import changed
 
-from sunpy_deepem import ChannelStack, DEMCube, LogTBins, Quality, TemperatureResponse, invert
-from sunpy_deepem.methods.base import get_engine
-from sunpy_deepem.sample import sample_maps
-from sunpy_deepem.training import BasisPursuit, BasisPursuitTeacher, DemregTeacher
+from sunpy_deepem import DeepEM, TemperatureResponse
+from sunpy_deepem.methods import (
+    BasisPursuit,
+    Demreg,
+    FunctionMethod,
+    Method,
+    Solution,
+    SolveStatus,
+    Teacher,
+    get_method,
+)
 
-N = 12
+GOOD_EM, GOOD_STATUS = np.ones((18, 8)), np.zeros(8, dtype=int)
 
 
 @pytest.fixture(scope="module")
-def small():
-    return sample_maps((64, 64))
+def response():
+    return TemperatureResponse.default()
 
 
-@pytest.fixture(scope="module")
-def stack(small):
-    return ChannelStack.from_maps(small, shape=N)
+@pytest.fixture
+def pixels():
+    """Intensities and σ of eight pixels, shape (6, 2, 4)."""
+    intensity = np.ones((6, 2, 4))
+    return intensity, 0.1 * intensity
 
 
-def flat(intensity, uncertainty, response):
-    """The same EM in all bins, as much as explains the sum of the channels; nothing where 171 Å is below its median."""
-    total = intensity.sum(axis=0) / response.matrix.value.sum()
-    em = np.broadcast_to(total, (len(response.bins), *total.shape)).copy()
-    return em, np.where(intensity[2] < np.median(intensity[2]), 7, 0)
+def returning(*values):
+    """Return a method that always returns these values."""
+    return FunctionMethod(lambda intensity, uncertainty, response: values)
 
 
-class TestEveryMethod:
-    @pytest.fixture(scope="class", params=["network", "basis-pursuit", "demregpy"])
-    @classmethod
-    def method(cls, request):
-        if request.param == "demregpy":
-            pytest.importorskip("demregpy")
-        return request.param
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def dem(cls, stack, method):
-        return invert(stack, method=method)
-
-    def test_gives_the_same_kind_of_cube(self, dem, method):
-        assert isinstance(dem, DEMCube)
-        assert dem.shape == (18, N, N)
-        assert dem.meta["provenance"]["method"] == method
-
-    def test_explains_what_was_observed(self, dem):
-        valid = ~dem.sky_mask
-        assert valid.mean() > 0.5
-        assert np.median(dem.chi2[valid]) < 2.5
-        for synthetic, observed in zip(dem.synthesize(), dem.observed_maps(), strict=True):
-            assert np.median(np.abs(synthetic.data / observed.data - 1)[valid]) < 0.25
-
-    def test_is_written_and_read(self, dem, tmp_path):
-        dem.write(tmp_path / "dem.fits")
-        again = DEMCube.read(tmp_path / "dem.fits")
-        np.testing.assert_array_equal(again.data, dem.data)
-        assert (again.uncertainty is None) == (dem.uncertainty is None)
-
-    def test_masks_what_has_no_em(self, dem):
-        unsolved = (dem.quality & Quality.UNSOLVED) != 0
-        np.testing.assert_array_equal(dem.sky_mask, unsolved)
-        assert np.isnan(dem.data[:, unsolved]).all()
-        assert np.isfinite(dem.data[:, ~unsolved]).all()
+def test_methods_of_the_package_satisfy_the_protocol():
+    for method in (BasisPursuit(), Demreg(), DeepEM.load(), returning(None, None)):
+        assert isinstance(method, Method)
+        assert isinstance(method, Teacher)
+    assert isinstance(lambda *_: None, Teacher)
 
 
-def test_basis_pursuit_as_it_is(stack):
-    dem = invert(stack, method="basis-pursuit")
-    em, status = BasisPursuit(TemperatureResponse.default()).solve(stack.intensity.value, stack.uncertainty.value)
-    np.testing.assert_array_equal(dem.data[:, status == 0], em[:, status == 0])
-    np.testing.assert_array_equal((dem.quality & Quality.UNSOLVED) != 0, status != 0)
-    assert dem.uncertainty is None
+def test_lookup_by_name():
+    assert isinstance(get_method("basis-pursuit"), BasisPursuit)
+    assert get_method("basis-pursuit", tolerance=2.0).tolerance == 2
+    assert get_method("demregpy", max_iter=3).options["max_iter"] == 3
+    assert isinstance(get_method("network"), DeepEM)
 
 
-def test_demregpy_states_its_own_uncertainty(stack):
-    pytest.importorskip("demregpy")
-    dem = invert(stack, method="demregpy")
-    valid = ~dem.sky_mask
-    ratio = dem.uncertainty.array[:, valid].sum(axis=0) / dem.data[:, valid].sum(axis=0)
-    assert 0.02 < np.median(ratio) < 2
+@pytest.mark.parametrize("name", ["basis pursuit", "", None, ["demreg"], BasisPursuit])
+def test_unknown_name_lists_the_known_ones(name):
+    with pytest.raises(ValueError, match="'network', 'basis-pursuit', 'demregpy'"):
+        get_method(name)
 
 
-def test_options_of_a_method_are_those_of_its_teacher(stack):
-    strict = invert(stack, method=BasisPursuitTeacher(tolerance=0.2, widenings=()))
-    wide = invert(stack, method=BasisPursuitTeacher(tolerance=1.4))
-    assert strict.sky_mask.sum() > wide.sky_mask.sum()
-    assert np.nanmedian(strict.chi2) < 0.1 * np.nanmedian(wide.chi2)
-    assert strict.meta["provenance"]["method"] == "BasisPursuitTeacher"
-    assert strict.meta["provenance"]["unsolved"] == {"INFEASIBLE": int(strict.sky_mask.sum())}
+def test_lookup_returns_methods_and_wraps_functions():
+    solver = BasisPursuit()
+    assert get_method(solver) is solver
+
+    def function(*_):
+        return None
+
+    assert get_method(function).name == "function"
+    with pytest.raises(TypeError, match="tolerance can be passed with the name of a method only"):
+        get_method(solver, tolerance=1.0)
 
 
-def test_any_function_is_a_method(stack):
-    dem = invert(stack, method=flat)
-    assert dem.meta["provenance"]["method"] == "flat"
-    assert dem.meta["provenance"]["unsolved"] == {"7": N * N // 2}
-    np.testing.assert_array_equal(dem.sky_mask, (dem.quality & Quality.UNSOLVED) != 0)
-    np.testing.assert_allclose(dem.data[0], dem.data[-1])
+def test_options_of_the_network_do_not_change_the_original():
+    network = DeepEM.load()
+    other = network.with_options(refine=3)
+    assert other.provenance["refine"] == 3
+    assert network.provenance["refine"] != 3
+    assert other.module is network.module
+    with pytest.raises(ValueError, match="refine must be a whole number, not negative"):
+        network.with_options(refine=-1)
 
 
-def test_masked_pixels_are_not_asked_for(small):
-    data = small[1].data.copy()
-    data[10, 20] = np.nan
-
-    def all_finite(intensity, uncertainty, response):
-        assert np.isfinite(intensity).all()
-        return flat(intensity, uncertainty, response)
-
-    dem = invert([small[0], changed(small[1], data=data), *small[2:]], method=all_finite)
-    assert dem.quality[10, 20] & Quality.MISSING
-    assert not dem.quality[10, 20] & Quality.UNSOLVED
+def test_network_solves_and_compares_channels(response):
+    intensity = np.tile(np.array([0.8, 4.5, 140.0, 170.0, 50.0, 2.7])[:, None], 2)
+    intensity[3, 1] = np.nan
+    solution = DeepEM.load().solve(intensity, np.full_like(intensity, 1.0), response)
+    assert isinstance(solution, Solution)
+    assert solution.em.shape == solution.em_std.shape == (18, 2)
+    assert solution.deviation.shape == (6, 2)
+    assert solution.status.tolist() == [0, SolveStatus.INVALID]
 
 
-def test_methods_take_other_responses_and_bins(stack):
-    response = TemperatureResponse.default(eve=False, bins=LogTBins(5.6, 0.2, 8))
-    assert invert(stack, method=flat, response=response).shape == (8, N, N)
-    with pytest.raises(ValueError, match="response must be that of all six channels"):
-        invert(stack, method=flat, response=response.with_channels((171, 193)))
+class TestFunction:
+    def test_is_called_with_the_pixels_that_have_all_channels(self, response, pixels):
+        calls = []
 
+        def function(intensity, uncertainty, given_response):
+            calls.append((intensity.shape, uncertainty.shape, given_response))
+            status = np.zeros(intensity.shape[1], dtype=int)
+            status[0] = 7
+            return np.ones((18, status.size)), status
 
-@pytest.mark.parametrize("options", [{"weights": "other.safetensors"}, {"device": "cuda"}, {"refine": 0}])
-@pytest.mark.parametrize("method", ["basis-pursuit", "demregpy", flat])
-def test_options_of_the_network_are_for_the_network(stack, method, options):
-    with pytest.raises(TypeError, match=f"{next(iter(options))} is for method='network' only"):
-        invert(stack, method=method, **options)
+        pixels[0][3, 1, 1] = np.nan
+        solution = FunctionMethod(function).solve(*pixels, response)
+        assert calls == [((6, 7), (6, 7), response)]
+        assert solution.em.shape == (18, 2, 4)
+        assert solution.em_std is None
+        assert solution.status.tolist() == [[7, 0, 0, 0], [0, SolveStatus.INVALID, 0, 0]]
+        assert np.isnan(solution.em[:, solution.status != 0]).all()
 
+    def test_may_return_an_uncertainty(self, response, pixels):
+        solution = returning(GOOD_EM, GOOD_STATUS, 2 * GOOD_EM).solve(*pixels, response)
+        np.testing.assert_array_equal(solution.em_std, 2)
 
-@pytest.mark.parametrize("method", ["basis pursuit", "demreg", None, 3, BasisPursuitTeacher])
-def test_unknown_methods(stack, method):
-    with pytest.raises(
-        ValueError, match=r"method must be one of 'network', 'basis-pursuit', 'demregpy', or a callable"
-    ):
-        invert(stack, method=method)
-
-
-def test_what_a_function_returns_is_checked(stack):
-    with pytest.raises(TypeError, match=r"must return the pair \(em, status\)"):
-        invert(stack, method=lambda *_: np.ones(3))
-    with pytest.raises(ValueError, match="negative or not finite"):
-        invert(stack, method=lambda g, *_: (np.full((18, g.shape[1]), -1.0), np.zeros(g.shape[1], dtype=int)))
-
-
-def test_missing_demregpy_names_the_extra(stack, monkeypatch):
-    monkeypatch.setitem(sys.modules, "demregpy", None)
-    with pytest.raises(ImportError, match=r"sunpy_deepem\[demregpy\]"):
-        invert(stack, method=DemregTeacher())
-
-
-def test_solvers_need_neither_torch_nor_training():
-    code = (
-        "import sys; from sunpy_deepem.methods import get_engine; get_engine('basis-pursuit'); "
-        "assert not {'torch', 'demregpy', 'sunpy_deepem.training'} & set(sys.modules)"
+    @pytest.mark.parametrize(
+        ("em", "status", "match"),
+        [
+            (GOOD_EM[:17], GOOD_STATUS, r"em of shape \(18, 8\), .* found \(17, 8\)"),
+            (np.moveaxis(GOOD_EM, 0, -1), GOOD_STATUS, r"found \(8, 18\)"),
+            (GOOD_EM, GOOD_STATUS[:7], r"status of shape \(8,\), .* found \(7,\)"),
+            (-GOOD_EM, GOOD_STATUS, "negative or not finite in 8 of 8"),
+            (np.where(np.arange(8) % 4 == 1, np.nan, GOOD_EM), GOOD_STATUS, "negative or not finite in 2 of 8"),
+            (np.where(np.arange(8) % 4 == 1, np.inf, GOOD_EM), GOOD_STATUS, "negative or not finite in 2 of 8"),
+        ],
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    def test_wrong_values_raise(self, response, pixels, em, status, match):
+        with pytest.raises(ValueError, match=match):
+            returning(em, status).solve(*pixels, response)
 
+    @pytest.mark.parametrize(
+        ("em", "status", "match"),
+        [
+            (GOOD_EM.astype(int), GOOD_STATUS, "em as an array of floating-point numbers in cm-5, found dtype int64"),
+            (None, GOOD_STATUS, "em as an array of floating-point numbers"),
+            (GOOD_EM, GOOD_STATUS.astype(float), "status as integers, .* found dtype float64"),
+            (GOOD_EM, GOOD_STATUS.astype(bool), "status as integers, .* found dtype bool"),
+        ],
+    )
+    def test_wrong_types_raise(self, response, pixels, em, status, match):
+        with pytest.raises(TypeError, match=match):
+            returning(em, status).solve(*pixels, response)
 
-def test_the_network_is_the_default():
-    assert get_engine("network").meta["method"] == "network"
+    def test_em_with_a_unit_raises(self, response, pixels):
+        em = GOOD_EM * (1 / response.matrix[0, 0]) * response.matrix[0, 0]
+        with pytest.raises(TypeError, match="plain array in cm-5"):
+            returning(em, GOOD_STATUS).solve(*pixels, response)
+
+    def test_one_array_raises(self, response, pixels):
+        with pytest.raises(TypeError, match=r"pair \(em, status\) .* found ndarray"):
+            FunctionMethod(lambda *_: GOOD_EM).solve(*pixels, response)
+
+    def test_arguments_are_checked_before_the_call(self, response, pixels):
+        def never(*_):
+            pytest.fail("the function was called")
+
+        with pytest.raises(TypeError, match="response must be a TemperatureResponse"):
+            FunctionMethod(never).solve(*pixels, response.matrix)
+        with pytest.raises(ValueError, match="uncertainty must have the shape of intensity"):
+            FunctionMethod(never).solve(pixels[0], pixels[1][:, 0], response)

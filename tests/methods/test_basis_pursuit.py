@@ -1,4 +1,4 @@
-"""Basis pursuit gives the least objective that any solver finds, and a status to each pixel that it cannot solve."""
+"""Tests of basis pursuit against SciPy's linprog, and of the status of pixels without a solution."""
 
 import astropy.units as u
 import highspy
@@ -7,8 +7,7 @@ import pytest
 from scipy.optimize import linprog
 
 from sunpy_deepem import LogTBins, TemperatureResponse
-from sunpy_deepem.methods import basis_pursuit
-from sunpy_deepem.methods.basis_pursuit import BasisPursuit, SolveStatus
+from sunpy_deepem.methods import BasisPursuit, SolveStatus, basis_pursuit
 
 BAD_PIXELS = {
     "nan": (np.nan, 1.0, SolveStatus.INVALID),
@@ -53,9 +52,9 @@ def solvable(response):
     return em, intensity, 0.1 * intensity
 
 
-def linprog_objective(solver, intensity, uncertainty, tolerance):
+def linprog_objective(solver, response, intensity, uncertainty, tolerance):
     """Least sum of the coefficients in cm-5 of one pixel by SciPy, or None if infeasible."""
-    matrix = solver.response.matrix.value @ solver.basis
+    matrix = response.matrix.value @ solver.basis(response.bins)
     row_scale = matrix.max(axis=1)
     matrix = matrix / row_scale[:, np.newaxis]
     lower, upper = ((intensity + sign * tolerance * uncertainty) / row_scale for sign in (-1, 1))
@@ -70,11 +69,12 @@ def linprog_objective(solver, intensity, uncertainty, tolerance):
     [{}, {"tolerance": 0.5}, {"widths": (0,)}, {"widths": (0.1, 0.4)}, {"normalize": True}],
     ids=["default", "narrow", "diracs", "gaussians", "normalized"],
 )
-def test_objective_is_that_of_linprog(response, pixels, options):
-    solver = BasisPursuit(response, widenings=(), **options)
-    solution = solver.solution(*pixels)
+def test_objective_equals_that_of_linprog(response, pixels, options):
+    solver = BasisPursuit(widenings=(), **options)
+    solution = solver.solve(*pixels, response)
     expected = [
-        linprog_objective(solver, *pixel, solver.tolerance) for pixel in zip(*(p.T for p in pixels), strict=True)
+        linprog_objective(solver, response, *pixel, solver.tolerance)
+        for pixel in zip(*(p.T for p in pixels), strict=True)
     ]
     infeasible = np.array([objective is None for objective in expected])
     np.testing.assert_array_equal(solution.status == SolveStatus.INFEASIBLE, infeasible)
@@ -84,9 +84,9 @@ def test_objective_is_that_of_linprog(response, pixels, options):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_every_channel_is_met_within_the_tolerance_that_is_told(response, pixels):
+def test_every_channel_is_met_within_the_stated_tolerance(response, pixels):
     intensity, uncertainty = pixels
-    solution = BasisPursuit(response, tolerance=0.5, widenings=(2, 3)).solution(intensity, uncertainty)
+    solution = BasisPursuit(tolerance=0.5, widenings=(2, 3)).solve(intensity, uncertainty, response)
     solved = solution.status == 0
     assert {0.5, 1.0} <= set(solution.tolerance[solved])
     deviation = np.abs(response.matrix.value @ solution.em - intensity) / uncertainty
@@ -95,38 +95,40 @@ def test_every_channel_is_met_within_the_tolerance_that_is_told(response, pixels
 
 
 def test_normalized_objective_is_the_total_em(response, pixels):
-    solution = BasisPursuit(response, normalize=True).solution(*pixels)
+    solution = BasisPursuit(normalize=True).solve(*pixels, response)
     solved = solution.status == 0
     np.testing.assert_allclose(solution.objective[solved], solution.em.sum(axis=0)[solved], rtol=1e-9)
 
 
-def test_with_total_em_as_objective_gaussians_add_nothing_to_diracs(response, pixels):
-    with_gaussians = BasisPursuit(response, normalize=True).solution(*pixels)
-    diracs = BasisPursuit(response, widths=(0,)).solution(*pixels)
+def test_gaussians_have_no_effect_with_the_total_em_as_objective(response, pixels):
+    with_gaussians = BasisPursuit(normalize=True).solve(*pixels, response)
+    diracs = BasisPursuit(widths=(0,)).solve(*pixels, response)
     np.testing.assert_allclose(with_gaussians.objective, diracs.objective, rtol=1e-6)
 
 
 def test_isothermal_pixel_without_noise_is_recovered(response, solvable):
     em, intensity, _ = solvable
-    found, status = BasisPursuit(response, widths=(0,), tolerance=0.01).solve(intensity, 0.1 * intensity)
+    solution = BasisPursuit(widths=(0,), tolerance=0.01).solve(intensity, 0.1 * intensity, response)
+    found, status = solution.em, solution.status
     assert status == 0
-    # The least EM within 0.1 % of each channel: where one bin fits, the total is at most 0.1 % below the truth.
+    # The least EM within 0.1 % of each channel.
     assert found.argmax() == 8
     np.testing.assert_allclose(found.sum(), em.sum(), rtol=0.02)
     np.testing.assert_allclose(found, em, atol=0.05 * em.sum())
 
 
-def test_least_em_lies_at_the_lower_end_of_the_tolerance(response):
+def test_least_em_is_at_the_lower_end_of_the_tolerance(response):
     """One Dirac, one bin, all channels in proportion: the answer is 1 - t σ/g times the truth."""
     one_bin = response.with_bins(LogTBins(6.2, 0.1, 1))
     intensity = one_bin.matrix.value[:, 0] * 3e27
-    em, status = BasisPursuit(one_bin, widths=(0,), tolerance=1.5).solve(intensity, 0.1 * intensity)
+    solution = BasisPursuit(widths=(0,), tolerance=1.5).solve(intensity, 0.1 * intensity, one_bin)
+    em, status = solution.em, solution.status
     assert status == 0
     np.testing.assert_allclose(em, [0.85 * 3e27], rtol=1e-6)
 
 
 def test_basis_functions_are_peak_one_and_truncated_at_1p8_widths(response):
-    basis = BasisPursuit(response, widths=(0, 0.2)).basis
+    basis = BasisPursuit(widths=(0, 0.2)).basis(response.bins)
     assert basis.shape == (18, 36)
     np.testing.assert_array_equal(basis[:, :18], np.eye(18))
     np.testing.assert_allclose(basis[:, 18 + 9].max(), 1)
@@ -136,14 +138,15 @@ def test_basis_functions_are_peak_one_and_truncated_at_1p8_widths(response):
 
 
 @pytest.mark.parametrize(("value", "error", "expected"), BAD_PIXELS.values(), ids=BAD_PIXELS)
-def test_bad_channel_has_its_status_and_harms_no_other_pixel(response, solvable, value, error, expected):
+def test_bad_channel_gets_a_status_and_other_pixels_do_not_change(response, solvable, value, error, expected):
     _, good, good_error = solvable
     intensity, uncertainty = np.stack([good] * 3, axis=1), np.stack([good_error] * 3, axis=1)
     if expected == SolveStatus.NO_SIGNAL:
         intensity[:, 1], uncertainty[:, 1] = value, error
     else:
         intensity[4, 1], uncertainty[4, 1] = value, error
-    em, status = BasisPursuit(response).solve(intensity, uncertainty)
+    solution = BasisPursuit().solve(intensity, uncertainty, response)
+    em, status = solution.em, solution.status
     assert status.tolist() == [0, expected, 0]
     assert np.isnan(em[:, 1]).all()
     np.testing.assert_allclose(em[:, [0, 2]].sum(axis=0), em[:, 0].sum())
@@ -152,64 +155,66 @@ def test_bad_channel_has_its_status_and_harms_no_other_pixel(response, solvable,
 
 def test_contradictory_channels_are_infeasible(response, solvable):
     _, intensity, uncertainty = solvable
-    intensity[2] = 0  # 171 Å dark although its neighbours in temperature are bright
-    em, status = BasisPursuit(response).solve(intensity, 0.01 * uncertainty)
+    intensity[2] = 0  # dark, unlike channels of similar temperature
+    solution = BasisPursuit().solve(intensity, 0.01 * uncertainty, response)
+    em, status = solution.em, solution.status
     assert status == SolveStatus.INFEASIBLE
     assert np.isnan(em).all()
 
 
-class StumblingHighs(highspy.Highs):
-    """HiGHS that does not know the answer until its basis has been cleared so many times."""
+class FailingHighs(highspy.Highs):
+    """HiGHS that fails until its basis has been cleared a number of times."""
 
-    stumbles = 0
+    failures = 0
 
     def getModelStatus(self):
-        return highspy.HighsModelStatus.kUnknown if StumblingHighs.stumbles > 0 else super().getModelStatus()
+        return highspy.HighsModelStatus.kUnknown if FailingHighs.failures > 0 else super().getModelStatus()
 
     def clearSolver(self):
-        StumblingHighs.stumbles -= 1
+        FailingHighs.failures -= 1
         return super().clearSolver()
 
 
-@pytest.mark.parametrize(("stumbles", "expected"), [(1, 0), (2, SolveStatus.SOLVER_FAILED)])
-def test_solver_that_stumbles_is_tried_once_more_and_harms_no_other_pixel(
-    response, solvable, monkeypatch, stumbles, expected
-):
+@pytest.mark.parametrize(("failures", "expected"), [(1, 0), (2, SolveStatus.SOLVER_FAILED)])
+def test_failing_solver_is_tried_once_more(response, solvable, monkeypatch, failures, expected):
     _, intensity, uncertainty = (np.stack([array] * 2, axis=1) for array in solvable)
-    monkeypatch.setattr(StumblingHighs, "stumbles", stumbles)
-    monkeypatch.setattr(highspy, "Highs", StumblingHighs)
-    em, status = BasisPursuit(response).solve(intensity, uncertainty)
+    monkeypatch.setattr(FailingHighs, "failures", failures)
+    monkeypatch.setattr(highspy, "Highs", FailingHighs)
+    solution = BasisPursuit().solve(intensity, uncertainty, response)
+    em, status = solution.em, solution.status
     assert status.tolist() == [expected, 0]
     np.testing.assert_array_equal(np.isfinite(em).all(axis=0), status == 0)
 
 
-def test_answer_that_violates_a_constraint_is_not_believed(response, solvable, monkeypatch):
+def test_answer_that_violates_a_constraint_is_rejected(response, solvable, monkeypatch):
     monkeypatch.setattr(basis_pursuit, "_CHECK_TOLERANCE", -1.0)
-    em, status = BasisPursuit(response).solve(*solvable[1:])
+    solution = BasisPursuit().solve(*solvable[1:], response)
+    em, status = solution.em, solution.status
     assert status == SolveStatus.SOLVER_FAILED
     assert np.isnan(em).all()
 
 
 def test_tolerance_is_widened_only_where_needed(response, solvable):
     _, intensity, uncertainty = solvable
-    # Between one and two tolerances too dark for what the other channels say.
+    # Too dark by between one and two tolerances.
     dark = intensity.copy()
     dark[2] -= 3.5 * uncertainty[2]
     intensity, uncertainty = np.stack([intensity, dark], axis=1), np.stack([uncertainty] * 2, axis=1)
-    narrow = BasisPursuit(response, widths=(0,), tolerance=0.5, widenings=()).solution(intensity, uncertainty)
+    narrow = BasisPursuit(widths=(0,), tolerance=0.5, widenings=()).solve(intensity, uncertainty, response)
     assert narrow.status.tolist() == [0, SolveStatus.INFEASIBLE]
-    wide = BasisPursuit(response, widths=(0,), tolerance=0.5, widenings=(4, 8)).solution(intensity, uncertainty)
+    wide = BasisPursuit(widths=(0,), tolerance=0.5, widenings=(4, 8)).solve(intensity, uncertainty, response)
     assert wide.status.tolist() == [0, 0]
     assert wide.tolerance[0] == 0.5
     assert wide.tolerance[1] in (2, 4)
     np.testing.assert_allclose(wide.em[:, 0], narrow.em[:, 0])
 
 
-def test_zero_em_after_widening_is_no_signal_rather_than_a_silent_zero(response, solvable):
+def test_zero_em_after_widening_is_no_signal(response, solvable):
     """One channel at 1.5 σ and one at -1.5 σ: only the widened tolerance allows an EM, and that is zero."""
     uncertainty = solvable[2]
     intensity = uncertainty * [0, 0, 1.5, -1.5, 0, 0]
-    em, status = BasisPursuit(response, tolerance=1, widenings=(2,)).solve(intensity, uncertainty)
+    solution = BasisPursuit(tolerance=1, widenings=(2,)).solve(intensity, uncertainty, response)
+    em, status = solution.em, solution.status
     assert status == SolveStatus.NO_SIGNAL
     assert np.isnan(em).all()
 
@@ -217,27 +222,29 @@ def test_zero_em_after_widening_is_no_signal_rather_than_a_silent_zero(response,
 @pytest.mark.parametrize("factor", [2, 1e-3, 1e4])
 def test_em_scales_with_intensity_and_uncertainty(response, pixels, factor):
     intensity, uncertainty = pixels
-    solver = BasisPursuit(response)
-    once, scaled = solver.solution(intensity, uncertainty), solver.solution(factor * intensity, factor * uncertainty)
+    solver = BasisPursuit()
+    once = solver.solve(intensity, uncertainty, response)
+    scaled = solver.solve(factor * intensity, factor * uncertainty, response)
     np.testing.assert_array_equal(scaled.status, once.status)
     np.testing.assert_allclose(scaled.objective, factor * once.objective, rtol=1e-6)
     np.testing.assert_allclose(scaled.em.sum(axis=0), factor * once.em.sum(axis=0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (60,), (6, 10), (5, 3, 4), (0,), (0, 4)])
-def test_any_shape_of_pixels_is_kept(response, pixels, shape):
+def test_shape_of_pixels_is_kept(response, pixels, shape):
     n = int(np.prod(shape))
     intensity, uncertainty = (array[:, :n].reshape(6, *shape) for array in pixels)
-    em, status = BasisPursuit(response).solve(intensity, uncertainty)
+    solution = BasisPursuit().solve(intensity, uncertainty, response)
+    em, status = solution.em, solution.status
     assert em.shape == (18, *shape)
     assert status.shape == shape
     assert status.dtype == np.int8
 
 
-def test_shape_of_solution_follows_the_pixels_in_order(response, pixels):
-    solver = BasisPursuit(response)
-    flat, _ = solver.solve(*pixels)
-    image, _ = solver.solve(*(array.reshape(6, 6, 10) for array in pixels))
+def test_order_of_pixels_is_kept(response, pixels):
+    solver = BasisPursuit()
+    flat = solver.solve(*pixels, response).em
+    image = solver.solve(*(array.reshape(6, 6, 10) for array in pixels), response).em
     np.testing.assert_array_equal(image.reshape(18, 60), flat)
 
 
@@ -247,38 +254,39 @@ def test_precision_follows_the_input(response, given, expected):
         np.array([2, 9, 300, 400, 100, 5], dtype=given),
         np.array([1, 2, 30, 40, 10, 2], dtype=given),
     )
-    em, status = BasisPursuit(response).solve(intensity, uncertainty)
+    solution = BasisPursuit().solve(intensity, uncertainty, response)
+    em, status = solution.em, solution.status
     assert status == 0
     assert em.dtype == expected
 
 
 def test_objective_does_not_depend_on_the_tiles(response, pixels, monkeypatch):
-    whole = BasisPursuit(response).solution(*pixels)
+    whole = BasisPursuit().solve(*pixels, response)
     monkeypatch.setattr(basis_pursuit, "_TILE", 7)
-    tiled = BasisPursuit(response).solution(*pixels)
+    tiled = BasisPursuit().solve(*pixels, response)
     np.testing.assert_array_equal(tiled.status, whole.status)
     np.testing.assert_allclose(tiled.objective, whole.objective, rtol=1e-6)
 
 
-def test_two_processes_answer_as_one_does(response, pixels, monkeypatch):
+def test_two_processes_give_the_same_answer(response, pixels, monkeypatch):
     monkeypatch.setattr(basis_pursuit, "_TILE", 16)
-    solver = BasisPursuit(response)
-    alone, shared = solver.solution(*pixels), solver.solution(*pixels, processes=2)
-    for one, two in zip(alone, shared, strict=True):
-        np.testing.assert_array_equal(one, two)
+    alone, shared = (BasisPursuit(processes=n).solve(*pixels, response) for n in (1, 2))
+    for name in ("em", "status", "tolerance", "objective"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(shared, name))
 
 
-def test_bins_of_the_em_are_those_of_the_response(response, pixels):
+def test_em_has_the_bins_of_the_response(response, pixels):
     bins = LogTBins(5.7, 0.1, 12)
-    em, status = BasisPursuit(response.with_bins(bins)).solve(*pixels)
+    solution = BasisPursuit().solve(*pixels, response.with_bins(bins))
+    em, status = solution.em, solution.status
     assert em.shape == (12, 60)
     assert (status == 0).any()
 
 
-def test_progress_is_shown_only_when_asked_for(response, pixels, capsys):
-    BasisPursuit(response).solve(*pixels)
+def test_progress_bar_is_optional(response, pixels, capsys):
+    BasisPursuit().solve(*pixels, response)
     assert capsys.readouterr().err == ""
-    BasisPursuit(response).solve(*pixels, progress=True)
+    BasisPursuit(progress=True).solve(*pixels, response)
     assert "60.0/60.0" in capsys.readouterr().err
 
 
@@ -296,22 +304,22 @@ def test_progress_is_shown_only_when_asked_for(response, pixels, capsys):
         ({"widenings": (np.nan,)}, "widenings must be"),
     ],
 )
-def test_option_out_of_range_is_refused(response, options, match):
+def test_option_out_of_range_raises(options, match):
     with pytest.raises(ValueError, match=match):
-        BasisPursuit(response, **options)
+        BasisPursuit(**options)
 
 
-def test_response_must_be_one(response):
+def test_response_must_be_a_response(response, pixels):
     with pytest.raises(TypeError, match="response must be a TemperatureResponse, found Quantity"):
-        BasisPursuit(response.matrix)
+        BasisPursuit().solve(*pixels, response.matrix)
 
 
 @pytest.mark.parametrize("factor", [-1, 0])
-def test_response_must_not_be_negative_or_dead(response, factor):
+def test_response_must_not_be_negative_or_dead(response, pixels, factor):
     curves = response.curves.copy()
     curves[3] *= factor
     with pytest.raises(ValueError, match="response must not be negative"):
-        BasisPursuit(TemperatureResponse(response.temperature, curves))
+        BasisPursuit().solve(*pixels, TemperatureResponse(response.temperature, curves))
 
 
 @pytest.mark.parametrize(
@@ -323,9 +331,9 @@ def test_response_must_not_be_negative_or_dead(response, factor):
         (np.ones((6, 3)), np.ones(6), r"uncertainty must have the shape of intensity, \(6, 3\), found \(6,\)"),
     ],
 )
-def test_pixels_that_do_not_fit_are_refused(response, intensity, uncertainty, match):
+def test_wrong_shape_raises(response, intensity, uncertainty, match):
     with pytest.raises(ValueError, match=match):
-        BasisPursuit(response).solve(intensity, uncertainty)
+        BasisPursuit().solve(intensity, uncertainty, response)
 
 
 @pytest.mark.parametrize(
@@ -336,12 +344,12 @@ def test_pixels_that_do_not_fit_are_refused(response, intensity, uncertainty, ma
         (np.ones(6) << u.K, np.ones(6), "intensity must be a plain array, found one in K"),
     ],
 )
-def test_pixels_that_are_no_plain_numbers_are_refused(response, intensity, uncertainty, match):
+def test_values_that_are_not_real_numbers_raise(response, intensity, uncertainty, match):
     with pytest.raises(TypeError, match=match):
-        BasisPursuit(response).solve(intensity, uncertainty)
+        BasisPursuit().solve(intensity, uncertainty, response)
 
 
 @pytest.mark.parametrize("processes", [0, -1, 1.5])
-def test_number_of_processes_must_be_positive(response, pixels, processes):
+def test_number_of_processes_must_be_positive(processes):
     with pytest.raises(ValueError, match="processes must be a positive whole number"):
-        BasisPursuit(response).solve(*pixels, processes=processes)
+        BasisPursuit(processes=processes)

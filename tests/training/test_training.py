@@ -9,7 +9,7 @@ import torch
 from sunpy_deepem import DeepEM, LogTBins, TemperatureResponse
 from sunpy_deepem.network.architectures import ChapterNetwork, ScaledNetwork
 from sunpy_deepem.training import (
-    BasisPursuitTeacher,
+    BasisPursuit,
     Checkpoint,
     DEMLoss,
     DEMPrior,
@@ -128,7 +128,7 @@ def test_basis_pursuit_as_teacher(maps, response):
 
 
 def test_a_teacher_replaces_the_truth_of_the_prior(prior_set, response):
-    taught = prior_set.taught_by(BasisPursuitTeacher(), response)
+    taught = prior_set.taught_by(BasisPursuit(), response)
     np.testing.assert_array_equal(taught.intensity, prior_set.intensity)
     assert not np.allclose(taught.em, prior_set.em)
 

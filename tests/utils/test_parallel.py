@@ -3,7 +3,8 @@
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sunpy_deepem.methods.base import get_engine
+from sunpy_deepem.methods import get_method
+from sunpy_deepem.utils.parallel import thread_map
 
 
 def blas_threads():
@@ -20,14 +21,14 @@ def two_threads():
         yield before
 
 
-@pytest.mark.parametrize("method", ["network", "basis-pursuit"])
-def test_while_bands_are_worked_on(method, two_threads):
-    with get_engine(method).workers():
+@pytest.mark.parametrize("workers", [get_method().workers, lambda: thread_map(limit_blas=True)])
+def test_while_bands_are_worked_on(workers, two_threads):
+    with workers():
         assert set(blas_threads().values()) == {1}
     assert blas_threads() == two_threads
 
 
 def test_after_an_error(two_threads):
-    with pytest.raises(ZeroDivisionError), get_engine("network").workers():
+    with pytest.raises(ZeroDivisionError), get_method("network").workers():
         1 / 0  # noqa: B018
     assert blas_threads() == two_threads
