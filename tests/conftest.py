@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 from hypothesis import settings
 
@@ -34,6 +35,15 @@ def real_sun():
     if not folder.is_dir():
         pytest.skip("needs real AIA maps: set SUNPY_DEEPEM_SHARED")
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Run in an empty folder, in which no partial file may remain, and close all figures."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    plt.close("all")
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.fixture(scope="session")

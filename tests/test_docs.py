@@ -1,4 +1,4 @@
-"""The code in the documentation compiles, imports what exists, and runs where it needs neither files nor a network."""
+"""Code in the documentation imports existing names, and runs where it needs neither files nor a network."""
 
 import ast
 import importlib
@@ -6,6 +6,7 @@ import re
 import textwrap
 from pathlib import Path
 
+import hostile
 import matplotlib.pyplot as plt
 import pytest
 
@@ -13,13 +14,13 @@ from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.series import invert_series
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="needs the documentation, which a wheel lacks")
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="needs the docs folder of a checkout")
 
 PAGES = sorted(path for folder in (".", "howto", "topics") for path in (ROOT / "docs" / folder).glob("*.rst"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 _BLOCK = re.compile(r"^\.\. code-block:: python\n(?:   :.*\n)*\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
 
-# Pages, and the blocks of code in them that run one after the other as they stand.
+# Pages, and the numbers of their code blocks that run in this order without changes
 RUNNING = {
     "howto/cutouts.rst": (0, 1, 2),
     "howto/flares.rst": (1,),
@@ -36,7 +37,7 @@ def blocks(page):
 
 
 def imports(source):
-    """Return the pairs of module and name that a source imports from the package."""
+    """Return pairs of module and name that the source imports from the package."""
     found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
     found = [node for node in found if node.module.startswith("sunpy_deepem")]
     return [(node.module, alias.name) for node in found for alias in node.names]
@@ -49,7 +50,7 @@ def figures():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
-def test_code_in_pages_imports_what_exists(page):
+def test_code_in_pages_imports_existing_names(page):
     code = blocks(page)
     assert len(code) == page.read_text(encoding="utf-8").count(".. code-block:: python")
     for block in code:
@@ -58,7 +59,7 @@ def test_code_in_pages_imports_what_exists(page):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_import_what_exists(example):
+def test_examples_import_existing_names(example):
     for module, name in imports(example.read_text(encoding="utf-8")):
         assert hasattr(importlib.import_module(module), name), f"{example.name}: from {module} import {name}"
 
@@ -76,14 +77,14 @@ def test_tutorial_runs_on_the_synthetic_sun(tmp_path, monkeypatch, figures):
     code = blocks(ROOT / "docs" / "tutorial.rst")
     downloads = [number for number, block in enumerate(code) if "Fido" in block or "prepare" in block]
     assert downloads == [0, 1]
-    exec("import astropy.units as u", namespace)  # which the first block imports
+    exec("import astropy.units as u", namespace)  # Imported by the first block
     for number, block in enumerate(code[2:], start=2):
         exec(compile(block, f"tutorial.rst, block {number}", "exec"), namespace)
     assert (tmp_path / "active_region.pdf").stat().st_size > 10_000
     assert (tmp_path / "active_region.fits").exists()
 
 
-def test_light_curve_of_the_guide_runs(figures):
+def test_light_curve_runs(figures):
     times = ("2014-01-01T00:00", "2014-01-01T00:02")
     sequence = invert_series([smap for time in times for smap in sample_maps((64, 64), obstime=time)])
     namespace = {"sequence": sequence}
@@ -91,9 +92,13 @@ def test_light_curve_of_the_guide_runs(figures):
     assert len(namespace["curve"]) == 2
 
 
-def test_download_of_the_tutorial_asks_for_the_six_channels():
-    """The query is built without a network; only its search needs one."""
+def test_tutorial_downloads_six_channels():
+    """Only the search needs a network; the query does not."""
     query = blocks(ROOT / "docs" / "tutorial.rst")[0].split("found = ")[0]
     namespace = {}
     exec(query, namespace)
     assert [int(each.min.value) for each in namespace["wavelengths"].attrs] == [94, 131, 171, 193, 211, 335]
+
+
+def test_page_of_bad_input_is_up_to_date():
+    assert hostile.PAGE.read_text(encoding="utf-8") == hostile.page(), "run: python tests/hostile.py"
