@@ -1,4 +1,4 @@
-"""The network of 1×1 convolutions. Plain arrays in, plain arrays out; needs torch."""
+"""The network of 1×1 convolutions, on plain arrays. Needs torch."""
 
 from sunpy_deepem.network.architectures import ChapterNetwork, ScaledNetwork
 from sunpy_deepem.network.consistency import ChannelConsistency

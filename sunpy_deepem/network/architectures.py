@@ -20,14 +20,14 @@ _LOG2_E = math.log2(math.e)
 
 class ScaledNetwork(nn.Module):
     """
-    1×1 convolutions between a division by each pixel's brightness and a multiplication by it.
+    1×1 convolutions on intensities relative to each pixel's brightness.
 
-    Intensities over the channels' typical response are EM-like numbers. A pixel's brightness is the mean over channels
-    of their moduli plus σ; the network sees intensity and σ over brightness, and what it answers is multiplied by
-    brightness. It also sees the logarithm of the brightness, as dim and bright plasma are not of the same kind: the
-    corona that is as dim as a coronal hole has not the hot plasma of an active region. The outputs are made positive by
-    exp(x) below and x + 1 above zero. The spread is multiplied, besides, by a power of the noise, the mean σ over
-    brightness, by which `~sunpy_deepem.training.fit` makes its intervals hold at every noise.
+    Intensities divided by the channels' typical response have the scale of an EM. Their absolute values plus σ,
+    averaged over channels, are the brightness of a pixel. The inputs are intensity and σ divided by brightness, and the
+    logarithm of the brightness, because dim and bright plasma differ: a coronal hole has no hot plasma of an active
+    region. The outputs are made positive, by exp(x) below zero and x + 1 above, and multiplied by brightness. The
+    spread is also multiplied by a power of the noise (mean σ divided by brightness), with which
+    `~sunpy_deepem.training.fit` calibrates the intervals at all levels of noise.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class ScaledNetwork(nn.Module):
         super().__init__()
         scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(1, -1, 1, 1)
         self.register_buffer("channel_scale", scale)
-        # log2 of a factor, and the exponent of the noise.
+        # log2 of a factor, and exponent of the noise.
         self.register_buffer("spread_law", torch.zeros(2))
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
         self.layers = PointwiseLayers((2 * scale.numel() + 1, *self.hidden, 2 * self.n_bins))
@@ -72,7 +72,7 @@ class ScaledNetwork(nn.Module):
         intensity, uncertainty, brightness = self.relative(intensity, uncertainty)
         level = 0.25 * (torch.log10(brightness).clamp(*_LEVELS) - 2)
         inputs = intensity, uncertainty, level
-        # The values of a pixel beside each other in memory, as the layers want them.
+        # The layers are fastest with the values of a pixel adjacent in memory.
         inputs = torch.cat([values.movedim(1, -1) for values in inputs], dim=-1).movedim(-1, 1)
         outputs = self.layers(inputs, None if spread else self.n_bins)
         outputs = _positive(outputs)
@@ -85,7 +85,7 @@ class ScaledNetwork(nn.Module):
 
     def relative(self, intensity, uncertainty):
         """
-        Return intensity and σ over brightness, shape ``(batch, 6, ny, nx)``, and brightness, ``(batch, 1, ny, nx)``.
+        Return intensity and σ divided by brightness, ``(batch, 6, ny, nx)``, and brightness, ``(batch, 1, ny, nx)``.
         """
         intensity = intensity / self.channel_scale
         uncertainty = uncertainty / self.channel_scale
@@ -93,7 +93,7 @@ class ScaledNetwork(nn.Module):
         return intensity / brightness, uncertainty / brightness, brightness
 
     def architecture(self):
-        """Return what is needed to build the network again, as a `dict` for JSON."""
+        """Return the arguments that rebuild the network, as a `dict` for JSON."""
         return {
             "name": self.name,
             "channel_scale": self.channel_scale.flatten().tolist(),
@@ -104,10 +104,10 @@ class ScaledNetwork(nn.Module):
 
 class ChapterNetwork(nn.Module):
     """
-    The network of the DeepEM chapter: √ of the intensities in, √ of the EM out, no σ.
+    The network of the DeepEM chapter, from √intensity to √EM, without σ.
 
-    Negative intensities count as zero, and the output is squared whatever its sign, as in the chapter. While training
-    it keeps its sign, so that the loss on √EM sees what the chapter's saw.
+    Negative intensities count as zero, and the output is squared, as in the chapter. In training the square keeps the
+    sign of the output, so that the loss on √EM equals the chapter's.
 
     Parameters
     ----------
@@ -139,17 +139,17 @@ class ChapterNetwork(nn.Module):
         return (root * root.abs() if self.training else root**2), None
 
     def architecture(self):
-        """Return what is needed to build the network again, as a `dict` for JSON."""
+        """Return the arguments that rebuild the network, as a `dict` for JSON."""
         return {"name": self.name, "n_bins": self.n_bins, "hidden": list(self.hidden)}
 
 
-#: Networks by the name under which a weights file knows them.
+#: Networks by their name in weights files.
 ARCHITECTURES = {network.name: network for network in (ScaledNetwork, ChapterNetwork)}
 
 
 def _positive(values):
-    """Return exp(x) below and x + 1 above zero; ``values`` are overwritten where no gradient is asked for."""
-    # Powers of two are quicker than those of e.
+    """Return exp(x) below zero and x + 1 above; overwrites ``values`` unless gradients are enabled."""
+    # exp2 is faster than exp.
     below = values.clamp(_LEAST_OUTPUT, 0)
     if torch.is_grad_enabled():
         return nn.functional.relu(values) + torch.exp2(_LOG2_E * below)

@@ -1,4 +1,4 @@
-"""1×1 convolutions, as fast as the processor has them: `PointwiseLayers`."""
+"""Fast 1×1 convolutions: `PointwiseLayers`."""
 
 from functools import cache
 from itertools import pairwise
@@ -8,18 +8,18 @@ from torch import nn
 
 __all__ = ["PRECISIONS", "PointwiseConvolution", "PointwiseLayers", "dtype_of"]
 
-#: What layers can be computed in, ``"auto"`` being the fastest that the processor has.
+#: Precisions of the layers; ``"auto"`` is the fastest on this processor.
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class PointwiseConvolution(nn.Conv2d):
     """
-    A 1×1 convolution computed as the matrix product that it is, which is faster on a CPU.
+    A 1×1 convolution computed as a matrix product, which is faster on a CPU.
 
     Parameters
     ----------
     in_channels, out_channels : `int`
-        As for `torch.nn.Conv2d`, whose weights it has.
+        As for `torch.nn.Conv2d`, with the same weights.
     """
 
     def __init__(self, in_channels, out_channels):
@@ -34,15 +34,15 @@ class PointwiseConvolution(nn.Conv2d):
 
 class PointwiseLayers(nn.Sequential):
     """
-    1×1 convolutions with leaky ReLUs between them.
+    1×1 convolutions with leaky ReLUs in between.
 
-    Where no gradient is asked for, the layers are computed by oneDNN on processors for which it has kernels; the matrix
-    product that PyTorch takes otherwise comes from another library, which on AMD's processors is half as fast.
+    Without gradients, oneDNN computes the layers on processors that it supports. PyTorch's matrix product otherwise
+    comes from another library, which is half as fast on AMD's processors.
 
     Parameters
     ----------
     widths : sequence of `int`
-        Number of values per pixel: of the input, after each layer, and of the output.
+        Number of values per pixel: input, after each hidden layer, output.
     """
 
     def __init__(self, widths):
@@ -60,7 +60,7 @@ class PointwiseLayers(nn.Sequential):
         values : `~torch.Tensor`
             Shape ``(batch, widths[0], ny, nx)``.
         n_outputs : `int`, optional
-            How many of the outputs are wanted, the first ones; by default all.
+            Number of outputs, counted from the first; by default all.
 
         Returns
         -------
@@ -72,14 +72,14 @@ class PointwiseLayers(nn.Sequential):
         return self._fused(values, n_outputs)
 
     def _fused(self, values, n_outputs):
-        """Each layer with its bias and leaky ReLU in one pass."""
+        """Compute each layer with its bias and leaky ReLU in one pass."""
         layer = torch.ops.mkldnn._linear_pointwise
         *hidden, last = self
         pixels = values.movedim(1, -1).flatten(0, -2).contiguous()
         for convolution, activation in zip(hidden[::2], hidden[1::2], strict=True):
             weight, slope = convolution.weight.flatten(1), [activation.negative_slope]
             pixels = layer(pixels.to(weight.dtype), weight, convolution.bias, "leaky_relu", slope, "")
-        # With weights and pixels exchanged the product comes out channels first, as it is wanted.
+        # Exchanging weights and pixels gives a product with channels first.
         weight = last.weight[:n_outputs].flatten(1)
         outputs = layer(weight, pixels.to(weight.dtype), None, "none", [], "").to(values.dtype)
         outputs += last.bias[:n_outputs, None]
@@ -88,7 +88,7 @@ class PointwiseLayers(nn.Sequential):
 
 def dtype_of(precision, device):
     """
-    Return the type of numbers of one of `PRECISIONS` on a device.
+    Return the dtype of one of `PRECISIONS` on a device.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def _has_onednn_layers(device_type, dtype):
     """
     Whether PyTorch has oneDNN's linear layer with bias and activation for this processor.
 
-    It is not of PyTorch's public interface, though what `torch.compile` makes rests on it.
+    The layer is private, but the code that `torch.compile` generates depends on it.
     """
     if device_type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
@@ -118,7 +118,7 @@ def _has_onednn_layers(device_type, dtype):
 
 @cache
 def _has_fast_bfloat16(device_type):
-    """Whether the processor multiplies numbers of type bfloat16, rather than turn them into others first."""
+    """Whether the processor multiplies bfloat16 natively, without conversion."""
     if device_type == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)

@@ -1,4 +1,4 @@
-"""From a good first guess of the EM to one that explains what was observed: `refine`."""
+"""Refinement of an EM to fit the observed intensities: `refine`."""
 
 import numpy as np
 import torch
@@ -11,32 +11,32 @@ from sunpy_deepem.utils.parallel import tile_map
 
 __all__ = ["UPDATES", "refine"]
 
-#: Updates of `refine` that `sunpy_deepem.invert` allows itself.
+#: Default limit on the updates of `refine` in `sunpy_deepem.invert`.
 UPDATES = 20
-# Pixels worked on at a time on a CPU, whose cache they should stay near.
+# Pixels per tile on a CPU; they stay close to its cache.
 _TILE = 8192
-# A thread gets no fewer pixels than this, so that among them are enough that fit badly.
+# Least number of pixels per thread, so that enough of them need an update.
 _PART = 2**16
-# No bin falls below this share of what it was before the first update, nor after that below this share of what it then
-# was: what the network did not rule out, six channels do not either.
-_LEAST_SHARE = 1e-3
-# No bin changes by more than this in one update, in ln(EM).
+# Floor per bin, relative to the EM before the first update and again after it: six channels cannot rule out what the
+# network did not.
+_LEAST_FRACTION = 1e-3
+# Largest change of a bin in one update, in ln(EM).
 _LARGEST_CHANGE = 3.0
-# Nor is the spread of a bin taken for more than so many times its EM, or it would grow without limit along with that.
+# Largest ratio of spread to EM; without a limit both would grow indefinitely.
 _LARGEST_RATIO = 10.0
-# Damping of an update: how it grows after one that failed and falls after one that did not, and when to give up.
+# Damping of an update: growth after a failure, fall after a success, and limit at which to give up.
 _GROW, _FALL, _MOST_DAMPING = 10.0, 3.0, 1e6
-# A pixel of which an update leaves more than this of χ² gains too little, and gets no more of them.
+# Pixels whose χ² stays above this fraction of its previous value gain too little; they get no more updates.
 _LEAST_GAIN = 0.99
-# Pixels that are done are put aside when they are more than this share of those worked on.
-_DONE_SHARE = 0.25
+# Finished pixels are removed when they exceed this fraction.
+_DONE_FRACTION = 0.25
 
 
 def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, tolerance=2.0, target=1.0, out=None):
     r"""
-    Move the EM of pixels that fit badly towards the observed intensities.
+    Update the EM of pixels that fit badly towards the observed intensities.
 
-    An update is that of optimal estimation, with the EM before it as the prior mean, made in ln(EM) so that none turns
+    The update is that of optimal estimation, with the current EM as the prior mean, in ln(EM) so that no bin becomes
     negative:
 
     .. math::
@@ -44,33 +44,32 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
         \mathrm{EM}_j \leftarrow \mathrm{EM}_j \exp\Bigl(\frac{s_j^2}{\mathrm{EM}_j} \sum_i K_{ij} \lambda_i\Bigr),
         \quad \Bigl(\Sigma + K \,\mathrm{diag}(s^2)\, K^T\Bigr) \lambda = g - K \,\mathrm{EM},
 
-    where Σ holds σ² of the intensities and s is the spread of the EM, which keeps its ratio to the EM. A pixel is
-    updated if its χ² (mean over channels) is above ``tolerance``, more than noise explains, and then until it is at
-    most ``target``, since beyond that only noise would be fitted, or an update lowers it by less than a hundredth. One
-    that does not lower χ² is not made.
+    where Σ holds σ² of the intensities and s is the spread of the EM, at a constant ratio to the EM. Pixels whose χ²
+    (mean over channels) is above ``tolerance`` are updated until χ² is at most ``target``, below which only noise would
+    be fitted, or an update lowers it by less than 1 %. Updates that do not lower χ² are rejected.
 
     Parameters
     ----------
     em : `~numpy.ndarray` or `torch.Tensor`
-        First guess in cm^-5, not negative, shape ``(number of bins, ...)``. NaN stays NaN. The work is done on the
-        device of a tensor.
+        Initial EM in cm^-5, not negative, shape ``(number of bins, ...)``. NaN stays NaN. Tensors are refined on their
+        device.
     intensity, uncertainty : `~numpy.ndarray` or `torch.Tensor`
         In DN s^-1 pix^-1, shape ``(6, ...)``.
     matrix : `~numpy.ndarray`
         Response in cm^5 DN s^-1 pix^-1, shape ``(6, number of bins)``.
     em_std : `~numpy.ndarray` or `torch.Tensor`, optional
-        Spread of the first guess in cm^-5, of the shape of ``em``, by default the first guess itself.
+        Spread of the initial EM in cm^-5, of the same shape; by default the EM itself.
     updates : `int`, optional
-        The most updates that a pixel gets; zero leaves the EM as it is.
+        Largest number of updates of a pixel; zero returns the EM unchanged.
     tolerance, target : `float`, optional
-        χ² above which to update, and at which to stop.
+        χ² above which a pixel is updated, and at which the updates stop.
     out : `~numpy.ndarray` or `torch.Tensor`, optional
-        Where to put the result, of the shape and type of ``em``, which it may be itself.
+        Output of the shape and type of ``em``; may be ``em`` itself.
 
     Returns
     -------
     `~numpy.ndarray` or `torch.Tensor`
-        EM in cm^-5, of the shape and type of ``em``. In no pixel is χ² higher than it was.
+        EM in cm^-5, of the shape and type of ``em``. χ² increases in no pixel.
 
     Raises
     ------
@@ -100,12 +99,12 @@ def refine(em, intensity, uncertainty, matrix, *, em_std=None, updates=UPDATES, 
     intensity, uncertainty = check_array(intensity, "intensity"), check_array(uncertainty, "uncertainty")
     matrix = check_array(matrix, "matrix", unit="cm5 DN / (s pix)")
     updates = whole_number(updates, "updates", least=0)
-    # There is no double precision on a device of Apple's.
+    # Apple's GPUs have no double precision.
     device = em.device if isinstance(em, torch.Tensor) and em.device.type != "mps" else torch.device("cpu")
     inputs = [to_tensor(array, device) for array in (em, em_std, intensity, uncertainty, matrix)]
     _check(*inputs, tolerance, target)
     result = _result_in(out, em)
-    # What is about to be changed must not be what the updates go by.
+    # The updates need the initial spread, so copy it if it is overwritten.
     refined, em_std = to_tensor(result, device), inputs[1].clone() if em_std is out else inputs[1]
     _refine_all(refined, em_std, *inputs[2:], updates, tolerance, target)
     if isinstance(result, torch.Tensor):
@@ -132,7 +131,7 @@ def _result_in(out, em):
     if not (good and out.shape == em.shape and out.dtype == em.dtype):
         found = f"{out.dtype} of shape {tuple(out.shape)}" if isinstance(out, kind) else type(out).__name__
         msg = (
-            f"out must be what em is, contiguous and writeable: {kind.__name__} of {em.dtype} of shape "
+            f"out must match em, contiguous and writeable: {kind.__name__} of {em.dtype} of shape "
             f"{tuple(em.shape)}, found {found}."
         )
         raise ValueError(msg)
@@ -181,7 +180,7 @@ def _refine_all(em, em_std, observed, sigma, matrix, updates, tolerance, target)
 
 def _refine_part(em, em_std, observed, sigma, matrix, updates, tolerance, target, tile):
     """Refine ``em`` (bins, n) in place, a tile at a time."""
-    # Few pixels need it, and fewer need more; they are brought together, since work on many at once is quicker.
+    # Few pixels need an update, and fewer need several; they are gathered, since large batches are faster.
     poor, left = _poor(em, observed, sigma, matrix, tolerance, tile), []
     for start in range(0, len(poor), tile):
         pixels = poor[start : start + tile]
@@ -208,14 +207,14 @@ def _update_once(em, em_std, observed, sigma, matrix):
     """
     Update ``em`` (bins, n) in place, and its spread along with it, and return χ² (n,).
 
-    In the precision of ``em``: for most pixels one update is enough, and single precision enough for one.
+    Single precision is sufficient for one update, which is enough for most pixels.
     """
     observed, sigma, matrix = (array.to(em.dtype) for array in (observed, sigma, matrix * EM_SCALE))
     current, variance = em / EM_SCALE, (em_std.to(em.dtype) / EM_SCALE).square()
     residual = observed - matrix @ current
     proposed = _update(current, variance, residual, sigma, matrix, 1.0)
-    proposed = torch.maximum(proposed, _LEAST_SHARE * current)
-    # What is out of range does not lower χ², and is not taken.
+    proposed = torch.maximum(proposed, _LEAST_FRACTION * current)
+    # Overflow does not lower χ² and is rejected.
     chi2, new_chi2 = _chi2(residual, sigma), _chi2(observed - matrix @ proposed, sigma)
     better = new_chi2 < chi2
     em.copy_(torch.where(better, proposed * EM_SCALE, em))
@@ -227,12 +226,11 @@ def _refined(em, em_std, observed, sigma, matrix, updates, target):
     """
     Return ``em`` (bins, n) after updates.
 
-    In double precision: squares of what a bright pixel allows are large, and channels that tell nearly the same must be
-    told apart.
+    Works in double precision: variances of bright pixels are large, and the responses of some channels nearly agree.
     """
     result, pixels = torch.empty_like(em), torch.arange(em.shape[1], device=em.device)
     variance = torch.where(em > 0, em_std / em, 0.0).clamp_(max=_LARGEST_RATIO).square_()
-    current, floor, damping = em.clone(), _LEAST_SHARE * em, torch.ones_like(em[0])
+    current, floor, damping = em.clone(), _LEAST_FRACTION * em, torch.ones_like(em[0])
     residual = observed - matrix @ current
     chi2 = _chi2(residual, sigma)
     going = chi2 > target
@@ -240,7 +238,7 @@ def _refined(em, em_std, observed, sigma, matrix, updates, target):
         n_going = int(going.sum())
         if not n_going:
             break
-        if n_going < (1 - _DONE_SHARE) * len(going):
+        if n_going < (1 - _DONE_FRACTION) * len(going):
             result[:, pixels[~going]] = current[:, ~going]
             pixels, current, floor, variance, observed, sigma, residual, damping, chi2 = (
                 array[..., going]
@@ -265,16 +263,16 @@ def _refined(em, em_std, observed, sigma, matrix, updates, target):
 
 def _update(em, variance, residual, sigma, matrix, damping):
     """
-    Return EM (bins, n) after one update, ``variance`` being that of the EM.
+    Return EM (bins, n) after one update, given the variance of the EM.
 
-    ``residual`` and ``sigma`` (channels, n) are of the intensities.
+    ``residual`` and ``sigma`` (channels, n) are those of the intensities.
     """
     rows, columns = torch.triu_indices(len(matrix), len(matrix)).to(matrix.device)
     normal = (matrix[rows] * matrix[columns]) @ variance
     least = damping * sigma.square()
     for row, noise in zip(_rows(normal, len(matrix)), least, strict=True):
         row[0] += noise
-    # A bin without EM stays without.
+    # Bins without EM stay empty.
     change = torch.where(em > 0, variance / em, 0.0)
     change *= matrix.T @ _solve(normal, residual, least)
     return change.clamp_(-_LARGEST_CHANGE, _LARGEST_CHANGE).exp_().mul_(em)
@@ -284,9 +282,8 @@ def _solve(normal, right, least):
     """
     Solve symmetric, positive definite systems by elimination.
 
-    For thousands of small systems at once this is faster than `torch.linalg.solve`. Overwrites ``normal``, the upper
-    triangle row by row, shape (k (k + 1) / 2, n), for ``right`` (k, n). No pivot is below ``least`` (k, n), whatever
-    rounding says.
+    Faster than `torch.linalg.solve` for thousands of small systems. Overwrites ``normal``, the upper triangle row by
+    row, shape (k (k + 1) / 2, n); ``right`` has shape (k, n). Pivots are at least ``least`` (k, n), despite rounding.
     """
     right = right.clone()
     k = len(right)
@@ -305,7 +302,7 @@ def _solve(normal, right, least):
 
 
 def _rows(triangle, k):
-    """Return the rows of an upper triangle, each from its diagonal on."""
+    """Return the rows of an upper triangle, each from its diagonal element."""
     return triangle.split(list(range(k, 0, -1)))
 
 

@@ -1,4 +1,4 @@
-"""What a network learns from: `TrainingSet`, and `PriorStream`, which never repeats itself."""
+"""Pixels to learn from: `TrainingSet`, and `PriorStream`, which draws new pixels in each epoch."""
 
 import json
 
@@ -17,13 +17,13 @@ from sunpy_deepem.utils.files import atomic_path, checked_path
 __all__ = ["PriorStream", "TrainingSet"]
 
 _FORMAT = "sunpy_deepem training set 1"
-# The chapter's pixels are 4.8 arcsec wide, AIA's 0.6.
+# The chapter's pixels are 4.8 arcsec wide, AIA's native ones 0.6 arcsec.
 _CHAPTER_NATIVE_PIXELS = 64
 
 
 class TrainingSet:
     """
-    Pixels with their intensities and the EM that a teacher, or the truth, says they have.
+    Pixels with their intensities and their EM, true or inverted by a teacher.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class TrainingSet:
     em : array-like
         EM per bin in cm^-5, shape ``(number of bins, n)``.
     status : array-like of `int`, optional
-        The teacher's status of each pixel, shape ``(n,)``; 0 is solved, which is the default.
+        Status of each pixel, shape ``(n,)``; 0, the default, is solved.
     observation : array-like of `int`, optional
-        Which observation each pixel is from, as an index into ``names``, shape ``(n,)``.
+        Observation of each pixel, as an index into ``names``, shape ``(n,)``.
     names : sequence of `str`, optional
         Names of the observations.
     bins : `LogTBins`, optional
@@ -43,7 +43,7 @@ class TrainingSet:
     Raises
     ------
     TypeError
-        If an array carries a unit or holds something else than real numbers.
+        If an array carries a unit or does not hold real numbers.
     ValueError
         If shapes do not fit.
     """
@@ -51,7 +51,7 @@ class TrainingSet:
     def __init__(self, intensity, uncertainty, em, *, status=None, observation=None, names=("",), bins=None):
         self.bins = LogTBins() if bins is None else bins
         em = plain_array(em, "em", unit="cm-5")
-        # What single precision cannot hold becomes infinite, which is not learnt from.
+        # Overflow in single precision gives infinity; `usable` drops such pixels.
         with np.errstate(over="ignore"):
             self.intensity, self.uncertainty, self.em = (
                 array.astype(np.float32, copy=False)
@@ -84,14 +84,14 @@ class TrainingSet:
     @classmethod
     def from_prior(cls, prior, response, n, *, seed, **noise):
         """
-        Draw pixels from a prior, with the truth as EM.
+        Draw pixels with their true EM from a prior.
 
         Parameters
         ----------
         prior : `DEMPrior`
         response : `TemperatureResponse`
         n : `int`
-            How many pixels.
+            Number of pixels.
         seed : `int` or sequence of `int`
             The same seed gives the same pixels.
         **noise
@@ -124,8 +124,8 @@ class TrainingSet:
         Returns
         -------
         `TrainingSet`
-            Every pixel of every observation; those that miss a channel or are saturated are NaN, which a teacher calls
-            invalid.
+            All pixels of all observations. The intensities of masked pixels, such as saturated ones, are NaN; teachers
+            give them the status invalid.
 
         Raises
         ------
@@ -156,8 +156,7 @@ class TrainingSet:
         Read the files of the DeepEM chapter.
 
         Each observation is three files: ``NAME.aia.npy`` (6 × N × N, DN s^-1 pix^-1), ``NAME.emcube.npy`` (18 × N × N,
-        cm^-5) and ``NAME.status.npy`` (N × N). They hold no σ, which is estimated for binned 4.8 arcsec pixels and
-        usual exposure times.
+        cm^-5) and ``NAME.status.npy`` (N × N). σ is estimated for binned 4.8 arcsec pixels and usual exposure times.
 
         Parameters
         ----------
@@ -172,9 +171,9 @@ class TrainingSet:
         Raises
         ------
         FileNotFoundError
-            If there is no ``*.aia.npy``, or one of the other two is missing.
+            If there is no ``*.aia.npy``, or one of the other two files is missing.
         ValueError
-            If a file is no array, or shapes do not fit.
+            If a file does not hold an array, or shapes do not fit.
         """
         folder = checked_path(folder, "folder")
         names = sorted(path.name.removesuffix(".aia.npy") for path in folder.glob("*.aia.npy"))
@@ -203,12 +202,12 @@ class TrainingSet:
         )
 
     def epoch(self, number):
-        """Return the pixels of an epoch: all, every time."""
+        """Return the pixels of an epoch: all of them."""
         return self
 
     @property
     def identity(self):
-        """What tells this set from another, as a `str`."""
+        """A `str` that distinguishes this set from others."""
         return f"set of {len(self)} pixels from {', '.join(self.names)}, total EM {self.em.sum(dtype=float):.6e}"
 
     def _with_em(self, em, status):
@@ -224,7 +223,7 @@ class TrainingSet:
 
     def taught_by(self, teacher, response):
         """
-        Return the same pixels with the EM that ``teacher`` gives them.
+        Return the same pixels with the EM that ``teacher`` finds.
 
         Parameters
         ----------
@@ -256,14 +255,14 @@ class TrainingSet:
 
     def usable(self, response, *, keep_unsolved=False):
         """
-        Return the pixels from which something can be learned.
+        Return the pixels that a network can be trained on.
 
         Parameters
         ----------
         response : `TemperatureResponse`
             Its bins must be those of the set.
         keep_unsolved : `bool`, optional
-            Also keep pixels that the teacher did not solve or called empty; an EM that is not finite becomes zero.
+            Also keep pixels without a solution or without EM; an EM that is not finite becomes zero.
 
         Returns
         -------
@@ -299,7 +298,7 @@ class TrainingSet:
 
     def filled(self):
         """
-        Return the set with zero where the EM is not finite, as the chapter's teacher has it.
+        Return the set with zero where the EM is not finite, as in the chapter's data.
         """
         em = np.where(np.isfinite(self.em).all(axis=0), self.em, 0)
         return self._with_em(em, self.status)
@@ -343,7 +342,7 @@ class TrainingSet:
         Raises
         ------
         FileExistsError
-            If there is a file and ``overwrite`` is `False`.
+            If the file exists and ``overwrite`` is `False`.
         """
         names = ("intensity", "uncertainty", "em", "status", "observation")
         bins = {"first": self.bins.first, "step": self.bins.step, "n": self.bins.n}
@@ -387,14 +386,14 @@ class TrainingSet:
 
 class PriorStream:
     """
-    An endless training set: every epoch draws new pixels from a prior.
+    An endless training set that draws new pixels from a prior in each epoch.
 
     Parameters
     ----------
     prior : `DEMPrior`
     response : `TemperatureResponse`
     n : `int`
-        Pixels in an epoch.
+        Pixels per epoch.
     seed : `int`
         The same seed gives the same pixels in the same epoch.
     """
@@ -409,7 +408,7 @@ class PriorStream:
 
     @property
     def identity(self):
-        """What tells this stream from another, as a `str`."""
+        """A `str` that distinguishes this stream from others."""
         weights = dict(zip(self.prior.families, self.prior.weights.round(6).tolist(), strict=True))
         return f"prior {weights}, {self.n} pixels an epoch, seed {self.seed}"
 
@@ -417,13 +416,13 @@ class PriorStream:
 def _integers(values, name, dtype):
     array = plain_array(values, name, unit="whole numbers")
     if not (np.isfinite(array) & (array == np.rint(array))).all():
-        msg = f"{name} must hold whole numbers, one for each pixel, found others among them."
+        msg = f"{name} must hold one whole number per pixel, found other values."
         raise ValueError(msg)
     return array.astype(dtype, copy=False)
 
 
 def _unique(names):
-    """Tell apart observations of the same time."""
+    """Number the observations of the same time."""
     return [name if names.count(name) == 1 else f"{name} #{index}" for index, name in enumerate(names)]
 
 

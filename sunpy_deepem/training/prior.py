@@ -1,4 +1,4 @@
-"""What the Sun may look like before any observation, and what AIA would see of it."""
+"""Prior of solar emission measures, and simulated observations of them."""
 
 import numpy as np
 
@@ -9,18 +9,18 @@ from sunpy_deepem.utils.checks import plain_array, real_number, whole_number
 
 __all__ = ["DEMPrior", "generator", "simulate_observation", "usual_uncertainty"]
 
-# Points inside a bin at which an EM distribution is evaluated.
+# Points per bin at which an EM distribution is evaluated.
 _POINTS_PER_BIN = 5
 # NOTE: usual exposure times in s, as in the headers of quiet days; see also Lemen et al. (2012), Solar Phys. 275, 17.
 _EXPOSURE_TIMES = np.array([2.9, 2.9, 2.0, 2.0, 2.9, 2.9])
 # Automatic exposure control keeps counts below full well (16383 DN).
 _MAX_COUNTS = 10000.0
-# Small systematic errors ask the most of a network, and so come more often.
+# Small systematic errors are the hardest to learn, and so are drawn more often.
 _TOWARDS_ZERO = 1.25
-# A distribution of which more than this share lies above this log T is not dimmer than this, in log10 of cm^-5: hot
-# plasma is that of active regions and flares. Isothermal plasma, which stands for what nobody thought of, may be.
-_HOT_SHARE, _HOT, _LEAST_HOT_TOTAL = 0.05, 6.6, 26.5
-# exp of it is near the largest number of single precision.
+# Least log10 of the total EM in cm^-5 of distributions with more than a fraction of it above a log T: hot plasma is
+# that of active regions and flares. Isothermal plasma, which represents the unexpected, is exempt.
+_HOT_FRACTION, _HOT, _LEAST_HOT_TOTAL = 0.05, 6.6, 26.5
+# Its exp is close to the largest number in single precision.
 _MAX_EXPONENT = np.float32(80)
 
 
@@ -30,15 +30,15 @@ class DEMPrior:
 
     A draw belongs to one family: quiet Sun, coronal hole, active region (a power law up to its peak and a steeper one
     beyond, over some quiet Sun), flare (hot plasma over an active region), off-limb corona, isothermal, broad (one to
-    four log-normal components anywhere). The total EM is scaled to be log-uniform within the family's range, of which
-    the dim part is not for plasma above log T 6.6, unless it is isothermal.
+    four log-normal components anywhere). The total EM is log-uniform within the family's range; plasma above log T 6.6
+    is not dim unless it is isothermal.
 
     Parameters
     ----------
     bins : `LogTBins`, optional
         Bins of log T.
     weights : `dict`, optional
-        Relative frequency of families, by name; families left out are not drawn. By default `DEMPrior.WEIGHTS`.
+        Relative frequency of families, by name; omitted families are not drawn. By default `DEMPrior.WEIGHTS`.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class DEMPrior:
     (18, 3)
     """
 
-    #: Families and how often each is drawn.
+    #: Relative frequency of each family.
     WEIGHTS = {  # noqa: RUF012
         "quiet Sun": 0.26,
         "coronal hole": 0.12,
@@ -104,7 +104,7 @@ class DEMPrior:
         Parameters
         ----------
         n : `int`
-            How many.
+            Number of draws.
         seed : `int` or `~numpy.random.Generator`
             Source of randomness; the same seed gives the same draws.
         return_family : `bool`, optional
@@ -134,7 +134,7 @@ class DEMPrior:
         name : `str`
             One of ``families``.
         n : `int`
-            How many.
+            Number of draws.
         seed : `int` or `~numpy.random.Generator`
             Source of randomness.
 
@@ -170,28 +170,28 @@ class DEMPrior:
         """
         low, high = (np.full(em.shape[1], limit) for limit in self.LOG_TOTAL_EM[name])
         if name != "isothermal":
-            is_hot = em[self.bins.centers > _HOT].sum(axis=0) > _HOT_SHARE * em.sum(axis=0)
+            is_hot = em[self.bins.centers > _HOT].sum(axis=0) > _HOT_FRACTION * em.sum(axis=0)
             low[is_hot] = np.clip(_LEAST_HOT_TOTAL, low[is_hot], high[is_hot])
         return low, high
 
 
 def simulate_observation(em, response, *, seed, systematic=None, n_sample=None, exposure_times=None):
     """
-    Return what AIA would measure of given emission measures, with noise, and the σ an analyst would state.
+    Return noisy AIA intensities of given emission measures, and their σ as estimated from data.
 
-    Counts get the noise of `~sunpy_deepem.calibrate.counts_uncertainty`, then each channel a relative error drawn
-    from a normal distribution of width ``systematic``. σ is estimated from the noisy counts, as from real ones.
+    Counts get the noise of `~sunpy_deepem.calibrate.counts_uncertainty`, and each channel a normally distributed
+    relative error of width ``systematic``. σ is estimated from the noisy counts, as for real data.
 
     Parameters
     ----------
     em : `~numpy.ndarray`
         EM per bin in cm^-5, shape ``(number of bins, n)``.
     response : `TemperatureResponse`
-        What folds EM to intensity.
+        Response of the channels.
     seed : `int` or `~numpy.random.Generator`
         Source of randomness.
     systematic : `float`, optional
-        Systematic fraction; by default drawn per pixel from 0 to 0.3, small ones more often.
+        Systematic fraction; by default drawn per pixel from 0 to 0.3, small values more often.
     n_sample : `float`, optional
         Native pixels averaged; by default drawn per pixel, log-uniform in 1 to 64.
     exposure_times : array-like, optional
@@ -215,7 +215,7 @@ def simulate_observation(em, response, *, seed, systematic=None, n_sample=None, 
         with np.errstate(divide="ignore"):
             times = np.minimum(times, _MAX_COUNTS / np.maximum(truth, 0))
     counts = truth * times
-    # The photometric part of the noise scales with 1/sqrt(n_sample), so that one call serves a range of n_sample.
+    # The photometric part of the noise scales with 1/sqrt(n_sample), so one call suffices for a range of n_sample.
     counts = counts + rng.normal(size=counts.shape) * _noise(counts, samples)
     noise = _noise(counts, samples) / times
     intensity = counts / times * np.maximum(1 + f * rng.normal(size=counts.shape), 0.05)
@@ -223,7 +223,7 @@ def simulate_observation(em, response, *, seed, systematic=None, n_sample=None, 
 
 
 def generator(seed):
-    """Return the `~numpy.random.Generator` of a seed: a whole number, a sequence of them, or such a generator."""
+    """Return the `~numpy.random.Generator` of a seed: a whole number, a sequence of them, or a generator."""
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError):
@@ -233,7 +233,7 @@ def generator(seed):
 
 def usual_uncertainty(intensity, *, systematic=0.1, n_sample=1):
     """
-    Return σ of intensities of which the exposure times are not known: those of quiet days are taken.
+    Return σ of intensities for the exposure times of quiet days.
 
     Parameters
     ----------
@@ -254,17 +254,17 @@ def usual_uncertainty(intensity, *, systematic=0.1, n_sample=1):
 
 
 def _noise(counts, n_sample):
-    """Noise of ``counts`` (6, n) where each pixel has its own ``n_sample`` (n,)."""
+    """Return the noise of ``counts`` (6, n) for an ``n_sample`` per pixel (n,)."""
     return np.stack([counts_uncertainty(row, channel, n_sample) for row, channel in zip(counts, CHANNELS, strict=True)])
 
 
 def _uniform(rng, low, high, n):
-    """Single precision throughout: drawing EM distributions is what takes the time in training."""
+    """Return single precision: drawing EM distributions dominates the time of training."""
     return rng.uniform(low, high, n).astype(np.float32)
 
 
 def _power_laws(log_t, peak, rise, fall):
-    """EM per dex that rises as T^rise up to its peak and falls as T^-fall beyond, smoothly joined."""
+    """Return an EM per dex that rises as T^rise to its peak and falls as T^-fall beyond, with a smooth transition."""
     x = np.float32(np.log(10)) * (log_t - peak)
     return 1 / (np.exp(np.minimum(-rise * x, _MAX_EXPONENT)) + np.exp(np.minimum(fall * x, _MAX_EXPONENT)))
 
@@ -278,22 +278,22 @@ def _normalized(profile):
 
 
 def _transition_region(log_t, n, rng):
-    """EM that rises towards low temperature, as the upper transition region's does."""
+    """Return an EM that rises towards low temperature, as in the upper transition region."""
     return _normalized(np.exp(_uniform(rng, -4, -0.5, n) * np.float32(np.log(10)) * (log_t - log_t[0])))
 
 
 def _quiet_corona(log_t, n, rng, peaks, falls=(8, 30)):
     corona = _power_laws(log_t, _uniform(rng, *peaks, n), _uniform(rng, 0.7, 6, n), _uniform(rng, *falls, n))
     second = _gaussian(log_t, _uniform(rng, peaks[0] - 0.15, peaks[1] + 0.2, n), _uniform(rng, 0.04, 0.2, n))
-    share = _uniform(rng, 0, 1, n) * (_uniform(rng, 0, 1, n) < 0.8)
+    fraction = _uniform(rng, 0, 1, n) * (_uniform(rng, 0, 1, n) < 0.8)
     low = 10 ** _uniform(rng, -2.5, -0.3, n)
     return _normalized(
-        (1 - share) * _normalized(corona) + share * _normalized(second) + low * _transition_region(log_t, n, rng)
+        (1 - fraction) * _normalized(corona) + fraction * _normalized(second) + low * _transition_region(log_t, n, rng)
     )
 
 
 def _cool_components(log_t, n, rng):
-    """One to three narrow components below log T 6.5, as unresolved structures give."""
+    """Return one to three narrow components below log T 6.5, as of unresolved structures."""
     profile = np.zeros((log_t.shape[0], n), dtype=np.float32)
     components = rng.integers(1, 4, n)
     for k in range(3):
@@ -314,7 +314,7 @@ def _coronal_hole(log_t, n, rng):
 
 def _active_region(log_t, n, rng):
     foreground = 10 ** _uniform(rng, -2, 0.7, n)
-    # Cores that are hot are bright: where quiet Sun outshines a core, the core is a cool one.
+    # Hot cores are bright: a core fainter than the quiet Sun is cool.
     peak = _uniform(rng, 6.3, 6.75, n) - np.float32(0.3) * np.log10(np.maximum(foreground, 1))
     core = _power_laws(log_t, peak, _uniform(rng, 1, 6, n), _uniform(rng, 4, 20, n))
     return _normalized(_normalized(core) + foreground * _quiet_sun(log_t, n, rng))
@@ -329,8 +329,8 @@ def _flare(log_t, n, rng):
 def _off_limb(log_t, n, rng):
     first = _gaussian(log_t, _uniform(rng, 5.9, 6.5, n), _uniform(rng, 0.03, 0.2, n))
     second = _gaussian(log_t, _uniform(rng, 5.7, 6.7, n), _uniform(rng, 0.03, 0.25, n))
-    share = 10 ** _uniform(rng, -2.5, 0, n) * (_uniform(rng, 0, 1, n) < 0.5)
-    return _normalized(_normalized(first) + share * _normalized(second))
+    fraction = 10 ** _uniform(rng, -2.5, 0, n) * (_uniform(rng, 0, 1, n) < 0.5)
+    return _normalized(_normalized(first) + fraction * _normalized(second))
 
 
 def _isothermal(log_t, n, rng):

@@ -1,4 +1,4 @@
-"""A channel that is not what the other five foretell, though a DEM could explain it."""
+"""Channels that are inconsistent with the other five, though a DEM could explain them."""
 
 import numpy as np
 import pytest
@@ -16,24 +16,24 @@ RESPONSE = TemperatureResponse.default()
 
 @pytest.fixture(scope="module")
 def sun():
-    """Intensity and σ of the pixels of a Sun that no network has seen."""
+    """Intensity and σ of the pixels of the sample, which is not in the training set."""
     stack = ChannelStack.from_maps(sample_maps((64, 64)))
     return stack.intensity.value[:, ~stack.mask], stack.uncertainty.value[:, ~stack.mask]
 
 
 def unusual(intensity, uncertainty):
-    """Share of pixels that are flagged."""
+    """Return the fraction of flagged pixels."""
     deviation = DeepEM.load().deviation(intensity, uncertainty)
     return (unusual_flags(deviation, image_deviation(deviation, intensity, uncertainty)) != 0).mean()
 
 
-def test_the_sun_is_not_unusual(sun):
+def test_solar_pixels_are_not_flagged(sun):
     assert unusual(*sun) < 0.1
 
 
 @pytest.mark.parametrize("factor", [3, 1 / 3])
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_a_channel_off_by_a_factor_of_three_lights_up_the_whole_image(sun, channel, factor):
+def test_channel_off_by_a_factor_of_three_flags_all_pixels(sun, channel, factor):
     scale = np.where(np.array(CHANNELS) == channel, factor, 1.0)[:, np.newaxis]
     assert unusual(sun[0] * scale, sun[1] * scale) == 1
 
@@ -42,57 +42,55 @@ def test_a_channel_off_by_a_factor_of_three_lights_up_the_whole_image(sun, chann
     ("first", "second"),
     [(i, j) for i in range(6) for j in range(i + 1, 6) if (CHANNELS[i], CHANNELS[j]) != (171, 193)],
 )
-def test_two_channels_that_were_swapped_light_up_the_whole_image(sun, first, second):
+def test_swapped_channels_flag_all_pixels(sun, first, second):
     order = list(range(6))
     order[first], order[second] = second, first
     assert unusual(sun[0][order], sun[1][order]) == 1
 
 
-def test_171_and_193_are_told_apart_in_some_pixels_only(sun):
-    """They are equally bright in much of the quiet Sun; the flag says what can be said, and no more."""
+def test_swapped_171_and_193_flag_some_pixels(sun):
+    """They are equally bright in much of the quiet Sun."""
     order = [0, 1, 3, 2, 4, 5]
     assert unusual(sun[0][order], sun[1][order]) > 2 * unusual(*sun)
 
 
 @pytest.mark.parametrize("trained", ["shipped", "now"])
-def test_what_is_foretold_of_a_channel_does_not_depend_on_it(sun, trained):
-    import torch
-
+def test_prediction_of_a_channel_does_not_depend_on_it(sun, trained):
     intensity, uncertainty = (torch.as_tensor(array[:, :50], dtype=torch.float32) for array in sun)
     if trained == "shipped":
         module = DeepEM.load().consistency
     else:
         module = fit_consistency(TrainingSet.from_prior(DEMPrior(), RESPONSE, 3000, seed=1), RESPONSE, epochs=1)
     with torch.inference_mode():
-        foretold = module(intensity, uncertainty)[0]
+        predicted = module(intensity, uncertainty)[0]
         for channel in range(6):
             other = intensity.clone()
             other[channel] *= 7
-            torch.testing.assert_close(module(other, uncertainty)[0][channel], foretold[channel])
+            torch.testing.assert_close(module(other, uncertainty)[0][channel], predicted[channel])
 
 
-def test_deviations_are_about_one_on_the_priors_own_pixels():
+def test_deviations_of_prior_pixels_are_about_one():
     pixels = TrainingSet.from_prior(DEMPrior(), RESPONSE, 3000, seed=11)
     deviation = DeepEM.load().deviation(pixels.intensity, pixels.uncertainty)
     assert np.abs(np.median(deviation, axis=1)).max() < 0.2
     assert 0.3 < np.median(np.abs(deviation)) < 1
 
 
-def test_tensors(sun):
+def test_tensors_give_tensors(sun):
     expected = DeepEM.load().deviation(*sun)
     found = DeepEM.load().deviation(*(torch.from_numpy(values) for values in sun))
     assert isinstance(found, torch.Tensor)
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
-def test_it_runs_on_any_device_that_torch_has():
+def test_runs_on_any_device():
     module = ChannelConsistency(np.ones(6), width=2).to("meta")
     with torch.inference_mode():
         deviation = module.deviation(*(torch.empty(6, 5, device="meta") for _ in range(2)))
     assert (deviation.shape, deviation.device.type) == ((6, 5), "meta")
 
 
-def test_missing_channels_are_not_judged(sun):
+def test_pixels_with_missing_channels_are_not_flagged(sun):
     intensity = sun[0].copy()
     intensity[2, 7] = np.nan
     deviation = DeepEM.load().deviation(intensity, sun[1])
@@ -102,7 +100,7 @@ def test_missing_channels_are_not_judged(sun):
     assert (np.delete(unusual_flags(deviation, np.full(6, 10.0)), 7) == Quality.UNUSUAL).all()
 
 
-def test_invert_flags_a_map_in_the_wrong_place():
+def test_invert_flags_swapped_maps():
     maps = list(sample_maps((64, 64)))
     swapped = [maps[i]._new_instance(maps[j].data, maps[i].meta) for i, j in enumerate([1, 0, 2, 3, 4, 5])]
     dem = invert(maps, shape=None)
@@ -111,7 +109,7 @@ def test_invert_flags_a_map_in_the_wrong_place():
     assert (invert(swapped, shape=None).quality[valid] & Quality.UNUSUAL != 0).all()
 
 
-def test_weights_carry_it_or_do_without(tmp_path, sun):
+def test_save_and_load_with_and_without_consistency(tmp_path, sun):
     pixels = TrainingSet.from_prior(DEMPrior(), RESPONSE, 2000, seed=1)
     quick = {"network": (8,), "epochs": 1, "seed": 2}
     network = fit(pixels, RESPONSE, consistency_epochs=1, **quick)

@@ -1,4 +1,4 @@
-"""The network: what it promises whatever its weights, and the files that hold them."""
+"""The network with any weights, and weights files."""
 
 import copy
 import multiprocessing
@@ -35,7 +35,7 @@ def default():
 
 
 def pixels(n, seed=0):
-    """Intensities from coronal hole to flare, some negative, and their σ."""
+    """Return intensities from coronal hole to flare, some negative, and their σ."""
     rng = np.random.default_rng(seed)
     intensity = QUIET_SUN[:, None] * 10 ** rng.uniform(-1.5, 2.5, (6, n))
     intensity[:, : n // 10] *= -0.1
@@ -43,24 +43,24 @@ def pixels(n, seed=0):
 
 
 def solar_pixels(n):
-    """Intensities that the Sun may have, and their σ."""
+    """Return intensities of plasma drawn from the prior, and their σ."""
     response = TemperatureResponse.default()
     return simulate_observation(DEMPrior().sample(n, seed=4), response, seed=5, systematic=0.1, n_sample=64)
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.25, 16.0])
-def test_beyond_the_suns_range_only_brightness_changes(network, factor):
+def test_em_is_proportional_to_brightness_beyond_the_training_range(network, factor):
     intensity, sigma = pixels(50)
     scale = 2.0**24 if factor > 1 else 2.0**-30
     em, std = network.predict(scale * intensity, scale * sigma)
     scaled_em, scaled_std = network.predict(factor * scale * intensity, factor * scale * sigma)
-    # Powers of two only change exponents, so that the equality is exact.
+    # Powers of two only change exponents, so the equality is exact.
     np.testing.assert_array_equal(scaled_em, factor * em)
     np.testing.assert_array_equal(scaled_std, factor * std)
 
 
-def test_doubling_intensity_and_sigma_all_but_doubles_the_em(default):
-    """How bright a pixel is tells a little of what it is, where the channels leave it open."""
+def test_doubling_intensity_and_sigma_nearly_doubles_the_em(default):
+    """Brightness has a small effect on the shape, where the channels do not determine it."""
     intensity, sigma = solar_pixels(500)
     one, two = (default.predict(k * intensity, k * sigma)[0].astype(float) for k in (1, 2))
     assert np.median(np.abs(two.sum(axis=0) / one.sum(axis=0) / 2 - 1)) < 0.01
@@ -68,8 +68,8 @@ def test_doubling_intensity_and_sigma_all_but_doubles_the_em(default):
     assert np.median(np.abs(shapes[1] - shapes[0]).sum(axis=0)) < 0.05
 
 
-def test_the_same_colours_are_cooler_plasma_where_they_are_dim(default):
-    """94 Å in excess of quiet Sun's by 3 σ is hot plasma in a bright pixel, and less of it in a dim one."""
+def test_dim_plasma_of_the_same_ratios_is_cooler(default):
+    """94 Å at 3 σ above the quiet Sun means hot plasma in a bright pixel, and less of it in a dim one."""
     intensity = QUIET_SUN * np.array([1.7, 1, 1, 1, 1, 1])
     bins = TemperatureResponse.default().bins
     dim, bright = (default.predict(k * intensity, 0.15 * k * intensity)[0].astype(float) for k in (0.3, 100))
@@ -77,12 +77,12 @@ def test_the_same_colours_are_cooler_plasma_where_they_are_dim(default):
     assert dim[hot].sum() / dim.sum() < 0.7 * bright[hot].sum() / bright.sum()
 
 
-def test_doubling_intensity_alone_does_not_merely_double_the_em(network):
+def test_doubling_intensity_alone_changes_the_shape(network):
     intensity, sigma = pixels(50)
     assert not np.allclose(network.predict(2 * intensity, sigma)[0], 2 * network.predict(intensity, sigma)[0])
 
 
-def test_output_is_never_negative_and_never_zero_in_total(network):
+def test_em_is_not_negative_and_its_total_positive(network):
     em, std = network.predict(*pixels(2000))
     assert em.min() >= 0
     assert std.min() >= 0
@@ -90,28 +90,28 @@ def test_output_is_never_negative_and_never_zero_in_total(network):
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 3, 4), (0,)])
-def test_any_trailing_shape(network, shape):
+def test_trailing_shape(network, shape):
     intensity = np.broadcast_to(QUIET_SUN.reshape(6, *[1] * len(shape)), (6, *shape))
     em, std = network.predict(intensity, 0.1 * intensity)
     assert em.shape == std.shape == (18, *shape)
     assert em.dtype == np.float32
 
 
-def test_pixels_do_not_see_each_other_nor_the_tiles(network):
+def test_pixels_and_tiles_are_independent(network):
     intensity, sigma = pixels(100)
     whole = network.predict(intensity, sigma)[0]
     np.testing.assert_allclose(network.predict(intensity, sigma, tile=7)[0], whole, rtol=1e-5)
     np.testing.assert_allclose(network.predict(intensity[:, 13], sigma[:, 13])[0], whole[:, 13], rtol=1e-5)
 
 
-def test_the_order_of_channels_matters(network):
+def test_order_of_channels_matters(network):
     intensity, sigma = pixels(20)
     order = [2, 0, 1, 3, 4, 5]
     assert not np.allclose(network.predict(intensity[order], sigma[order])[0], network.predict(intensity, sigma)[0])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_pixel_that_misses_a_channel_is_nan_and_no_other(network, bad):
+def test_only_pixels_with_a_missing_channel_are_nan(network, bad):
     intensity, sigma = pixels(10)
     clean = network.predict(intensity, sigma)[0]
     intensity[3, 4] = bad
@@ -121,7 +121,7 @@ def test_a_pixel_that_misses_a_channel_is_nan_and_no_other(network, bad):
     np.testing.assert_allclose(np.delete(em, 4, axis=1), np.delete(clean, 4, axis=1), rtol=1e-5)
 
 
-def test_the_input_is_left_as_it_was(network):
+def test_input_is_unchanged(network):
     intensity, sigma = (array.astype(np.float32) for array in pixels(10))
     intensity[0, 0] = np.nan
     before = intensity.copy()
@@ -153,7 +153,7 @@ def test_unknown_device(network, device):
         network.predict(*pixels(1), device=device)
 
 
-def test_another_response_raises(network):
+def test_check_response(network):
     network.check_response(TemperatureResponse.default())
     with pytest.raises(ValueError, match="not the one this network was trained for"):
         network.check_response(TemperatureResponse.default(chiantifix=False))
@@ -178,13 +178,13 @@ def test_save_and_load(network, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
-def test_default_weights_say_how_they_were_made(default, response):
+def test_default_weights_have_provenance(default, response):
     default.check_response(response)
     assert default.meta["training_command"].startswith("deepem train --prior")
     assert {"seed", "package_version", "history"} <= set(default.meta)
 
 
-def test_default_weights_find_the_temperature_of_isothermal_plasma(default, response):
+def test_default_weights_on_isothermal_plasma(default, response):
     for index in (4, 6, 8, 10, 13):
         truth = np.zeros(18)
         truth[index] = 1e27
@@ -200,7 +200,7 @@ def broken(tmp_path, content):
     return path
 
 
-def test_files_that_are_no_weights(network, tmp_path):
+def test_invalid_weights_files(network, tmp_path):
     good = tmp_path / "good.safetensors"
     network.save(good)
     for content in (b"", b"not weights", good.read_bytes()[:500], good.read_bytes()[:-100]):
@@ -214,14 +214,14 @@ def test_files_that_are_no_weights(network, tmp_path):
         DeepEM.load(tmp_path / "nothing.safetensors")
 
 
-def test_weights_that_contradict_their_description(network, tmp_path):
+def test_weights_that_contradict_their_architecture(network, tmp_path):
     network.module.hidden = (17, 17)
     network.save(tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="do not fit their own description"):
         DeepEM.load(tmp_path / "w.safetensors")
 
 
-# -- The chapter's own weights ---------------------------------------------------------------------------------------
+# -- Weights of the chapter ------------------------------------------------------------------------------------------
 
 
 def test_chapter_network_equals_plain_torch(tmp_path):
@@ -250,7 +250,7 @@ def check_against_plain(plain, network):
         scaled = torch.as_tensor(np.sqrt(np.maximum(intensity, 0)), dtype=torch.float32)
         expected = 1e25 * plain(scaled[None])[0].numpy() ** 2
     em, std = network.predict(intensity)
-    # What is squared loses its digits where it passes through zero.
+    # The square has few significant digits where the output passes through zero.
     np.testing.assert_allclose(em, expected, rtol=1e-4, atol=1e-6 * expected.max())
     assert std is None
 
@@ -263,7 +263,7 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_hostile_pth_does_not_run(tmp_path):
+def test_hostile_pth_does_not_run(tmp_path):
     trap = tmp_path / "sprung"
     torch.save({"0.weight": Payload(trap)}, tmp_path / "hostile.pth")
     (tmp_path / "old.pth").write_bytes(pickle.dumps(Payload(trap)))
@@ -271,12 +271,12 @@ def test_a_hostile_pth_does_not_run(tmp_path):
         with pytest.raises(ValueError, match="nothing else is read"):
             DeepEM.from_helioml(tmp_path / name)
     assert not trap.exists()
-    # The trap is a real one.
+    # Check that the file is hostile.
     torch.load(tmp_path / "hostile.pth", weights_only=False)
     assert trap.exists()
 
 
-def test_other_pth_files(tmp_path):
+def test_invalid_pth_files(tmp_path):
     torch.save({"0.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="6→300→300→18"):
         DeepEM.from_helioml(tmp_path / "other.pth")
@@ -290,7 +290,7 @@ def test_other_pth_files(tmp_path):
         DeepEM.from_helioml(tmp_path / "nothing.pth")
 
 
-def test_chapter_weights_are_saved_and_loaded_like_others(tmp_path):
+def test_save_and_load_chapter_weights(tmp_path):
     network = DeepEM(ChapterNetwork(hidden=(8, 8)), bins=LogTBins())
     network.save(tmp_path / "w.safetensors")
     again = DeepEM.load(tmp_path / "w.safetensors")
@@ -307,11 +307,11 @@ def test_repr(network):
     assert f"{2 * len(CHANNELS) + 1}→16→16→36" in repr(network)
 
 
-# -- Speed changes nothing -------------------------------------------------------------------------------------------
+# -- Fast code, same answers -----------------------------------------------------------------------------------------
 
 
 def plain_forward(network, intensity, sigma):
-    """The network as PyTorch's own convolutions compute it, in double precision."""
+    """Return the answer of PyTorch's own convolutions in double precision."""
     module = network.module.double()
     try:
         tensors = (torch.tensor(array, dtype=torch.float32).double()[None, :, None] for array in (intensity, sigma))
@@ -325,13 +325,13 @@ def test_predict_equals_the_plain_network(default):
     intensity, sigma = solar_pixels(3000)
     expected_em, expected_std = plain_forward(default, intensity, sigma)
     em, std = default.predict(intensity, sigma, precision="float32")
-    # Relative to the whole of a pixel, since a bin may hold next to nothing.
+    # Relative to the total of a pixel, since bins may be nearly empty.
     total = expected_em.sum(axis=0)
     assert np.abs((em - expected_em) / total).max() < 1e-5
     assert np.abs((std - expected_std) / total).max() < 1e-5
 
 
-def test_layers_of_onednn_equal_those_of_pytorch(default, monkeypatch):
+def test_onednn_layers_equal_pytorch(default, monkeypatch):
     intensity, sigma = pixels(500)
     em, std = default.predict(intensity, sigma, precision="float32")
     monkeypatch.setattr("sunpy_deepem.network.layers._has_onednn_layers", lambda *_: False)
@@ -357,8 +357,8 @@ def test_layers_pass_gradients(default):
     assert (values.grad != 0).all()
 
 
-def test_the_network_runs_on_any_device_that_torch_has(network):
-    # "meta" computes shapes alone; what runs there holds nothing on the CPU.
+def test_runs_on_any_device(network):
+    # "meta" computes shapes only; code that runs there needs no data on the CPU.
     module = ScaledNetwork(np.ones(6), 18, hidden=(16, 16)).to("meta")
     with torch.inference_mode():
         em, spread = module(*(torch.empty(1, 6, 2, 3, device="meta") for _ in range(2)))
@@ -384,7 +384,7 @@ def test_threads_and_tiles_change_nothing(network, threads, tile):
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
-def test_a_missing_channel_in_one_tile_does_not_reach_another(network):
+def test_missing_channel_does_not_affect_other_tiles(network):
     intensity, sigma = pixels(40)
     clean = network.predict(intensity, sigma, tile=10)[0]
     intensity[2, 15], sigma[4, 27] = np.nan, np.inf
@@ -395,14 +395,14 @@ def test_a_missing_channel_in_one_tile_does_not_reach_another(network):
     np.testing.assert_array_equal(em[:, ~bad], clean[:, ~bad])
 
 
-def test_wrong_sigma_is_counted_over_all_tiles(network):
+def test_invalid_sigma_is_counted_over_all_tiles(network):
     intensity, sigma = pixels(40)
     sigma[0, 3], sigma[1, 33], sigma[5, 34] = 0, -1, np.nan
     with pytest.raises(ValueError, match="not in 3 of 240 values"):
         network.predict(intensity, sigma, tile=10)
 
 
-def test_mean_alone(network):
+def test_without_std(network):
     intensity, sigma = pixels(50)
     em, std = network.predict(intensity, sigma, std=False)
     assert std is None
@@ -427,7 +427,7 @@ def readonly(array):
     ],
     ids=["read-only", "Fortran order", "big-endian", "strided", "reversed", "list"],
 )
-def test_any_kind_of_array(network, given):
+def test_kinds_of_arrays(network, given):
     intensity, sigma = (array.astype(np.float32) for array in pixels(30))
     em, _ = network.predict(given(intensity), given(sigma))
     np.testing.assert_array_equal(em, network.predict(intensity, sigma)[0])
@@ -442,34 +442,34 @@ def test_tensors_give_tensors(network):
         np.testing.assert_array_equal(tensor.numpy(), array)
 
 
-def test_complex_and_ragged_arrays_are_refused(network):
+def test_complex_and_ragged_arrays_raise(network):
     for wrong in (np.ones((6, 3), dtype=complex), torch.ones(6, 3, dtype=torch.complex64), [[1], [2, 3]]):
         with pytest.raises(TypeError, match="array of real numbers"):
             network.predict(wrong, np.ones((6, 3)))
 
 
-def test_the_first_layer_stays_precise(default):
-    """Its inputs are what was measured, of which bfloat16 would keep two figures."""
+def test_first_layer_stays_in_single_precision(default):
+    """Its inputs are the measurements; bfloat16 has two significant digits."""
     layers = list(default._module_in("bfloat16", torch.device("cpu")).layers)
     assert layers[0].weight.dtype == torch.float32
     assert {layer.weight.dtype for layer in layers[2::2]} == {torch.bfloat16}
     assert default.module.layers[2].weight.dtype == torch.float32
 
 
-def test_pixels_whose_sigma_is_infinite_are_not_known():
-    """Not even to a network that does not look at it."""
+def test_infinite_sigma_gives_nan():
+    """Also with a network that does not use σ."""
     network = DeepEM(ChapterNetwork(hidden=(8,)), bins=LogTBins())
     em, _ = network.predict(np.ones((6, 2)), np.where(np.arange(2) == 1, np.inf, np.ones((6, 2))))
     assert np.isfinite(em[:, 0]).all()
     assert np.isnan(em[:, 1]).all()
 
 
-def test_the_number_of_threads_is_left_as_it_was(default):
+def test_number_of_threads_is_restored(default):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
         default.predict(*pixels(20))
-        # A new thread is told how many the process has.
+        # A new thread takes the number from the process.
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
     finally:
@@ -486,12 +486,12 @@ def test_reduced_precision_is_close(default):
     assert 0 < np.median(difference) < 0.01
     assert difference.max() < 0.2
     assert np.median(np.abs(reduced_std - full_std).sum(axis=0) / full_std.sum(axis=0)) < 0.01
-    # The network itself stays as it was.
+    # The network itself is unchanged.
     np.testing.assert_array_equal(default.predict(intensity, sigma, precision="float32")[0], full)
 
 
 @pytest.mark.parametrize("change", ["in place", "replaced", "not of a layer"])
-def test_weights_that_change_are_seen_in_reduced_precision(change):
+def test_reduced_precision_follows_changed_weights(change):
     network = DeepEM(ScaledNetwork(np.ones(6), 18, (8,)), bins=LogTBins())
     arrays = solar_pixels(50)
     before = np.concatenate(network.predict(*arrays, precision="bfloat16"))
@@ -509,15 +509,15 @@ def test_weights_that_change_are_seen_in_reduced_precision(change):
     np.testing.assert_array_equal(after, np.concatenate(anew.predict(*arrays, precision="bfloat16")))
 
 
-def test_weights_made_in_inference_mode_serve():
-    """They do not tell how often they were changed."""
+def test_weights_from_inference_mode():
+    """Such tensors do not count their changes."""
     with torch.inference_mode():
         network = DeepEM(ScaledNetwork(np.ones(6), 18, (8,)), bins=LogTBins())
     assert np.isfinite(network.predict(*solar_pixels(5), precision="bfloat16")[0]).all()
 
 
 @pytest.mark.parametrize(("has_it", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_precision_is_what_the_processor_is_quick_at(default, monkeypatch, has_it, expected):
+def test_default_precision_is_the_fastest(default, monkeypatch, has_it, expected):
     monkeypatch.setattr("sunpy_deepem.network.layers._has_fast_bfloat16", lambda _: has_it)
     intensity, sigma = solar_pixels(50)
     asked = default.predict(intensity, sigma, precision=expected)
@@ -525,7 +525,7 @@ def test_precision_is_what_the_processor_is_quick_at(default, monkeypatch, has_i
         np.testing.assert_array_equal(array, same)
 
 
-def test_the_chapters_network_is_not_reduced(monkeypatch):
+def test_chapter_network_stays_in_single_precision(monkeypatch):
     monkeypatch.setattr("sunpy_deepem.network.layers._has_fast_bfloat16", lambda _: True)
     network = DeepEM(ChapterNetwork(hidden=(8,)), bins=LogTBins())
     intensity, _ = solar_pixels(50)
@@ -533,7 +533,7 @@ def test_the_chapters_network_is_not_reduced(monkeypatch):
     np.testing.assert_array_equal(network.predict(intensity)[0], full)
 
 
-def test_parts_that_are_shared_out_are_worked_on_by_one_thread_each(default, monkeypatch):
+def test_each_part_runs_on_one_thread(default, monkeypatch):
     intensity, sigma = solar_pixels(60)
     whole = default.predict(intensity, sigma)[0]
     parts = [slice(start, start + 20) for start in (0, 20, 40)]
@@ -541,7 +541,7 @@ def test_parts_that_are_shared_out_are_worked_on_by_one_thread_each(default, mon
     torch.set_num_threads(2)
     try:
         with default.workers() as map_parts:
-            # What would be shared out once more would ask for threads.
+            # Using torch's threads inside a part would fail.
             monkeypatch.setattr("sunpy_deepem.utils.parallel._torch_threads", None)
             found = list(map_parts(lambda part: default.predict(intensity[:, part], sigma[:, part])[0], parts))
     finally:
@@ -550,8 +550,8 @@ def test_parts_that_are_shared_out_are_worked_on_by_one_thread_each(default, mon
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_forked_process_predicts(default):
-    """The threads of its parent, which are kept, are not its own."""
+def test_forked_process(default):
+    """The kept threads of the parent do not exist in the child."""
     intensity, sigma = solar_pixels(50)
     default.predict(intensity, sigma)
     process = multiprocessing.get_context("fork").Process(target=default.predict, args=(intensity, sigma), daemon=True)
@@ -563,3 +563,12 @@ def test_a_forked_process_predicts(default):
 def test_unknown_precision(network):
     with pytest.raises(ValueError, match="precision must be one of"):
         network.predict(*pixels(1), precision="float8")
+
+
+def test_private_names_of_torch_exist():
+    """`layers` and `tiles` use them and fall back silently, or slowly, without them."""
+    assert isinstance(torch.zeros(1)._version, int)
+    assert callable(torch.cpu._is_avx512_bf16_supported)
+    if torch.backends.mkldnn.is_available():
+        for name in ("_linear_pointwise", "_is_mkldnn_bf16_supported"):
+            assert hasattr(torch.ops.mkldnn, name)

@@ -1,4 +1,4 @@
-"""Refinement: never worse, positive, and no further than the noise."""
+"""Refinement never raises χ², stays positive, and stops at the noise."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def observed(n=300, **noise):
     return em, *simulate_observation(em, RESPONSE, seed=2, **noise)
 
 
-def test_chi2_above_the_tolerance_falls_to_the_target():
+def test_chi2_above_tolerance_falls_to_target():
     truth, intensity, sigma = observed(systematic=0.05, n_sample=64)
     guess = truth * 10 ** np.random.default_rng(0).normal(0, 0.3, truth.shape)
     refined = refine(guess, intensity, sigma, MATRIX, tolerance=2.0, target=1.0)
@@ -34,7 +34,7 @@ def test_chi2_above_the_tolerance_falls_to_the_target():
     np.testing.assert_array_equal(refined[:, before <= 2], guess[:, before <= 2])
 
 
-def test_single_precision_will_do_for_one_update():
+def test_single_precision_suffices_for_one_update():
     truth, intensity, sigma = observed(2000, systematic=0.05, n_sample=64)
     guess = truth * 10 ** np.random.default_rng(0).normal(0, 0.1, truth.shape)
     once = refine(guess, intensity, sigma, MATRIX, updates=1, tolerance=0)
@@ -46,7 +46,7 @@ def test_single_precision_will_do_for_one_update():
     np.testing.assert_allclose(in_single.sum(axis=0), once.sum(axis=0), rtol=1e-3)
 
 
-def test_one_update_is_that_of_optimal_estimation_where_it_is_small():
+def test_small_update_equals_optimal_estimation():
     em = 10 ** np.random.default_rng(1).uniform(24, 27, (18, 20))
     em_std = 1e-3 * em
     intensity = (MATRIX @ em) * np.random.default_rng(0).normal(1, 1e-3, (6, 20))
@@ -61,7 +61,7 @@ def test_one_update_is_that_of_optimal_estimation_where_it_is_small():
         )
 
 
-def test_the_spread_keeps_its_ratio_to_the_em_from_update_to_update():
+def test_updates_keep_the_ratio_of_spread_to_em():
     em = 10 ** np.random.default_rng(1).uniform(24, 27, (18, 20))
     intensity, sigma = 1.5 * (MATRIX @ em), 0.1 * (MATRIX @ em)
     ratio = 0.1
@@ -80,7 +80,7 @@ def test_the_spread_keeps_its_ratio_to_the_em_from_update_to_update():
     np.testing.assert_allclose(twice, expected, rtol=1e-6)
 
 
-def test_an_em_that_is_sure_moves_least_in_one_update():
+def test_certain_em_changes_least():
     truth, intensity, sigma = observed(100, systematic=0.05, n_sample=64)
     guess, em_std = 2 * truth, truth.copy()
     em_std[:, ::2] *= 1e-3
@@ -108,7 +108,7 @@ def test_scales_with_brightness():
     np.testing.assert_allclose(refine(truth * 3, 2 * intensity, 2 * sigma, MATRIX), 2 * one, rtol=1e-6)
 
 
-def test_it_does_not_lead_away_from_the_truth():
+def test_refined_em_is_as_close_to_the_truth():
     truth, intensity, sigma = observed(2000, systematic=0.1, n_sample=64)
     em, _ = DeepEM.load().predict(intensity, sigma)
     refined = refine(em, intensity, sigma, MATRIX)
@@ -119,7 +119,7 @@ def test_it_does_not_lead_away_from_the_truth():
     assert distance(refined) < 1.02 * distance(em)
 
 
-def test_a_response_slightly_other_than_the_networks_own():
+def test_response_close_to_the_one_of_the_network():
     other = TemperatureResponse.default(obstime="2012-06-01")
     em = DEMPrior().sample(1000, seed=1)
     intensity, sigma = simulate_observation(em, other, seed=2, systematic=0.1)
@@ -132,7 +132,7 @@ def test_a_response_slightly_other_than_the_networks_own():
     assert poor(refined) < 0.02 < 0.05 < poor(found)
 
 
-def test_what_cannot_be_refined_is_left_alone():
+def test_invalid_pixels_are_unchanged():
     truth, intensity, sigma = observed(5)
     truth[:, 0] = np.nan
     intensity[2, 1] = np.nan
@@ -142,14 +142,14 @@ def test_what_cannot_be_refined_is_left_alone():
     assert (refined[:, 2:] != truth[:, 2:]).any(axis=0).all()
 
 
-def test_a_pixel_in_which_all_is_negative_loses_most_of_its_em_but_not_all():
+def test_negative_intensities_leave_little_em():
     truth, intensity, _ = observed(5)
     refined = refine(truth, -intensity, 0.1 * intensity, MATRIX, updates=100)
     assert (refined > 0).all()
     assert (refined.sum(axis=0) < 0.1 * truth.sum(axis=0)).all()
 
 
-def test_no_updates_is_the_identity():
+def test_zero_updates_change_nothing():
     truth, intensity, sigma = observed(5)
     np.testing.assert_array_equal(refine(2 * truth, intensity, sigma, MATRIX, updates=0), 2 * truth)
 
@@ -178,7 +178,7 @@ def test_tensors(dtype):
     np.testing.assert_array_equal(em.numpy(), refined.numpy())
 
 
-def test_tensors_of_less_than_single_precision():
+def test_tensors_in_bfloat16():
     truth, intensity, sigma = (torch.from_numpy(array) for array in observed(20, systematic=0.05, n_sample=64))
     em = (2 * truth).bfloat16()
     refined = refine(em, intensity, sigma, MATRIX)
@@ -186,15 +186,15 @@ def test_tensors_of_less_than_single_precision():
     np.testing.assert_allclose(refined.double(), refine(em.double(), intensity, sigma, MATRIX), rtol=0.01)
 
 
-def test_updates_run_on_any_device_that_torch_has():
-    # "meta" computes shapes alone; what runs there holds nothing on the CPU.
+def test_updates_run_on_any_device():
+    # "meta" computes shapes only; code that runs there needs no data on the CPU.
     em, em_std, intensity, sigma = (torch.empty(n, 5, device="meta") for n in (18, 18, 6, 6))
     with torch.inference_mode():
         chi2 = _update_once(em, em_std, intensity, sigma, torch.empty(6, 18, dtype=torch.float64, device="meta"))
     assert (chi2.shape, chi2.device.type) == ((5,), "meta")
 
 
-def test_arrays_of_another_byte_order():
+def test_byte_order():
     truth, intensity, sigma = observed(20, systematic=0.05, n_sample=64)
     expected = refine(2 * truth, intensity, sigma, MATRIX)
     em = (2 * truth).astype(">f8")
@@ -203,7 +203,7 @@ def test_arrays_of_another_byte_order():
     np.testing.assert_array_equal(em, expected)
 
 
-def test_more_pixels_than_a_thread_works_on(monkeypatch):
+def test_several_threads(monkeypatch):
     truth, intensity, sigma = observed(systematic=0.05, n_sample=64)
     expected = refine(2 * truth, intensity, sigma, MATRIX)
     monkeypatch.setattr("sunpy_deepem.network.refinement._PART", 100)
@@ -217,7 +217,7 @@ def test_more_pixels_than_a_thread_works_on(monkeypatch):
     np.testing.assert_allclose(refined, expected, rtol=1e-9)
 
 
-def test_into_another_array():
+def test_out():
     truth, intensity, sigma = observed(5)
     out = np.zeros_like(truth)
     assert refine(2 * truth, intensity, sigma, MATRIX, out=out) is out
@@ -228,12 +228,12 @@ def test_into_another_array():
     ("change", "message"),
     [
         ({"out": np.ones((18, 5))}, r"ndarray of float64 of shape \(18, 4\), found float64 of shape \(18, 5\)"),
-        ({"out": np.ones((18, 4), dtype=np.float32)}, "out must be what em is, .* of float64 .* found float32"),
-        ({"out": np.ones((4, 18)).T}, "out must be what em is, contiguous and writeable"),
-        ({"out": np.broadcast_to(1.0, (18, 4))}, "out must be what em is, contiguous and writeable"),
-        ({"out": torch.ones(18, 4)}, "out must be what em is, .* found Tensor"),
-        ({"out": True}, "out must be what em is, .* found bool"),
-        ({"em": torch.ones(18, 4), "out": np.ones((18, 4))}, "out must be what em is, .* Tensor of .* found ndarray"),
+        ({"out": np.ones((18, 4), dtype=np.float32)}, "out must match em, .* of float64 .* found float32"),
+        ({"out": np.ones((4, 18)).T}, "out must match em, contiguous and writeable"),
+        ({"out": np.broadcast_to(1.0, (18, 4))}, "out must match em, contiguous and writeable"),
+        ({"out": torch.ones(18, 4)}, "out must match em, .* found Tensor"),
+        ({"out": True}, "out must match em, .* found bool"),
+        ({"em": torch.ones(18, 4), "out": np.ones((18, 4))}, "out must match em, .* Tensor of .* found ndarray"),
         ({"em": np.ones((17, 4))}, "matrix must have shape|em must have shape"),
         ({"intensity": np.ones((5, 4))}, "intensity must have shape"),
         ({"uncertainty": np.ones((6, 3))}, "uncertainty must have shape"),
@@ -248,8 +248,8 @@ def test_bad_input(change, message):
         refine(matrix=MATRIX, **arguments)
 
 
-def test_bins_that_hold_next_to_nothing_do_not_run_away():
-    """As those that the network gives to channels that were swapped, of which it knows that they may be wrong."""
+def test_nearly_empty_bins_do_not_overflow():
+    """Swapped channels give such bins, with a spread that is orders of magnitude larger."""
     _, intensity, sigma = observed(2000, systematic=0.05, n_sample=64)
     swapped = [0, 1, 5, 3, 4, 2]
     intensity, sigma = intensity[swapped], sigma[swapped]

@@ -15,6 +15,7 @@ from sunpy_deepem.training import (
     DEMPrior,
     PriorStream,
     SolveStatus,
+    TrainingOptions,
     TrainingSet,
     fit,
     simulate_observation,
@@ -33,7 +34,7 @@ def prior_set(response):
 
 
 @pytest.mark.parametrize("family", DEMPrior.WEIGHTS)
-def test_families_are_positive_and_within_their_range(family):
+def test_families_are_positive_and_in_range(family):
     em = DEMPrior().sample_family(family, 500, seed=0)
     assert em.shape == (18, 500)
     assert np.isfinite(em).all()
@@ -54,7 +55,7 @@ def test_quiet_sun_and_coronal_holes_are_not_hot():
 
 
 @pytest.mark.parametrize("family", DEMPrior.WEIGHTS)
-def test_what_is_dim_is_not_hot_unless_isothermal(family):
+def test_dim_plasma_is_not_hot_unless_isothermal(family):
     prior = DEMPrior()
     em = prior.sample_family(family, 4000, seed=0)
     total = np.log10(em.sum(axis=0))
@@ -82,8 +83,8 @@ def test_same_seed_same_draws():
     assert not np.array_equal(DEMPrior().sample(50, seed=3), DEMPrior().sample(50, seed=4))
 
 
-def test_simulated_noise_is_what_sigma_says(response):
-    # Bright enough for σ, which is estimated from the noisy counts, to be close to the width of the noise.
+def test_simulated_noise_matches_sigma(response):
+    # Bright enough that σ, estimated from the noisy counts, is close to the width of the noise.
     em = np.repeat(1e29 / 18 * np.ones((18, 1)), 4000, axis=1)
     truth = (response.matrix.value @ em[:, :1])[:, 0]
     for systematic, n_sample in ((0.0, 1), (0.0, 64), (0.1, 16)):
@@ -127,7 +128,7 @@ def test_basis_pursuit_as_teacher(maps, response):
     assert np.abs(residual).max() < 1.4 * 2.25 * 1.001
 
 
-def test_a_teacher_replaces_the_truth_of_the_prior(prior_set, response):
+def test_teacher_replaces_the_true_em(prior_set, response):
     taught = prior_set.taught_by(BasisPursuit(), response)
     np.testing.assert_array_equal(taught.intensity, prior_set.intensity)
     assert not np.allclose(taught.em, prior_set.em)
@@ -145,7 +146,7 @@ def write_chapter(folder, names=("AIA_DEM_2011-01-27", "AIA_DEM_2011-02-22", "AI
     return names
 
 
-def test_the_chapters_files(tmp_path, response):
+def test_chapter_files(tmp_path, response):
     names = write_chapter(tmp_path)
     pixels = TrainingSet.from_chapter(tmp_path)
     assert pixels.names == names
@@ -169,7 +170,7 @@ def test_split_by_observation(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["aia", "emcube", "status"])
-def test_chapter_files_that_are_wrong(tmp_path, kind):
+def test_invalid_chapter_files(tmp_path, kind):
     (name,) = write_chapter(tmp_path, names=("day",))
     path = tmp_path / f"{name}.{kind}.npy"
     np.save(path, np.zeros((5, 3, 3)))
@@ -202,7 +203,7 @@ def test_shapes_of_a_set(change, message):
         TrainingSet(**arrays)
 
 
-def test_what_cannot_be_learned_from(response):
+def test_unusable_sets(response):
     ones, em = np.ones((6, 3)), np.ones((18, 3))
     with pytest.raises(ValueError, match="not finite in 1 pixels of status 0"):
         TrainingSet(ones, ones, np.where(np.arange(3) == 1, np.nan, em)).usable(response)
@@ -214,7 +215,7 @@ def test_what_cannot_be_learned_from(response):
         TrainingSet(ones, ones, em).usable(TemperatureResponse.default(bins=LogTBins(5.6, 0.1, 17)))
 
 
-def test_sets_are_saved_and_loaded(tmp_path, prior_set):
+def test_save_and_load_sets(tmp_path, prior_set):
     prior_set.save(tmp_path / "set.safetensors")
     again = TrainingSet.load(tmp_path / "set.safetensors")
     for name in ("intensity", "uncertainty", "em", "status", "observation"):
@@ -241,21 +242,21 @@ def batch(response, n=200):
     return truth, intensity, sigma, torch.tensor(response.matrix.value * 1e25, dtype=torch.float32)
 
 
-def test_the_truth_has_no_distribution_loss(response):
+def test_distribution_loss_of_the_truth_is_zero(response):
     truth, *rest = batch(response)
     loss = DEMLoss(distribution=1, forward=0, spread=0)
     assert float(loss(truth, None, truth, *rest)) == 0
     assert float(loss(1.1 * truth, None, truth, *rest)) > 0
 
 
-def test_chapter_loss_is_the_chapters(response):
+def test_chapter_loss(response):
     truth, *rest = batch(response)
     em = truth * torch.rand(truth.shape, generator=torch.Generator().manual_seed(0))
     expected = torch.nn.MSELoss()(em.sqrt(), truth.sqrt())
     assert float(DEMLoss.from_helioml()(em, None, truth, *rest)) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_forward_loss_counts_residuals_in_sigma(response):
+def test_forward_loss_is_in_units_of_sigma(response):
     truth, _, sigma, matrix = batch(response)
     model = torch.einsum("ij,bjyx->biyx", matrix, truth)
     loss = DEMLoss(distribution=0, forward=1, spread=0)
@@ -264,7 +265,7 @@ def test_forward_loss_counts_residuals_in_sigma(response):
     assert float(loss(truth, None, truth, model + 2 * sigma, sigma, matrix)) == pytest.approx(2, rel=1e-3)
 
 
-def test_the_spread_score_is_least_at_the_true_spread(response):
+def test_spread_loss_is_smallest_at_the_true_spread(response):
     rng = torch.Generator().manual_seed(0)
     truth, *rest = batch(response, 4000)
     total = truth.sum(dim=1, keepdim=True)
@@ -312,7 +313,7 @@ class KilledError(Exception):
 
 
 class Killing:
-    """A training set whose reader is killed in the middle."""
+    """A training set that is killed while an epoch is drawn."""
 
     def __init__(self, source, at):
         self.source, self.at, self.identity = source, at, source.identity
@@ -324,7 +325,7 @@ class Killing:
 
 
 @pytest.mark.parametrize("make", [lambda s, r: s, lambda s, r: PriorStream(DEMPrior(), r, 200, seed=3)])
-def test_a_killed_run_resumes_exactly(prior_set, response, tmp_path, make):
+def test_killed_run_resumes_exactly(prior_set, response, tmp_path, make):
     source = make(prior_set, response)
     whole = fit(source, response, validation=prior_set, **QUICK)
     checkpoint = tmp_path / "run.checkpoint"
@@ -336,7 +337,7 @@ def test_a_killed_run_resumes_exactly(prior_set, response, tmp_path, make):
     assert json.loads(whole.meta["history"]) == json.loads(resumed.meta["history"])
 
 
-def test_a_checkpoint_of_another_run_is_refused(prior_set, response, tmp_path):
+def test_checkpoint_of_another_run_raises(prior_set, response, tmp_path):
     checkpoint = tmp_path / "run.checkpoint"
     fit(prior_set, response, checkpoint=checkpoint, **QUICK)
     with pytest.raises(ValueError, match="is of another run"):
@@ -347,13 +348,13 @@ def test_a_checkpoint_of_another_run_is_refused(prior_set, response, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_training_that_diverges_is_stopped(prior_set, response, value):
+def test_diverging_training_raises(prior_set, response, value):
     with pytest.raises(ValueError, match="Lower learning_rate"):
         fit(prior_set, response, loss=lambda em, *others: em.sum() * value, epochs=2, network=(4,))
 
 
-def test_a_step_that_leaves_no_finite_weights_is_noticed(prior_set, response):
-    """The loss was found before the step, and is finite."""
+def test_step_to_infinite_weights_raises(prior_set, response):
+    """The loss before the step is finite."""
 
     def loss(em, *others):
         em.register_hook(lambda gradient: gradient * np.nan)
@@ -363,7 +364,7 @@ def test_a_step_that_leaves_no_finite_weights_is_noticed(prior_set, response):
         fit(prior_set, response, loss=loss, epochs=1, batch_size=None, network=(4,))
 
 
-def test_early_stopping_keeps_the_best(prior_set, response):
+def test_early_stopping_keeps_the_best_weights(prior_set, response):
     train, validation = prior_set.take(np.arange(30)), prior_set.take(np.arange(30, N))
     options = QUICK | {"epochs": 60, "learning_rate": 0.05, "schedule": "constant", "batch_size": None}
     network = fit(train, response, validation=validation, patience=5, **options)
@@ -373,7 +374,7 @@ def test_early_stopping_keeps_the_best(prior_set, response):
     assert len(history) - 1 - int(np.argmin(losses)) == 5
 
 
-def test_the_chapters_network_keeps_its_sign_while_it_learns():
+def test_chapter_network_keeps_its_sign_in_training():
     torch.manual_seed(0)
     network, intensity = ChapterNetwork(hidden=(8,)), torch.rand(1, 6, 1, 50) * 100
     learning, answer = network.train()(intensity)[0], network.eval()(intensity)[0]
@@ -381,7 +382,7 @@ def test_the_chapters_network_keeps_its_sign_while_it_learns():
     torch.testing.assert_close(learning.abs(), answer)
 
 
-def test_whole_image_batch_and_chapter_network(prior_set, response):
+def test_chapter_network_with_one_batch(prior_set, response):
     network = fit(
         prior_set,
         response,
@@ -401,7 +402,7 @@ def test_whole_image_batch_and_chapter_network(prior_set, response):
     assert em.min() >= 0
 
 
-def test_unsolved_pixels_are_left_out_unless_asked_for(response):
+def test_keep_unsolved(response):
     ones, em = np.ones((6, 20)), np.full((18, 20), 1e26)
     status = np.where(np.arange(20) < 10, 0, 2)
     em[:, 10:] = np.nan
@@ -430,7 +431,7 @@ def test_bad_options(prior_set, response, options, message):
         fit(prior_set, response, **options)
 
 
-def test_from_nothing_to_own_network_in_two_commands(tmp_path, monkeypatch):
+def test_train_and_invert_from_the_shell(tmp_path, monkeypatch):
     from click.testing import CliRunner
 
     from sunpy_deepem.cli import main
@@ -448,7 +449,7 @@ def test_from_nothing_to_own_network_in_two_commands(tmp_path, monkeypatch):
     history = json.loads(DeepEM.load("own.safetensors").meta["history"])
     # The second of the two observations validates.
     assert "validation" in history[0]
-    # So does what is named; of one observation nothing is left to validate with.
+    # A named folder validates as well; a single observation leaves none to validate with.
     one = ["train", "--maps", "maps/a", *train[3:], "--hidden", "4", "--overwrite", "-q"]
     for more, validates in (([], False), (["--validation", "maps/b"], True)):
         result = run(main, [*one[:-1], "-q", "--out", "one.safetensors", *more])
@@ -461,7 +462,7 @@ def test_from_nothing_to_own_network_in_two_commands(tmp_path, monkeypatch):
     assert "exists" in run(main, train).output
 
 
-def test_cli_train_says_what_is_missing(tmp_path):
+def test_cli_train_names_missing_arguments(tmp_path):
     from click.testing import CliRunner
 
     from sunpy_deepem.cli import main
@@ -477,7 +478,7 @@ def test_cli_train_says_what_is_missing(tmp_path):
 
 
 def pixels_with_errors(law, n=40_000):
-    """Intensity, σ and a truth from which a network is off by ``law(noise)`` times what it calls its spread."""
+    """Return intensity, σ and a truth that differs from the network by ``law(noise)`` times its spread."""
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     module = ScaledNetwork(np.ones(6), 18, hidden=(8,))
@@ -486,28 +487,37 @@ def pixels_with_errors(law, n=40_000):
     uncertainty = intensity * torch.tensor(noise, dtype=torch.float32)
     with torch.no_grad():
         em, spread = (values[0, :, 0] for values in module(intensity[None, :, None], uncertainty[None, :, None]))
-    share = noise / (1 + noise)  # σ over the mean of intensity plus σ
-    error = torch.tensor(law(share) * rng.normal(size=(18, n)), dtype=torch.float32)
+    relative = noise / (1 + noise)  # σ over the mean of intensity plus σ
+    error = torch.tensor(law(relative) * rng.normal(size=(18, n)), dtype=torch.float32)
     return module, [intensity, uncertainty, em + error * spread]
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.3, -0.2])
-def test_intervals_are_made_to_hold_at_every_noise(exponent):
+def test_calibrate_spread(exponent):
     module, data = pixels_with_errors(lambda noise: 2 * noise**exponent)
     calibrate_spread(module, data)
     np.testing.assert_allclose(module.spread_law.numpy(), [1, exponent], atol=0.03)
     with torch.no_grad():
         em, spread = (v[0, :, 0] for v in module(*(array[None, :, None] for array in data[:2])))
-    held = (em - data[2]).abs() <= spread
-    assert held.float().mean() == pytest.approx(0.6827, abs=0.01)
+    covered = (em - data[2]).abs() <= spread
+    assert covered.float().mean() == pytest.approx(0.6827, abs=0.01)
 
 
-def test_a_loss_of_ones_own_leaves_intervals_as_they_are(prior_set, response):
+def test_options_are_replaced_by_name(prior_set, response):
+    options = TrainingOptions(**{key: value for key, value in QUICK.items() if key not in ("network", "device")})
+    network = fit(prior_set, response, options=options, epochs=2, network=(8, 8), device="cpu")
+    assert same(network, fit(prior_set, response, **(QUICK | {"epochs": 2})))
+    assert len(json.loads(network.meta["history"])) == 2
+    with pytest.raises(TypeError, match="hidden"):
+        fit(prior_set, response, hidden=(8, 8))
+
+
+def test_custom_loss_is_not_calibrated(prior_set, response):
     network = fit(prior_set, response, loss=lambda em, *others: em.mean(), epochs=1, network=(4,), consistency_epochs=0)
     assert network.module.spread_law.tolist() == [0, 0]
 
 
-def test_few_pixels_tell_nothing_of_intervals():
+def test_few_pixels_are_not_calibrated():
     module, data = pixels_with_errors(lambda noise: 3.0, n=200)
     calibrate_spread(module, data)
     assert module.spread_law.tolist() == [0, 0]
