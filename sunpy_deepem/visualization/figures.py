@@ -44,13 +44,13 @@ _RATIO_TICKS = (0.7, 0.85, 1.0, 1.2, 1.4)
 
 def plot_response(response, *, axes=None):
     """
-    Draw the six temperature responses against log T.
+    Plot the temperature responses of the six channels against log T.
 
     Parameters
     ----------
     response : `TemperatureResponse`
     axes : `~matplotlib.axes.Axes`, optional
-        Where to draw, by default the current axes.
+        Axes to draw on, by default the current ones.
 
     Returns
     -------
@@ -78,16 +78,16 @@ def plot_response(response, *, axes=None):
 
 def plot_summary(cube, *, fig=None):
     """
-    Draw the quick look of a cube.
+    Plot an overview of a cube.
 
-    Six observed and six synthetic maps on the same scales, EM in twelve bins on one scale, EM-weighted log T, χ² and
-    the EM of the median pixel. Masked pixels are grey.
+    It shows the observed and synthetic maps of the six channels on common scales, the EM of twelve bins on one scale,
+    EM-weighted log T, χ² and the median EM curve. Masked pixels are gray.
 
     Parameters
     ----------
     cube : `DEMCube`
     fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
-        Where to draw, by default a new figure.
+        Figure to draw on, by default a new one.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def plot_summary(cube, *, fig=None):
     Raises
     ------
     TypeError
-        If ``cube`` is no cube or ``fig`` no figure.
+        If ``cube`` is not a `DEMCube` or ``fig`` is not a figure.
     ValueError
         If the cube lacks an axis.
 
@@ -126,13 +126,13 @@ def plot_summary(cube, *, fig=None):
 
 def plot_bins(cube, *, fig=None):
     """
-    Draw the EM of every bin of log T, on one logarithmic scale over four decades.
+    Plot the EM of every bin of log T on one logarithmic scale over four decades.
 
     Parameters
     ----------
     cube : `DEMCube`
     fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
-        Where to draw, by default a new figure.
+        Figure to draw on, by default a new one.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def plot_bins(cube, *, fig=None):
     Raises
     ------
     TypeError
-        If ``cube`` is no cube or ``fig`` no figure.
+        If ``cube`` is not a `DEMCube` or ``fig`` is not a figure.
     ValueError
         If the cube lacks an axis.
 
@@ -162,13 +162,13 @@ def plot_bins(cube, *, fig=None):
 
 def plot_roundtrip(cube, *, fig=None):
     """
-    Draw for each channel what was observed, what the cube's plasma would give, and the ratio of the two.
+    Plot the observed and the synthetic map of each channel and their ratio.
 
     Parameters
     ----------
     cube : `DEMCube`
     fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
-        Where to draw, by default a new figure.
+        Figure to draw on, by default a new one.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def plot_roundtrip(cube, *, fig=None):
     Raises
     ------
     TypeError
-        If ``cube`` is no cube or ``fig`` no figure.
+        If ``cube`` is not a `DEMCube` or ``fig`` is not a figure.
     ValueError
         If the cube lacks an axis.
 
@@ -195,7 +195,7 @@ def plot_roundtrip(cube, *, fig=None):
     for axes, channel, image in zip(panels[2], CHANNELS, ratio, strict=True):
         title = f"{channel} Å, median {np.nanmedian(image):.2f}" if np.isfinite(image).any() else f"{channel} Å"
         drawn = show_sky(axes, image, frame, title=title, limb="black", cmap="PuOr", norm=LogNorm(*RATIO_NORM))
-    color_bar(axes, drawn, label="synthetic / observed", ticks=_RATIO_TICKS, format=_plain, extend="both")
+    color_bar(axes, drawn, label="synthetic / observed", ticks=_RATIO_TICKS, format="{x:g}", extend="both")
     axes.child_axes[-1].minorticks_off()
     fig.suptitle(f"Observed, synthetic and their ratio, {_date(cube)}", fontsize=13)
     return fig
@@ -203,14 +203,14 @@ def plot_roundtrip(cube, *, fig=None):
 
 def plot_temperature(cube, *, axes=None):
     """
-    Draw the EM-weighted log T.
+    Plot the EM-weighted log T.
 
     Parameters
     ----------
     cube : `DEMCube`
     axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
-        Where to draw, on the pixels of the cube, as from ``fig.add_subplot(projection=cube.em_weighted_log_t())``; by
-        default axes in a new figure.
+        Axes with the pixels of the cube, such as ``fig.add_subplot(projection=cube.em_weighted_log_t())``; by default
+        in a new figure.
 
     Returns
     -------
@@ -219,9 +219,9 @@ def plot_temperature(cube, *, axes=None):
     Raises
     ------
     TypeError
-        If ``cube`` is no cube or ``axes`` are no WCSAxes.
+        If ``cube`` is not a `DEMCube` or ``axes`` are not WCSAxes.
     ValueError
-        If ``axes`` lie on other pixels, or the cube lacks an axis.
+        If ``axes`` have other pixels, or the cube lacks an axis.
 
     Examples
     --------
@@ -238,18 +238,17 @@ def plot_temperature(cube, *, axes=None):
 
 def plot_profile(cube, region=None, *, axes=None):
     """
-    Draw the EM curve of a pixel or the mean one of a region, with its 68 % band and the EM loci of the six channels.
+    Plot the mean EM curve of a region with its 68 % interval and the EM loci of the six channels.
 
-    No EM distribution that explains what was observed rises above the lowest of the loci curves.
+    The loci are upper limits of any EM distribution that explains the intensities.
 
     Parameters
     ----------
     cube : `DEMCube`
     region : `~astropy.coordinates.SkyCoord`, `~regions.Region` or `~numpy.ndarray` of `bool`, optional
-        A point, a region of the sky or of pixels, or a mask of shape ``(ny, nx)``, as for `DEMCube.curve`; by default
-        the whole field of view.
+        Coordinate, region or mask of shape ``(ny, nx)``, see `DEMCube.curve`; by default the whole field of view.
     axes : `~matplotlib.axes.Axes`, optional
-        Where to draw, by default axes in a new figure.
+        Axes to draw on, by default in a new figure.
 
     Returns
     -------
@@ -258,7 +257,7 @@ def plot_profile(cube, region=None, *, axes=None):
     Raises
     ------
     TypeError, ValueError
-        If ``region`` is something else, lies outside or holds no valid pixel, or the cube lacks an axis.
+        If ``region`` has another type, lies outside or holds no valid pixel, or the cube lacks an axis.
 
     Examples
     --------
@@ -290,28 +289,28 @@ def plot_profile(cube, region=None, *, axes=None):
 
 def animate(cube, *, axes=None, interval=300):
     """
-    Show the EM of one bin of log T after the other.
+    Animate the EM through the bins of log T.
 
     Parameters
     ----------
     cube : `DEMCube`
     axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
-        Where to draw, as for `plot_temperature`.
+        Axes to draw on, see `plot_temperature`.
     interval : `float`, optional
         Time between bins in ms.
 
     Returns
     -------
     `~matplotlib.animation.FuncAnimation`
-        Keep it as long as it runs. ``animation.save("em.gif")`` writes it, and
+        Keep a reference while it runs. ``animation.save("em.gif")`` writes it;
         ``IPython.display.HTML(animation.to_jshtml())`` shows it in a notebook.
 
     Raises
     ------
     TypeError
-        If ``cube`` is no cube or ``axes`` are no WCSAxes.
+        If ``cube`` is not a `DEMCube` or ``axes`` are not WCSAxes.
     ValueError
-        If ``axes`` lie on other pixels, ``interval`` is not positive, or the cube lacks an axis.
+        If ``axes`` have other pixels, ``interval`` is not positive, or the cube lacks an axis.
 
     Examples
     --------
@@ -337,7 +336,7 @@ def animate(cube, *, axes=None, interval=300):
 
 
 def _grid_figure(fig, frame, rows, columns):
-    """Return a figure, and in it panels on the sky of ``frame`` of about the shape of its field of view."""
+    """Return a figure and its panels on the sky of the map ``frame``, in the shape of its field of view."""
     ny, nx = frame.data.shape
     height = 2.7 * np.clip(ny / nx, 0.5, 2) + 0.3
     width, total = 2.7 * columns + 2, height * rows + 1
@@ -347,7 +346,7 @@ def _grid_figure(fig, frame, rows, columns):
 
 
 def _draw_roundtrip(panels, cube, frame):
-    """Draw observed above synthetic maps on the same scales, and return the two arrays, (6, ny, nx)."""
+    """Draw observed and synthetic maps on the same scales and return their data, two arrays (6, ny, nx)."""
     observed = visible(cube, cube.intensity.value)
     synthetic = visible(cube, np.stack([smap.data for smap in cube.synthesize()]))
     for column, channel in enumerate(CHANNELS):
@@ -404,7 +403,3 @@ def _date(cube):
 
 def _three_figures(value, _position):
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
-def _plain(value, _position):
-    return f"{value:g}"

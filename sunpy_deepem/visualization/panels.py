@@ -1,9 +1,9 @@
-"""Panels that figures are made of: an image of the sky on sunpy's axes, with its limb, scale and colour bar."""
+"""Building blocks of the figures: sky panels with limb, color scale and color bar."""
 
 import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
-import sunpy.visualization.colormaps  # noqa: F401 - registers AIA's colour tables
+import sunpy.visualization.colormaps  # noqa: F401 - registers AIA's color tables
 from astropy.visualization import AsinhStretch, ImageNormalize
 from astropy.visualization.wcsaxes import WCSAxes
 from matplotlib.colors import LogNorm, Normalize
@@ -17,6 +17,7 @@ __all__ = [
     "CHANNEL_STYLES",
     "MASKED_COLOR",
     "RATIO_NORM",
+    "checked_cube",
     "checked_figure",
     "color_bar",
     "em_norm",
@@ -29,11 +30,12 @@ __all__ = [
     "visible_em",
 ]
 
-# Line colours that are told apart with any colour vision, Okabe & Ito (2008).
+# NOTE: distinguishable with any color vision, Okabe & Ito (2008), https://jfly.uni-koeln.de/color/
 CHANNEL_COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00")
 CHANNEL_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
-MASKED_COLOR = "0.6"
-#: Range of synthetic over observed that is told apart.
+#: Gray of masked pixels.
+MASKED_COLOR = "#999999"
+#: Range of synthetic over observed that the color scale resolves.
 RATIO_NORM = (1 / 1.5, 1.5)
 
 _LABELS = ("Helioprojective x (arcsec)", "Helioprojective y (arcsec)")
@@ -41,16 +43,15 @@ _LABELS = ("Helioprojective x (arcsec)", "Helioprojective y (arcsec)")
 
 def checked_cube(cube):
     """Return ``cube``, or raise `TypeError` unless it is a `DEMCube`."""
-    from sunpy_deepem.cube.dem_cube import DEMCube  # its methods draw with these functions
-
-    if not isinstance(cube, DEMCube):
+    # By duck typing, as the cube's methods draw with these functions.
+    if not hasattr(type(cube), "em_weighted_log_t"):
         msg = f"cube must be a DEMCube, as invert and DEMCube.read return, found {type(cube).__name__}."
         raise TypeError(msg)
     return cube
 
 
 def checked_figure(fig, figsize):
-    """Return ``fig``, or a new figure of ``figsize`` where it is `None`."""
+    """Return ``fig``, or a new figure of ``figsize`` if it is `None`."""
     if fig is None:
         return plt.figure(figsize=figsize)
     if not isinstance(fig, FigureBase):
@@ -60,9 +61,7 @@ def checked_figure(fig, figsize):
 
 
 def sky_axes(frame, axes):
-    """
-    Return ``axes`` if they lie on the pixels of ``frame``, a map, or new ones where they are `None`.
-    """
+    """Return ``axes`` if they have the pixels of the map ``frame``; new axes if ``axes`` is `None`."""
     if axes is None:
         axes = plt.figure(figsize=(7, 6)).add_subplot(projection=frame)
         _label(axes)
@@ -79,8 +78,8 @@ def sky_axes(frame, axes):
     pixel = np.abs(frame.wcs.wcs.cdelt).max()
     if np.abs((ours - theirs + 180) % 360 - 180).max() > 0.1 * pixel:
         msg = (
-            "axes must lie on the pixels of the cube, found those of another field of view or plate scale. Make them "
-            "with fig.add_subplot(projection=cube.em_weighted_log_t())."
+            "axes must lie on the pixels of the cube, found another field of view or plate scale. Make them with "
+            "fig.add_subplot(projection=cube.em_weighted_log_t())."
         )
         raise ValueError(msg)
     _label(axes)
@@ -88,7 +87,7 @@ def sky_axes(frame, axes):
 
 
 def sky_grid(fig, frame, rows, columns, **margins):
-    """Return panels on the sky of ``frame``, a map, shape ``(rows, columns)``, labelled at the left and the bottom."""
+    """Return panels on the sky of the map ``frame``, shape ``(rows, columns)``, labeled at the left and the bottom."""
     grid = fig.add_gridspec(rows, columns, **margins)
     panels = np.empty((rows, columns), dtype=object)
     for row in range(rows):
@@ -99,7 +98,7 @@ def sky_grid(fig, frame, rows, columns, **margins):
 
 
 def _label(axes, *, x=True, y=True, size=None):
-    # The sides of a rotated grid are crossed by both coordinates; each keeps to its own.
+    # Both coordinates cross every side of a rotated grid; label each on one side only.
     for coordinate, label, side, wanted in zip(axes.coords, _LABELS, "bl", (x, y), strict=True):
         coordinate.set_format_unit(u.arcsec, decimal=True, show_decimal_unit=False)
         coordinate.set_ticks(number=4)
@@ -108,13 +107,13 @@ def _label(axes, *, x=True, y=True, size=None):
         coordinate.set_axislabel_position(side)
         coordinate.set_ticklabel(size=size and size - 1, exclude_overlapping=True)
         coordinate.set_ticklabel_visible(wanted)
-        # Without a word of its own an axis is named by the WCS.
+        # An empty label would be replaced by the name from the WCS.
         coordinate.set_axislabel(label if wanted else " ", size=size)
         coordinate.set_auto_axislabel(False)
 
 
 def show_sky(axes, data, frame, *, title, limb="white", **style):
-    """Draw an image of the sky of ``frame`` with its limb; what is NaN or masked is grey."""
+    """Draw an image on the sky of the map ``frame`` with its limb; NaN is gray."""
     axes.set_facecolor(MASKED_COLOR)
     image = axes.imshow(np.ma.masked_invalid(data), origin="lower", interpolation="nearest", **style)
     frame.draw_limb(axes=axes, color=limb, linewidth=0.7, alpha=0.7)
@@ -124,44 +123,44 @@ def show_sky(axes, data, frame, *, title, limb="white", **style):
 
 
 def color_bar(axes, image, *, label="", inside=False, **ticks):
-    """Draw a colour bar that takes no room from the panels: upright beside one, or lying in its lower left corner."""
+    """Draw a color bar beside a panel, or in its lower left corner, without resizing the panel."""
     place = axes.inset_axes([0.04, 0.03, 0.28, 0.025] if inside else [1.03, 0, 0.05, 1], axes_class=plt.Axes)
     side = {"orientation": "horizontal", "ticklocation": "top"} if inside else {}
     axes.figure.colorbar(image, cax=place, label=label, **side, **ticks)
     place.tick_params(labelsize=7, **({"colors": "white"} if inside else {}))
     if inside:
-        # Told from bright corona behind it.
+        # Readable on bright corona, too.
         plt.setp(place.get_xticklabels(), path_effects=[withStroke(linewidth=1, foreground="black")])
 
 
 def visible(cube, data):
-    """Return images of the cube's sky, shape ``(..., ny, nx)``, with NaN where the cube is masked."""
+    """Return images, shape ``(..., ny, nx)``, with NaN in the masked pixels of the cube."""
     return np.where(cube.sky_mask, np.nan, data)
 
 
 def visible_em(cube):
-    """Return the EM per bin in cm^-5 with NaN where the cube is masked."""
+    """Return the EM per bin in cm^-5, with NaN in masked pixels."""
     return visible(cube, (cube.data << cube.unit).to_value(EM_UNIT))
 
 
 def em_norm(em):
-    """Return the scale of EM per bin: four decades down from nearly the highest; what is less, even none, as dark."""
+    """Return the color scale of EM per bin: four decades below its 99.9th percentile, dark below."""
     top = _top(em, 99.9)
     return LogNorm(top / 1e4, top, clip=True)
 
 
 def log_t_norm():
-    """Return the scale of EM-weighted log T, on which coronal holes are told from active regions."""
+    """Return the color scale of EM-weighted log T, from coronal holes to active regions."""
     return Normalize(5.8, 6.8)
 
 
 def intensity_norm(observed):
-    """Return the scale of an image of one channel."""
+    """Return the color scale of an image of one channel."""
     return ImageNormalize(vmin=0, vmax=_top(observed, 99.7), stretch=AsinhStretch(0.05), clip=False)
 
 
 def _top(data, percentile):
-    """Return a percentile of what is finite; one where that is nothing to scale by."""
+    """Return a percentile of the finite values, or 1 if it is not positive."""
     finite = data[np.isfinite(data)]
     top = np.percentile(finite, percentile) if finite.size else 0
     return top if top > 0 else 1.0

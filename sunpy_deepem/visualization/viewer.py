@@ -1,9 +1,9 @@
 """
-The interactive viewer: an image of the Sun beside what the cube says of the pixel under the pointer.
+Interactive viewer: an image of the Sun and the EM curve and fit of the pixel under the pointer.
 
-It is a bokeh layout whose few callbacks run in the browser, so that it works in a notebook and, as one file that holds
-all it needs, without a network or Python. The cube is binned to at most 256 pixels a side, and EM is rounded to 0.03 %,
-which keeps the page of a full disc near 11 MB.
+The viewer is a bokeh layout with callbacks that run in the browser. It works in a notebook and as a self-contained
+HTML file without network or Python. The cube is binned to at most 256 pixels a side and EM is rounded to 0.03 %, so
+that the page of a full disc has about 11 MB.
 """
 
 import matplotlib as mpl
@@ -17,6 +17,7 @@ from sunpy_deepem.utils.files import atomic_path
 from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.visualization.panels import (
     CHANNEL_COLORS,
+    MASKED_COLOR,
     checked_cube,
     em_norm,
     intensity_norm,
@@ -55,18 +56,17 @@ _FLAG_WORDS = {
     Quality.EDGE: "much EM in the outermost bins, an extrapolation",
     Quality.NEGATIVE: "a channel is negative",
     Quality.BLOOMING: "in the detector column of saturated pixels",
-    Quality.UNUSUAL: "unlike what the network was trained on",
+    Quality.UNUSUAL: "unlike the training data of the network",
     Quality.UNSOLVED: "the method found no EM",
-    Quality.OUTSIDE: "outside of the region that was inverted",
+    Quality.OUTSIDE: "outside the inverted region",
 }
 _DASHES = ("solid", "dashed", "dashdot", "dotted", "solid", "dashed")
-_MASKED = "#999999"
-# EM is coded by its logarithm over so many decades below the highest; what is less is as good as none.
+# EM is stored as its logarithm in this many decades below the highest value; smaller values are stored as zero.
 _DECADES = 18
 _CODES = 2**16 - 2
 _SIDE = 560
 
-# The pixel under the pointer; coordinates of the figure are those of the sky turned to the pixel grid.
+# Shows the pixel under the pointer. The figure has sky coordinates, rotated to the pixel grid.
 _READ_PIXEL = """
 const [column, row] = [Math.floor((pointer.data.x[0] - left) / dx), Math.floor((pointer.data.y[0] - bottom) / dy)]
 if (column < 0 || column >= nx || row < 0 || row >= ny) return
@@ -109,7 +109,7 @@ fit.data = {...fit.data, residual}
 const state = pointer.data.held[0] ? ", held" : ""
 readout.text = `<b>x, y = ${sky[0]}″, ${sky[1]}″</b> (row ${row}, column ${column})${state}<br>
   χ² ${digits(chi2[0][pixel])}, EM-weighted log T ${mean.toFixed(2)}, total EM ${total.toExponential(2)} cm⁻⁵<br>
-  ${hidden ? "masked: " : ""}${words.join("; ") || (hidden ? "no data" : "no complaint")}`
+  ${hidden ? "masked: " : ""}${words.join("; ") || (hidden ? "no data" : "no flags")}`
 const cell = (value) => `<td style="padding: 0 0.7em; text-align: right">${value}</td>`
 const cells = (values) => values.map(cell).join("")
 const lines = channels.map((channel, i) => "<tr>" + cells([
@@ -164,16 +164,16 @@ def view(cube, *, max_pixels=256):
     """
     Return the interactive viewer of a cube.
 
-    Moving the pointer over the Sun shows for that pixel the EM curve with its 68 % band, the EM loci, observed against
-    synthetic intensities, χ² and what the quality flags say; a click holds the pixel, another lets it go. In a
-    notebook, call ``bokeh.io.output_notebook()`` once and then ``bokeh.io.show(cube.view())``.
+    It shows, for the pixel under the pointer, the EM curve with its 68 % interval, the EM loci, observed and synthetic
+    intensities, χ² and the quality flags. A click holds the pixel, another one releases it. In a notebook, call
+    ``bokeh.io.output_notebook()`` once and then ``bokeh.io.show(cube.view())``.
 
     Parameters
     ----------
     cube : `DEMCube`
     max_pixels : `int`, optional
-        A cube with more pixels along the longer side is binned by a whole factor, leaving out what does not fill a
-        pixel at the upper and right edges. A cube of 18 × 256 × 256 makes a page of about 11 MB.
+        A cube with more pixels along the longer side is binned by an integer factor; partial pixels at the upper and
+        right edges are dropped. A cube of 18 × 256 × 256 makes a page of about 11 MB.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def view(cube, *, max_pixels=256):
     ImportError
         If bokeh is not installed.
     TypeError
-        If ``cube`` is no cube.
+        If ``cube`` is not a `DEMCube`.
     ValueError
         If ``max_pixels`` is not a positive whole number, or the cube lacks an axis.
 
@@ -200,10 +200,10 @@ def view(cube, *, max_pixels=256):
     panels, models = _pixel_panels(cube)
     read = CustomJS(args=shared | models | {"pointer": pointer, "marker": marker}, code=_READ_PIXEL)
     pointer.js_on_change("data", read)
-    # There is no event for "ready" in both pages and notebooks, but a figure is given its size when it is laid out.
+    # Pages and notebooks have no common "ready" event, but in both a figure gets its size when it is laid out.
     image.js_on_change("inner_width", read)
     image.js_on_event("mousemove", CustomJS(args={"pointer": pointer}, code=_MOVE))
-    # Of two clicks soon after each other the second comes as a double one only.
+    # The second of two quick clicks arrives as a double click only.
     for event in ("tap", "doubletap"):
         image.js_on_event(event, CustomJS(args={"pointer": pointer}, code=_TAP))
     date = cube.sky_header["date-obs"][:19]
@@ -213,26 +213,26 @@ def view(cube, *, max_pixels=256):
 
 def write_page(cube, path, *, max_pixels=256, overwrite=False):
     """
-    Write the interactive viewer as one HTML file that works without a network.
+    Write the interactive viewer as one self-contained HTML file.
 
     Parameters
     ----------
     cube : `DEMCube`
     path : `str` or `pathlib.Path`
-        Where to.
+        File to write.
     max_pixels : `int`, optional
-        As for `view`.
+        See `view`.
     overwrite : `bool`, optional
-        Whether a file that is there may be replaced.
+        Whether to replace an existing file.
 
     Raises
     ------
     ImportError
         If bokeh is not installed.
     FileExistsError
-        If there is a file and ``overwrite`` is `False`.
+        If the file exists and ``overwrite`` is `False`.
     TypeError, ValueError
-        As for `view`.
+        As in `view`.
 
     Examples
     --------
@@ -259,9 +259,7 @@ def _binned(cube, max_pixels):
 
 
 def _grid(cube):
-    """
-    Return where the pixels lie, in arcsec from Sun centre along rows and columns, and how that is turned on the sky.
-    """
+    """Return position and size of the pixels in arcsec from Sun center along rows and columns, and the rotation."""
     header, (ny, nx) = cube.sky_header, cube.data.shape[1:]
     matrix = np.array(
         [
@@ -285,7 +283,7 @@ def _grid(cube):
 
 
 def _packed(cube):
-    """Return the cube as the browser gets it: arrays of shape (n, pixels), EM and its σ coded by their logarithms."""
+    """Return the data for the browser: flat arrays, with EM and its σ stored as logarithms."""
     em = visible_em(cube)
     sigma = np.zeros_like(em) if cube.uncertainty is None else visible(cube, standard_deviation(cube))
     sigma = (sigma << cube.unit).to_value(EM_UNIT)
@@ -311,14 +309,14 @@ def _packed(cube):
 
 
 def _log_codes(values, low, step):
-    """Return 1 for ``low`` in log10, one more for each ``step``, and 0 for what is less or is no number."""
+    """Return integer codes of log10: 1 at ``low``, one more per ``step``; 0 for smaller values and NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
         codes = np.rint((np.log10(values) - low) / step) + 1
     return np.where(codes >= 1, codes, 0).astype(np.uint16)
 
 
 def _brightest(cube, grid):
-    """Return the position of the pixel of highest EM, which is shown first."""
+    """Return the position of the pixel with the highest EM, which is shown first."""
     total = np.nan_to_num(visible_em(cube)).sum(axis=0)
     row_, column_ = np.unravel_index(np.argmax(total), total.shape)
     return {
@@ -328,13 +326,13 @@ def _brightest(cube, grid):
 
 
 def _image_panel(cube, shared):
-    """Return the controls, the figure of the Sun, and the source of the marker on it."""
+    """Return the controls, the figure of the Sun and the data source of its marker."""
     nx, ny, left, bottom = (shared[name] for name in ("nx", "ny", "left", "bottom"))
     width, height = nx * shared["dx"], ny * shared["dy"]
     turned = not np.allclose(shared["rotation"], np.eye(2), atol=1e-3)
     side = _SIDE / max(abs(width), abs(height))
     names = (
-        ("From Sun centre along rows", "From Sun centre along columns")
+        ("From Sun center along rows", "From Sun center along columns")
         if turned
         else ("Helioprojective x", "Helioprojective y")
     )
@@ -351,7 +349,7 @@ def _image_panel(cube, shared):
     )
     looks = _looks(cube)
     first = looks["em"]
-    mapper = LinearColorMapper(first["palette"], low=first["low"], high=first["high"], nan_color=_MASKED)
+    mapper = LinearColorMapper(first["palette"], low=first["low"], high=first["high"], nan_color=MASKED_COLOR)
     source = ColumnDataSource({"image": [np.zeros((ny, nx), dtype=np.float32)]}, name="image")
     place = {"x": left, "y": bottom, "dw": width, "dh": height}
     fig.image("image", source=source, color_mapper=mapper, **place)
@@ -366,7 +364,7 @@ def _image_panel(cube, shared):
 
     select = Select(title="Image", value="em", options=[(key, look["name"]) for key, look in looks.items()], width=220)
     log_t, step = cube.log_t, cube.bins.step
-    # A slider needs some way to go, even in a cube of one bin.
+    # A slider needs a range, even in a cube of one bin.
     end = max(log_t[-1], log_t[0] + step)
     middle = log_t[np.argmax(np.nan_to_num(visible_em(cube)).sum(axis=(1, 2)))]
     slider = Slider(title="EM in the bin at log T", start=log_t[0], end=end, step=step, value=middle, width=300)
@@ -379,7 +377,7 @@ def _image_panel(cube, shared):
 
 
 def _looks(cube):
-    """Return for each image that can be chosen its name, the title of its scale, its limits and its colours."""
+    """Return the name, color bar title, limits and palette of each image that can be selected."""
     em, log_t = em_norm(visible_em(cube)), log_t_norm()
     looks = {
         "em": ("EM per bin", "log₁₀ EM per bin (cm⁻⁵)", np.log10([em.vmin, em.vmax]), "viridis"),
@@ -403,7 +401,7 @@ def _looks(cube):
 
 
 def _pixel_panels(cube):
-    """Return the panels that tell of one pixel, and the models and facts by which they are filled."""
+    """Return the panels of one pixel, and the models and constants that their callback needs."""
     edges, response = cube.bins.edges, cube.response
     nothing = np.full(len(cube.bins), np.nan)
     places = {"left": edges[:-1], "right": edges[1:]}

@@ -1,11 +1,11 @@
 """
-Figures against pictures of them that were looked at and found good, in ``baseline``.
+Comparison of figures with reviewed images in ``baseline``.
 
-Words, which every version of matplotlib writes a little differently, are left out; they are tested elsewhere. Nor do
-versions agree on the screen pixel at which a panel of many begins and ends, so such figures have a wider tolerance: a
-panel or scale that is another does not pass, and of single panels not even a limb that is missing. After a change that
-is meant, make the pictures anew and look at them:
-``pytest tests/test_figures.py --mpl-generate-path=tests/baseline``.
+Text is removed, as its rendering depends on the version of matplotlib; test_figures.py covers it. The position of
+panels in a grid also depends on it by a pixel, so figures of many panels have a larger tolerance. It still detects a
+different panel or color scale; that of single panels detects a missing limb. After an intended change, regenerate and
+review:
+``pytest tests/visualization/test_baseline_figures.py --mpl-generate-path=tests/visualization/baseline``.
 """
 
 import astropy.units as u
@@ -20,34 +20,34 @@ from sunpy_deepem import TemperatureResponse
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.visualization.figures import plot_response
 
-pytest.importorskip("pytest_mpl", reason="pictures are compared by pytest-mpl")
+pytest.importorskip("pytest_mpl", reason="image comparison needs pytest-mpl")
 
 N = 32
 
 
 def compared(tolerance):
-    """Compare the figure with the picture of it, to so many of 255 grey levels (root mean square)."""
+    """Compare the returned figure with its baseline; the tolerance is an RMS difference of 255 gray levels."""
     return pytest.mark.mpl_image_compare(
         baseline_dir="baseline", style="default", tolerance=tolerance, deterministic=True, savefig_kwargs={"dpi": 40}
     )
 
 
-def wordless(fig):
-    """The figure without its words."""
+def without_text(fig):
+    """Hide all text of a figure."""
     for axes in fig.findobj(Axes):
         if axes.get_legend() is not None:
             axes.get_legend().remove()
         for coordinate in getattr(axes, "coords", ()):
             coordinate.set_ticklabel_visible(False)
             coordinate.set_axislabel(" ")
-    for words in fig.findobj(Text):
-        words.set_visible(False)
+    for text in fig.findobj(Text):
+        text.set_visible(False)
     return fig
 
 
 @pytest.fixture(scope="module")
 def cube():
-    """The true EM, with missing pixels."""
+    """A cube of the true EM with missing pixels."""
     maps = list(sample_maps((N, N)))
     data = maps[2].data.copy()
     data[5:9, 7] = np.nan
@@ -56,44 +56,44 @@ def cube():
 
 
 @pytest.fixture(autouse=True)
-def _close():
+def _close_figures():
     yield
     plt.close("all")
 
 
 @compared(tolerance=12)
 def test_summary(cube):
-    return wordless(cube.plot_summary())
+    return without_text(cube.plot_summary())
 
 
 @compared(tolerance=12)
 def test_bins(cube):
-    return wordless(cube[:, 8:24].plot_bins())
+    return without_text(cube[:, 8:24].plot_bins())
 
 
 @compared(tolerance=12)
 def test_roundtrip(cube):
-    return wordless(cube.plot_roundtrip())
+    return without_text(cube.plot_roundtrip())
 
 
 @compared(tolerance=3)
 def test_temperature(cube):
-    return wordless(cube.plot_temperature().figure)
+    return without_text(cube.plot_temperature().figure)
 
 
 @compared(tolerance=3)
 def test_profile(cube):
-    where = cube.total_em().pixel_to_world(23 * u.pix, 12 * u.pix)
-    return wordless(cube.plot_profile(where, axes=plt.figure().add_subplot()).figure)
+    region = cube.total_em().pixel_to_world(23 * u.pix, 12 * u.pix)
+    return without_text(cube.plot_profile(region, axes=plt.figure().add_subplot()).figure)
 
 
 @compared(tolerance=3)
-def test_frame_of_an_animation(cube):
+def test_animation_frame(cube):
     animation = cube[7:9].animate()
-    animation.to_jshtml()  # Draws every frame; the last one stays
-    return wordless(plt.gcf())
+    animation.to_jshtml()  # draws all frames; the last one stays
+    return without_text(plt.gcf())
 
 
 @compared(tolerance=3)
 def test_response():
-    return wordless(plot_response(TemperatureResponse.default(), axes=plt.figure().add_subplot()).figure)
+    return without_text(plot_response(TemperatureResponse.default(), axes=plt.figure().add_subplot()).figure)

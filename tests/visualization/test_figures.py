@@ -1,4 +1,4 @@
-"""Figures. That they are good to look at is for eyes to judge; that they show what they should, is here."""
+"""Tests of the content of figures; test_baseline_figures.py compares their look."""
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -31,14 +31,14 @@ ON_SKY_AXES = [plot_temperature, animate]
 
 @pytest.mark.parametrize("draw", [*ON_FIGURES, *ON_SKY_AXES, plot_profile])
 @pytest.mark.parametrize("wrong", [np.ones((18, 4, 4)), None, "dem.fits"])
-def test_no_cube(draw, wrong):
+def test_invalid_cube(draw, wrong):
     with pytest.raises(TypeError, match=f"cube must be a DEMCube, .* found {type(wrong).__name__}"):
         draw(wrong)
 
 
 @pytest.fixture(scope="module")
 def cube():
-    """The true EM, with missing and saturated pixels."""
+    """A cube of the true EM with missing and saturated pixels."""
     maps = list(sample_maps((N, N)))
     data = maps[2].data.copy()
     data[5:9, 7], data[20, 3] = np.nan, 16000
@@ -47,19 +47,19 @@ def cube():
 
 
 @pytest.fixture(autouse=True)
-def _close():
+def _close_figures():
     yield
     plt.close("all")
 
 
-def turned(cube, degrees):
-    """The same pixels on a sky that is turned."""
+def rotated(cube, degrees):
+    """Return the cube with a rotated WCS."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     header = cube.sky_header | {"pc1_1": cos, "pc1_2": -sin, "pc2_1": sin, "pc2_2": cos}
-    return remade(cube, cube.data, header)
+    return with_em(cube, cube.data, header)
 
 
-def remade(cube, em, header=None):
+def with_em(cube, em, header=None):
     options = {"intensity": cube.intensity, "uncertainty": cube.intensity_uncertainty, "quality": cube.quality}
     return DEMCube.from_arrays(em, None, cube.response, header or cube.sky_header, cube.inputs, **options)
 
@@ -73,12 +73,12 @@ def titles(fig):
 
 
 def images(fig):
-    """What is drawn under each title, with NaN where nothing is."""
+    """Return the image of each title, with NaN for masked pixels."""
     return {axes.get_title(): axes.images[0].get_array().filled(np.nan) for axes in panels(fig) if axes.images}
 
 
 def bars(fig):
-    """Labels of the colour bars."""
+    """Return the labels of the color bars."""
     return [bar.get_ylabel() for axes in fig.axes for bar in axes.child_axes]
 
 
@@ -114,7 +114,7 @@ class TestSummary:
     def test_date(self, fig):
         assert "2014-01-01T00:00" in fig.get_suptitle()
 
-    def test_every_scale_has_its_unit(self, fig):
+    def test_scales_have_units(self, fig):
         labels = [axes.get_ylabel() for axes in fig.axes]
         assert "EM per bin (cm$^{-5}$)" in labels
         assert "Helioprojective y (arcsec)" in labels
@@ -127,50 +127,50 @@ class TestSummary:
         [np.s_[:13, 4:10, 2:30], np.s_[3:9, 5:6, 7:8]],
         ids=["cutout", "one masked pixel in six bins"],
     )
-    def test_parts(self, cube, item):
+    def test_sliced_cube(self, cube, item):
         part = cube[item]
         fig = drawn(part.plot_summary())
         shown = [title for title in titles(fig) if title.startswith("EM, log T")]
         assert len(shown) == min(12, len(part.bins))
         assert shown[0] == f"EM, log T = {part.log_t[0]:.1f}"
         assert shown[-1] == f"EM, log T = {part.log_t[-1]:.1f}"
-        # One colour bar to a row.
+        # One color bar per row.
         assert bars(fig).count("EM per bin (cm$^{-5}$)") == (1 if len(shown) <= 6 else 2)
 
 
-class TestTheSky:
-    """Every image lies on the sky, whichever way the pixels do."""
+class TestSkyAxes:
+    """Images have sky coordinates, also on a rotated grid."""
 
-    @pytest.fixture(scope="class", params=[0, 30], ids=["upright", "turned"])
+    @pytest.fixture(scope="class", params=[0, 30], ids=["upright", "rotated"])
     @classmethod
     def axes(cls, request, cube):
-        return plot_temperature(turned(cube, request.param) if request.param else cube)
+        return plot_temperature(rotated(cube, request.param) if request.param else cube)
 
-    def test_pixels_lie_where_they_are(self, axes, cube, request):
+    def test_pixel_coordinates(self, axes, cube, request):
         assert isinstance(axes, WCSAxes)
-        frame = (turned(cube, 30) if "turned" in request.node.name else cube).total_em()
+        frame = (rotated(cube, 30) if "rotated" in request.node.name else cube).total_em()
         for column, row in ((0, 0), (31, 0), (4, 29)):
             sky = frame.pixel_to_world(column * u.pix, row * u.pix)
             np.testing.assert_allclose(axes.wcs.world_to_pixel(sky), (column, row), atol=1e-3)
         np.testing.assert_allclose(axes.images[0].get_extent(), [-0.5, 31.5, -0.5, 31.5])
 
-    def test_the_limb_is_drawn(self, axes, cube):
+    def test_limb(self, axes, cube):
         (limb,) = [child for child in axes.get_children() if isinstance(child, Circle)]
         assert limb.radius * 3600 == pytest.approx(cube.total_em().rsun_obs.to_value("arcsec"), rel=1e-4)
 
-    def test_axes_are_labelled_in_arcsec(self, axes):
+    def test_axis_labels(self, axes):
         axes.figure.canvas.draw()
         assert axes.get_xlabel() == "Helioprojective x (arcsec)"
         assert axes.get_ylabel() == "Helioprojective y (arcsec)"
         assert {str(axes.coords[i].get_format_unit()) for i in (0, 1)} == {"arcsec"}
 
-    def test_masked_pixels_are_grey(self, axes, cube):
+    def test_masked_pixels_are_gray(self, axes, cube):
         np.testing.assert_array_equal(np.ma.getmaskarray(axes.images[0].get_array()), cube.sky_mask)
         assert axes.get_facecolor() == to_rgba("0.6")
 
 
 class TestBins:
-    def test_every_bin_on_one_scale(self, cube):
+    def test_bins_share_a_scale(self, cube):
         fig = drawn(cube.plot_bins())
         assert titles(fig) == [f"EM, log T = {log_t:.1f}" for log_t in cube.log_t]
         assert len({id(axes.images[0].norm) for axes in panels(fig)}) == 1
@@ -178,10 +178,10 @@ class TestBins:
             np.testing.assert_allclose(image, em)
         assert "Emission measure in bins of log T" in fig.get_suptitle()
 
-    def test_no_em_is_dark_and_not_grey(self, cube):
+    def test_zero_em_is_dark(self, cube):
         em = cube.data.copy()
         em[:, 3, 4] = 0
-        axes = panels(remade(cube, em)[:1].plot_bins())[0]
+        axes = panels(with_em(cube, em)[:1].plot_bins())[0]
         colors = axes.images[0].to_rgba(axes.images[0].get_array())
         np.testing.assert_allclose(colors[3, 4], plt.get_cmap("viridis")(0.0))
         np.testing.assert_allclose(colors[MASKED][3], 0)
@@ -194,7 +194,7 @@ class TestBins:
 
 
 class TestRoundtrip:
-    def test_the_ratio(self, cube):
+    def test_ratio(self, cube):
         fig = drawn(cube.plot_roundtrip())
         shown = images(fig)
         assert len(shown) == 18
@@ -212,7 +212,7 @@ class TestRoundtrip:
 
 
 class TestTemperature:
-    def test_it_is_em_weighted(self, cube):
+    def test_em_weighted(self, cube):
         axes = drawn(cube.plot_temperature().figure).axes[0]
         np.testing.assert_allclose(axes.images[0].get_array().filled(np.nan), cube.em_weighted_log_t().data)
         assert bars(axes.figure) == [r"EM-weighted $\log_{10}$ (T / K)"]
@@ -230,9 +230,9 @@ class TestProfile:
         frame = cube.total_em()
         mask = np.zeros((N, N), dtype=bool)
         mask[10:13, 20] = True
-        where = {"coordinate": frame.pixel_to_world(20 * u.pix, 11 * u.pix), "mask": mask, "whole": None}[kind]
-        axes = cube.plot_profile(where)
-        curve, stairs = cube.curve(where), self.stairs(axes)
+        region = {"coordinate": frame.pixel_to_world(20 * u.pix, 11 * u.pix), "mask": mask, "whole": None}[kind]
+        axes = cube.plot_profile(region)
+        curve, stairs = cube.curve(region), self.stairs(axes)
         np.testing.assert_allclose(stairs["EM"].values, curve.em.value)
         np.testing.assert_allclose(stairs["EM"].edges, cube.bins.edges)
         np.testing.assert_allclose(stairs["68 %"].values, (curve.em + curve.uncertainty).value)
@@ -251,17 +251,17 @@ class TestProfile:
         assert axes.get_yscale() == "log"
         drawn(axes.figure)
 
-    def test_without_uncertainty_there_is_no_band(self, cube):
-        assert set(self.stairs(remade(cube, cube.data).plot_profile())) == {"EM"}
+    def test_no_interval_without_uncertainty(self, cube):
+        assert set(self.stairs(with_em(cube, cube.data).plot_profile())) == {"EM"}
 
-    def test_into_axes_that_are_there(self, cube):
+    def test_given_axes(self, cube):
         axes = plt.figure().add_subplot()
         assert plot_profile(cube, axes=axes) is axes
 
-    def test_somewhere_else(self, cube):
-        elsewhere = SkyCoord(3000 * u.arcsec, 0 * u.arcsec, frame=cube.total_em().coordinate_frame)
+    def test_invalid_region(self, cube):
+        outside = SkyCoord(3000 * u.arcsec, 0 * u.arcsec, frame=cube.total_em().coordinate_frame)
         with pytest.raises(ValueError, match="region"):
-            cube.plot_profile(elsewhere)
+            cube.plot_profile(outside)
         with pytest.raises(TypeError, match="region"):
             cube.plot_profile("the active region")
         assert not plt.get_fignums()
@@ -269,7 +269,7 @@ class TestProfile:
 
 class TestAnimation:
     @pytest.mark.filterwarnings("ignore:Animation was deleted without rendering")
-    def test_a_picture_for_each_bin(self, cube):
+    def test_one_frame_per_bin(self, cube):
         animation = cube[4:8].animate()
         assert isinstance(animation, FuncAnimation)
         axes = plt.gcf().axes[0]
@@ -280,14 +280,14 @@ class TestAnimation:
             np.testing.assert_allclose(axes.images[0].get_array().filled(np.nan), cube.data[4 + index])
         assert seen == ["EM, log T = 5.9", "EM, log T = 6.0", "EM, log T = 6.1", "EM, log T = 6.2"]
 
-    def test_it_can_be_saved_and_shown(self, cube, tmp_path):
+    def test_save_and_show(self, cube, tmp_path):
         animation = cube[:2, 10:20, 10:20].animate(interval=50)
         animation.save(tmp_path / "em.gif", writer="pillow", dpi=20)
         assert (tmp_path / "em.gif").read_bytes()[:3] == b"GIF"
         assert "<script" in animation.to_jshtml()
 
     @pytest.mark.parametrize("interval", [0, -5, float("nan")])
-    def test_time_goes_on(self, cube, interval):
+    def test_invalid_interval(self, cube, interval):
         with pytest.raises(ValueError, match="interval must be a positive time in ms"):
             cube.animate(interval=interval)
 
@@ -299,7 +299,7 @@ class TestGivenFigures:
         assert len(panels(fig)) == 18
 
     @pytest.mark.parametrize("plot", ON_FIGURES)
-    def test_part_of_a_figure(self, cube, plot):
+    def test_subfigure(self, cube, plot):
         left, right = plt.figure(figsize=(18, 8)).subfigures(1, 2)
         assert plot(cube, fig=right) is right
         assert left.axes == []
@@ -307,7 +307,7 @@ class TestGivenFigures:
 
     @pytest.mark.parametrize("plot", ON_FIGURES)
     @pytest.mark.parametrize("fig", ["figure", 3])
-    def test_no_figure(self, cube, plot, fig):
+    def test_invalid_figure(self, cube, plot, fig):
         with pytest.raises(TypeError, match="fig must be a matplotlib Figure or SubFigure, found"):
             plot(cube, fig=fig)
 
@@ -320,11 +320,11 @@ class TestGivenAxes:
         plot(cube, axes=axes)
         assert len(axes.images) == 1
 
-    def test_axes_without_a_sky(self, cube, plot):
+    def test_axes_without_wcs(self, cube, plot):
         with pytest.raises(TypeError, match=r"axes must be WCSAxes of the cube's sky, found Axes\. Make them with"):
             plot(cube, axes=plt.figure().add_subplot())
 
-    def test_axes_of_another_sky(self, cube, plot):
+    def test_axes_of_another_field(self, cube, plot):
         axes = plt.figure().add_subplot(projection=cube[:, 1:].total_em())
         with pytest.raises(ValueError, match="axes must lie on the pixels of the cube"):
             plot(cube, axes=axes)
@@ -332,13 +332,13 @@ class TestGivenAxes:
 
 @pytest.mark.parametrize("value", [0, np.nan])
 @pytest.mark.parametrize("plot", [plot_summary, plot_roundtrip])
-def test_nothing_to_see(cube, plot, value):
-    plot(remade(cube, np.full_like(cube.data, value)))
+def test_empty_cube(cube, plot, value):
+    plot(with_em(cube, np.full_like(cube.data, value)))
     drawn(plt.gcf())
 
 
 @pytest.mark.parametrize("plot", [*ON_FIGURES, *ON_SKY_AXES, plot_profile])
-def test_a_temperature_or_a_column_cannot_be_drawn(cube, plot):
+def test_missing_axis(cube, plot):
     for part in (cube[4], cube[:, 3]):
         with pytest.raises(ValueError, match="needs the axes log T, y, x"):
             plot(part)

@@ -1,4 +1,4 @@
-"""The interactive viewer: what goes into the page, and, where there is a browser, what a user sees in it."""
+"""Tests of the interactive viewer: the data of the page and, if a browser is installed, the displayed page."""
 
 import io
 import json
@@ -28,7 +28,7 @@ MASKED = (6, 7)  # row, column
 
 @pytest.fixture(scope="module")
 def cube():
-    """The true EM, with missing and saturated pixels, and one in which a channel is negative."""
+    """A cube of the true EM with missing and saturated pixels and a negative one."""
     maps = list(sample_maps((N, N)))
     data = maps[2].data.copy()
     data[5:9, 7], data[20, 3], data[1, 2] = np.nan, 16000, -5
@@ -37,14 +37,14 @@ def cube():
 
 
 def rebuilt(cube, em=None, std=None, **cards):
-    """The same observation with other EM or header cards."""
+    """Return the cube with other EM or header cards."""
     options = {"intensity": cube.intensity, "uncertainty": cube.intensity_uncertainty, "quality": cube.quality}
     em = cube.data if em is None else em
     return DEMCube.from_arrays(em, std, cube.response, cube.sky_header | cards, cube.inputs, **options)
 
 
-def turned(cube, degrees):
-    """The same pixels on a sky that is turned."""
+def rotated(cube, degrees):
+    """Return the cube with a rotated WCS."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     return rebuilt(cube, std=cube.uncertainty.array, pc1_1=cos, pc1_2=-sin, pc2_1=sin, pc2_2=cos, crval1=200.0)
 
@@ -56,18 +56,18 @@ def stores(layout):
 
 
 class TestPage:
-    def test_a_layout_for_notebooks(self, cube):
+    def test_layout(self, cube):
         assert isinstance(cube.view(), LayoutDOM)
 
-    def test_one_file_that_needs_no_network(self, cube, tmp_path):
+    def test_self_contained_file(self, cube, tmp_path):
         write_page(cube, tmp_path / "sun.html")
         assert [path.name for path in tmp_path.iterdir()] == ["sun.html"]
         text = (tmp_path / "sun.html").read_text()
         assert "Emission measure, 2014-01-01T00:00" in text
-        # What the libraries inside say of links and images in strings of theirs does not count.
+        # Strings inside the libraries may contain links.
         assert not re.search(r"^\s*<(script|link|img)[^>]*(src|href)=", text, flags=re.MULTILINE)
 
-    def test_what_is_there_is_not_replaced_unasked(self, cube, tmp_path):
+    def test_existing_file(self, cube, tmp_path):
         path = tmp_path / "sun.html"
         path.write_text("precious")
         with pytest.raises(FileExistsError, match=r"sun\.html exists"):
@@ -76,21 +76,21 @@ class TestPage:
         write_page(cube, path, overwrite=True)
         assert path.read_text() != "precious"
 
-    def test_every_flag_has_words(self):
+    def test_all_flags_are_described(self):
         assert set(viewer._FLAG_WORDS) == set(Quality)
 
     @pytest.mark.parametrize("max_pixels", [0, -1, 2.5, True, "many"])
-    def test_max_pixels_must_be_a_number_of_pixels(self, cube, max_pixels):
+    def test_invalid_max_pixels(self, cube, max_pixels):
         with pytest.raises(ValueError, match="max_pixels must be a positive whole number"):
             view(cube, max_pixels=max_pixels)
 
-    def test_a_cube_without_an_axis(self, cube):
+    def test_missing_axis(self, cube):
         with pytest.raises(ValueError, match="needs the axes log T, y, x"):
             cube[3].view()
 
 
 class TestData:
-    def test_em_is_coded_to_a_few_parts_in_ten_thousand(self):
+    def test_precision_of_codes(self):
         rng = np.random.default_rng(0)
         values = 10 ** rng.uniform(10.01, 28, 1000)
         low, step = 28 - viewer._DECADES, viewer._DECADES / viewer._CODES
@@ -98,13 +98,13 @@ class TestData:
         np.testing.assert_allclose(10 ** (low + (codes[:-4] - 1.0) * step), values, rtol=4e-4)
         np.testing.assert_array_equal(codes[-4:], 0)
 
-    def test_no_more_than_max_pixels(self, cube):
+    def test_max_pixels(self, cube):
         fine, coarse = stores(view(cube[:, :30])), stores(view(cube[:, :30], max_pixels=20))
         assert fine["chi2"].size == 30 * 32
         assert coarse["chi2"].size == 15 * 16
         assert coarse["em"].size == 18 * 15 * 16
 
-    def test_binned_pixels_hold_the_mean(self, cube):
+    def test_binned_pixels_are_means(self, cube):
         coarse = stores(view(cube[:, :, :31], max_pixels=16))
         g = cube.intensity.value[:, :, :30].reshape(6, 16, 2, 15, 2).mean(axis=(2, 4))
         seen = coarse["masked"].reshape(16, 15) == 0
@@ -115,7 +115,7 @@ class TestData:
         [np.s_[:13, 4:10, 2:30], np.s_[:, 5:6, 7:8], np.s_[3:4], np.s_[:, 10:11, 12:13]],
         ids=["cutout", "one masked pixel", "one bin", "one pixel"],
     )
-    def test_parts(self, cube, item, tmp_path):
+    def test_sliced_cube(self, cube, item, tmp_path):
         part = cube[item]
         write_page(part, tmp_path / "part.html")
         assert stores(view(part))["em"].size == part.data.size
@@ -123,7 +123,7 @@ class TestData:
         assert slider.start < slider.end
 
     @pytest.mark.parametrize("value", [0, np.nan])
-    def test_nothing_to_see(self, cube, value, tmp_path):
+    def test_empty_cube(self, cube, value, tmp_path):
         empty = rebuilt(cube, np.full_like(cube.data, value))
         write_page(empty, tmp_path / "empty.html")
         assert not stores(view(empty))["em"].any()
@@ -148,18 +148,18 @@ _READOUT = re.compile(
 
 
 class Page:
-    """A page in Chromium, pointed at and read as a user does it."""
+    """A page in Chromium with the actions of a user."""
 
     def __init__(self, driver, cube, path, **options):
         self.driver = driver
         self.cube = cube
         write_page(cube, path, overwrite=True, **options)
-        driver.get_log("performance")  # What earlier pages asked for is forgotten
+        driver.get_log("performance")  # drop the requests of earlier pages
         driver.get(path.as_uri())
         self.until(lambda: "x, y" in self.text("readout"))
 
     def run(self, script, *arguments):
-        """Run a script that finds the view of a named model by ``view(name)``."""
+        """Run a script in which ``view(name)`` finds the view of a named model."""
         find = "const view = (name) => Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name(name)); "
         return self.driver.execute_script(find + script, *arguments)
 
@@ -171,33 +171,33 @@ class Page:
         return wait.until(lambda _: condition())
 
     def readout(self):
-        """What is told of the pixel, once what the pointer did has been drawn."""
+        """Return the readout of the pixel after pending drawing."""
         self.until(lambda: self.run("return Bokeh.documents[0].is_idle"))
         return _READOUT.search(self.text("readout")).groupdict()
 
     def text(self, name):
-        """The words of a part of the page, as they are displayed."""
+        """Return the displayed text of a part of the page."""
         return self.run("return view(arguments[0]).shadow_el.querySelector('.bk-clearfix').innerText", name)
 
     def table(self):
-        """The numbers in the table, a row for each channel: observed, σ, synthetic, ratio, residual."""
+        """Return the table, one row per channel: observed, σ, synthetic, ratio, residual."""
         lines = self.text("table").strip().splitlines()[1:]
         assert [line.split()[:2] for line in lines] == [[str(channel), "Å"] for channel in CHANNELS]
         return np.array([[float(word) for word in line.replace("±", "").split()[2:]] for line in lines])
 
     def source(self, name):
-        """The columns of a named source, as lists."""
+        """Return the columns of a named source as lists."""
         script = "return JSON.stringify(Bokeh.documents[0].get_model_by_name(arguments[0]).data, (key, value) => "
         plain = "ArrayBuffer.isView(value) ? Array.from(value) : value === null ? NaN : value)"
         return json.loads(self.run(script + plain, name))
 
     def place(self, row, column):
-        """Where a pixel of the cube is on the screen, from the ticks of the figure."""
-        where = self.run(
+        """Return the screen position of a pixel of the cube."""
+        frame = self.run(
             """const sky = view("sky"), {x, y} = sky.canvas_view.el.getBoundingClientRect(), {bbox} = sky.frame
             return [x + bbox.left, y + bbox.top, bbox.width, bbox.height]"""
         )
-        left, top, width, height = where
+        left, top, width, height = frame
         ny, nx = self.cube.data.shape[1:]
         return round(left + (column + 0.5) / nx * width), round(top + height - (row + 0.5) / ny * height)
 
@@ -209,13 +209,13 @@ class Page:
         if click:
             actions.pointer_action.click()
         actions.perform()
-        # Pointer events are drawn with the next frame.
+        # Pointer events take effect with the next frame.
         self.driver.execute_async_script(
             "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
         )
 
     def widget(self, kind, selector):
-        """The element of the one widget of a kind that matches a selector."""
+        """Return the element that matches a selector in the only widget of a kind."""
         return self.run(
             """const [model] = [...Bokeh.documents[0].all_models].filter((model) => model.type == arguments[0])
             return Bokeh.index.find_one(model).shadow_el.querySelector(arguments[1])""",
@@ -224,7 +224,7 @@ class Page:
         )
 
     def image(self):
-        """The image that is shown, shape (ny, nx), with NaN for grey."""
+        """Return the displayed image, shape (ny, nx), with NaN for gray."""
         shown = self.run('return Array.from(Bokeh.documents[0].get_model_by_name("image").data.image[0], String)')
         return np.array([float(value) for value in shown]).reshape(self.cube.data.shape[1:])
 
@@ -253,23 +253,23 @@ def page(driver, cube, tmp_path_factory):
 
 
 @needs_browser
-class TestInABrowser:
-    def test_it_asks_for_nothing_and_complains_of_nothing(self, page):
+class TestInBrowser:
+    def test_no_requests_and_no_warnings(self, page):
         messages = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
-        asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        assert any(url.endswith("sun.html") for url in asked)
-        assert not [url for url in asked if not url.startswith(("file:", "data:"))]
-        # With the oldest version of bokeh the browser gives a hint on the speed of rendering.
+        requested = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        assert any(url.endswith("sun.html") for url in requested)
+        assert not [url for url in requested if not url.startswith(("file:", "data:"))]
+        # The oldest supported bokeh causes a hint about rendering speed.
         entries = [entry for entry in page.driver.get_log("browser") if "will-read-frequently" not in entry["message"]]
         assert not [entry for entry in entries if entry["level"] in ("WARNING", "SEVERE")]
 
-    def test_the_brightest_pixel_comes_first(self, page, cube):
+    def test_brightest_pixel_is_first(self, page, cube):
         row, column = np.unravel_index(np.nanargmax(cube.data.sum(axis=0)), (N, N))
         assert page.readout()["row"] == str(row)
         assert page.readout()["column"] == str(column)
 
     @pytest.mark.parametrize(("row", "column"), [(20, 12), (3, 29), (31, 0)])
-    def test_pointing_at_a_pixel_tells_what_the_cube_holds(self, page, cube, row, column):
+    def test_readout_of_pixel(self, page, cube, row, column):
         page.point(row, column)
         read = page.readout()
         sky = cube.total_em().pixel_to_world(column * u.pix, row * u.pix)
@@ -287,7 +287,7 @@ class TestInABrowser:
         np.testing.assert_allclose(ratio, model / g, atol=0.006, rtol=1e-3)
         np.testing.assert_allclose(residual, (model - g) / error, atol=0.01)
 
-    def test_the_curve_its_band_and_the_loci(self, page, cube):
+    def test_curve_and_loci(self, page, cube):
         row, column = 18, 14
         page.point(row, column)
         em, sigma = cube.data[:, row, column], cube.uncertainty.array[:, row, column]
@@ -309,20 +309,20 @@ class TestInABrowser:
             (MASKED, "masked: a channel has no valid data"),
             ((20, 3), "masked: saturated"),
             ((1, 2), "a channel is negative"),
-            ((16, 10), "no complaint"),
+            ((16, 10), "no flags"),
         ],
     )
-    def test_flags_in_words(self, page, at, words):
+    def test_descriptions_of_flags(self, page, at, words):
         page.point(*at)
         assert words in page.readout()["words"]
 
-    def test_a_masked_pixel_is_grey(self, page):
+    def test_masked_pixel_is_gray(self, page):
         page.point(16, 16)
         page.readout()
         column, row = page.place(*MASKED)
         np.testing.assert_allclose(page.screenshot()[row, column], 0.6, atol=0.01)
 
-    def test_a_click_holds_the_pixel(self, page):
+    def test_click_holds_pixel(self, page):
         page.point(10, 10, click=True)
         page.until(lambda: page.readout()["held"])
         page.point(22, 20)
@@ -332,7 +332,7 @@ class TestInABrowser:
         page.point(23, 5)
         page.until(lambda: page.readout()["row"] == "23")
 
-    def test_the_image_can_be_chosen(self, page, cube):
+    def test_select_image(self, page, cube):
         from selenium.webdriver.support.select import Select
 
         choice = Select(page.widget("Select", "select"))
@@ -352,7 +352,7 @@ class TestInABrowser:
             page.until(lambda image=image: np.allclose(page.image()[~masked], image[~masked], atol=1e-3))
             assert np.isnan(page.image()[masked]).all()
 
-    def test_the_slider_goes_through_the_bins(self, page, cube):
+    def test_slider_selects_bin(self, page, cube):
         from selenium.webdriver.common.keys import Keys
 
         handle = page.widget("Slider", ".noUi-handle")
@@ -364,8 +364,8 @@ class TestInABrowser:
 
 
 @needs_browser
-def test_a_turned_grid(driver, cube, tmp_path):
-    page = Page(driver, turned(cube, 30), tmp_path / "turned.html")
+def test_rotated_grid(driver, cube, tmp_path):
+    page = Page(driver, rotated(cube, 30), tmp_path / "rotated.html")
     for row, column in ((5, 9), (25, 30)):
         page.point(row, column)
         read = page.readout()
@@ -376,7 +376,7 @@ def test_a_turned_grid(driver, cube, tmp_path):
 
 
 @needs_browser
-def test_a_cube_without_uncertainty(driver, cube, tmp_path):
+def test_no_uncertainty(driver, cube, tmp_path):
     page = Page(driver, rebuilt(cube), tmp_path / "sun.html")
     page.point(16, 16)
     assert page.readout()["row"] == "16"
@@ -386,6 +386,6 @@ def test_a_cube_without_uncertainty(driver, cube, tmp_path):
 
 
 @pytest.mark.parametrize("show", [view, lambda cube: write_page(cube, "never.html")])
-def test_no_cube(show):
+def test_invalid_cube(show):
     with pytest.raises(TypeError, match=r"cube must be a DEMCube, .* found ndarray"):
         show(np.ones((18, 4, 4)))
