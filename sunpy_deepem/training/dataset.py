@@ -416,7 +416,7 @@ class PriorStream:
 def _integers(values, name, dtype):
     array = plain_array(values, name, unit="whole numbers")
     if not (np.isfinite(array) & (array == np.rint(array))).all():
-        msg = f"{name} must hold one whole number per pixel, found other values."
+        msg = f"{name} must hold whole numbers, one per pixel, found other values."
         raise ValueError(msg)
     return array.astype(dtype, copy=False)
 
