@@ -34,23 +34,23 @@ copybutton_prompt_is_regexp = True
 
 # -- Cross references ------------------------------------------------------------------------------------------------
 
-# Types stand in docstrings as text with references, not as words that are each an object.
+# Types in docstrings are text with references; not every word is an object
 napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
-# Signatures hold names and defaults; types, with shapes and units, are in the docstrings.
+# Docstrings give types with shapes and units
 autodoc_typehints = "none"
 default_role = "obj"
 nitpicky = True
 nitpick_ignore_regex = [
-    # Words of numpydoc types that are no objects
+    # Words of numpydoc types
     (r"py:.*", r"optional|array-like|callable|[{\"].*"),
-    # Public, but not in its package's inventory under this name
+    # Not in the inventory of its package under this name
     (r"py:.*", r"bokeh\.models\.LayoutDOM|fiasco\.IonCollection"),
 ]
 
-# Where the documentation of other packages is, and what their objects are called.
+# Documentation of other packages, and the names of their objects
 _ELSEWHERE = {
     "python": ("https://docs.python.org/3", r"pathlib|datetime|enum|typing|collections"),
     "numpy": ("https://numpy.org/doc/stable", r"numpy|np"),
@@ -76,8 +76,8 @@ def _has_inventory(url):
         return False
 
 
-# References to a package of which the inventory cannot be had, as without a network, cannot be checked. They are let
-# through, and the build says so; references within this package are checked all the same.
+# Without the inventory of a package, as without a network, references to it are not checked, with a log message.
+# References within this package are always checked.
 for _name, (_url, _objects) in _ELSEWHERE.items():
     if _has_inventory(_url):
         intersphinx_mapping[_name] = (_url, None)
@@ -95,7 +95,7 @@ for _name, (_url, _objects) in _ELSEWHERE.items():
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "generated/gallery",
-    # The others need a network.
+    # Other examples need a network
     "filename_pattern": r"[\\/]plot_",
     "within_subsection_order": "FileNameSortKey",
     "matplotlib_animations": True,
@@ -113,7 +113,7 @@ warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")
 
 
 def _resolve_short_name(app, env, node, contnode):
-    """Resolve DEMCube.curve or sunpy_deepem.series.invert_series to where the package documents the object."""
+    """Resolve short names, such as DEMCube.curve, to the documented object."""
     if node.get("refdomain") != "py" or not node.get("reftarget"):
         return None
     domain = env.get_domain("py")
@@ -121,7 +121,7 @@ def _resolve_short_name(app, env, node, contnode):
     for start in range(len(parts)):
         suffix = "." + ".".join(parts[start:])
         found = [name for name in domain.objects if name.startswith("sunpy_deepem.") and name.endswith(suffix)]
-        # A full name may leave out modules; a short one is taken as it stands.
+        # Only full names may omit modules
         if found and (start == 0 or node["reftarget"].startswith("sunpy_deepem.")):
             shortest = min(found, key=lambda name: (name.count("."), name))
             return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", shortest, node, contnode)

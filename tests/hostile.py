@@ -86,7 +86,7 @@ class Table:
             names = [name for name in ("value", "expected") if name in inspect.signature(test).parameters]
             cases = []
             for given, *value, outcome in rows:
-                contexts = [_raises(outcome)] if "expected" in names else []
+                contexts = [_Raises(outcome)] if "expected" in names else []
                 cases.append(pytest.param(*value, *contexts, id=f"{call} {given}"))
             test = pytest.mark.usefixtures("folder")(test)
             return pytest.mark.parametrize(names, cases)(test) if names else test
@@ -94,16 +94,29 @@ class Table:
         return decorate
 
 
-@contextmanager
-def _raises(expected):
-    *status, message = expected.args
-    with pytest.raises(type(expected)) as found:
-        yield
-    assert list(found.value.args[:-1]) == status or not status
-    assert message in " ".join(str(found.value.args[-1] if status else found.value).split())
-    last = Path(traceback.extract_tb(found.value.__traceback__)[-1].filename).as_posix()
-    assert "/torch/" not in last
-    assert "/numpy/" not in last
+class _Raises:
+    """Context that expects an exception with a message, raised by this package; unlike ``raises``, it is reusable."""
+
+    def __init__(self, expected):
+        self._expected = expected
+
+    def __enter__(self):
+        self._context = pytest.raises(type(self._expected))
+        self._found = self._context.__enter__()
+
+    def __exit__(self, *exception):
+        self._context.__exit__(*exception)
+        self._check(self._found.value)
+        return True
+
+    def _check(self, error):
+        *status, message = self._expected.args
+        if status:
+            assert error.args[0] == status[0], error
+        assert message in " ".join(str(error.args[-1] if status else error).split())
+        last = Path(traceback.extract_tb(error.__traceback__)[-1].filename).as_posix()
+        assert "/torch/" not in last
+        assert "/numpy/" not in last
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ CORRECTION_COLUMNS = (
 
 
 def select(source, columns, version, date, description, origin):
-    """Return the rows of the six channels and the named columns, with the provenance in the metadata."""
+    """Select the six channels and the columns, and add the provenance."""
     table = Table(ascii.read(source))[list(columns)]
     table = table[np.isin(table["WAVELNTH"], CHANNELS)]
     table.meta = {

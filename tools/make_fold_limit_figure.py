@@ -1,7 +1,7 @@
 """
-Draw what the upper limit of the wavelength integral does to the temperature responses, for the documentation.
+Plot temperature responses for different upper limits of the wavelength integral, for the documentation.
 
-Usage: ``python tools/make_fold_limit_figure.py SOURCE``, with the IDL save that ``tools/make_response_table.py`` takes.
+Usage: ``python tools/make_fold_limit_figure.py SOURCE``, with the SOURCE of ``tools/make_response_table.py``.
 Writes ``docs/images/fold_limit.png`` and prints the ratios.
 """
 
@@ -23,7 +23,7 @@ IMAGE = Path(__file__).resolve().parents[1] / "docs" / "images" / "fold_limit.pn
 
 
 def main():
-    """Draw and print."""
+    """Plot the responses and print their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     source = parser.parse_args().source
@@ -45,7 +45,7 @@ def main():
         yscale="log", xlim=(5, 7.5), ylim=(1e-28, 2e-26), title="335 Å", ylabel="response (cm$^5$ DN / (pix s))"
     )
     panels[0].legend()
-    ratio = (curves[LIMITS[0]].response / whole.response).value
+    ratio = (curves[LIMITS[0]].curves / whole.curves).value
     for channel, curve, color in zip(CHANNELS, ratio, COLORS, strict=True):
         panels[1].plot(log_t, curve, color=color, label=f"{channel} Å")
     panels[1].set(xlim=(5, 7.5), ylim=(0, 1.05), title=f"1 to {LIMITS[0]} Å over 1 to {LIMITS[-1]} Å")
@@ -54,10 +54,10 @@ def main():
         axes.set_xlabel(r"$\log_{10}$ (T / K)")
     fig.savefig(IMAGE, dpi=100)
     for limit in LIMITS[:-1]:
-        ratios = (curves[limit].response / whole.response).value
+        ratios = (curves[limit].curves / whole.curves).value
         for channel, curve in zip(CHANNELS, ratios, strict=True):
-            told = {t: round(float(np.interp(t, log_t, curve)), 3) for t in (5.0, 5.5, 6.0)}
-            print(f"{channel} Å up to {limit} Å over the whole, by log T: {told}")
+            values = {t: round(float(np.interp(t, log_t, curve)), 3) for t in (5.0, 5.5, 6.0)}
+            print(f"{channel} Å up to {limit} Å relative to {LIMITS[-1]} Å, by log T: {values}")
 
 
 if __name__ == "__main__":

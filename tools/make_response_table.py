@@ -1,13 +1,13 @@
 """
-Make the packaged table of AIA temperature responses, by aiapy.
+Make the packaged table of AIA temperature responses with aiapy.
 
 Usage: ``python tools/make_response_table.py SOURCE CHIANTIFIX [--output TABLE]``. SOURCE is an IDL save of the V9
 instrument data and emissivity (``aia_hybrid_genx_export_v1.sav`` in the PyPI package pyeuvtools 0.2.1), CHIANTIFIX an
 ECSV table with columns ``temperature`` and ``chiantifix_94`` (``aia_V10_temperature_response.ecsv`` in the PyPI package
 solar-dynamics-observatory 1.3.0).
 
-The default network is bound to the folded response by its fingerprint: where the table changes in the first five
-figures, the network has to be trained again.
+Weights store a fingerprint of the response. If the first five digits of the table change, train the default weights
+again.
 """
 
 import argparse
@@ -27,7 +27,7 @@ PACKAGED = Path(__file__).resolve().parents[1] / "sunpy_deepem" / "data" / "aia_
 
 
 def make_table(source, chiantifix):
-    """Return the packaged table from the path of the save and the table of chiantifix, with the provenance in it."""
+    """Return the table with its provenance, from the path of the save and the chiantifix table."""
     response = TemperatureResponse.from_aiapy(
         eve=False, chiantifix=False, instrument_file=source, emissivity=source, wavelength_range=[1, 901] * u.angstrom
     )
@@ -39,7 +39,7 @@ def make_table(source, chiantifix):
     table["log_temperature"] = log_t
     for channel, curve in zip(CHANNELS, response.curves, strict=True):
         table[f"response_{channel}"] = curve
-    # Only 94 Å has an empirical correction; the others' are zero in SolarSoft and are left out here.
+    # The empirical corrections of the other channels are zero in SolarSoft
     table["chiantifix_94"] = u.Quantity(chiantifix["chiantifix_94"]).to(RESPONSE_UNIT)
     table.meta = {
         "description": "Temperature response of the AIA coronal EUV channels, without time-dependent correction and "
@@ -60,7 +60,7 @@ def make_table(source, chiantifix):
 
 
 def eve_factors(source):
-    """Return aiapy's factors of EVE at launch with the V10 table."""
+    """Return aiapy's EVE factors at launch from the V10 table."""
     table, _ = correction_table()
     channels, _ = instrument_channels(source)
     factors = [round(float(eve_factor(channel, table)), 7) for channel in channels]
