@@ -1,4 +1,4 @@
-"""What is installed: its files, what it needs, and what it does without the packages that are optional."""
+"""Installed files, dependencies, and behaviour without optional packages."""
 
 import re
 import subprocess
@@ -36,40 +36,40 @@ def project():
         "io/asdf/schemas/temperature_response-1.0.0.yaml",
     ],
 )
-def test_files_that_are_no_code_are_installed(name):
+def test_data_files_are_installed(name):
     assert resources.files(sunpy_deepem).joinpath(name).is_file()
 
 
-def test_of_all_data_it_is_told_where_they_come_from():
-    told = (ROOT / "licenses" / "README.rst").read_text(encoding="utf-8")
+def test_licenses_name_all_data():
+    text = (ROOT / "licenses" / "README.rst").read_text(encoding="utf-8")
     data = [
         path.name for path in resources.files("sunpy_deepem.data").iterdir() if path.suffix in (".ecsv", ".safetensors")
     ]
     assert data
-    assert [name for name in data if name not in told] == []
+    assert [name for name in data if name not in text] == []
 
 
-def test_all_is_every_extra_of_users(project):
+def test_all_contains_every_extra_for_users(project):
     extras = project["optional-dependencies"]
-    (all_of_them,) = extras["all"]
-    assert set(re.search(r"\[(.*)\]", all_of_them)[1].split(",")) == extras.keys() - EXTRAS_FOR_DEVELOPERS
+    (names,) = extras["all"]
+    assert set(re.search(r"\[(.*)\]", names)[1].split(",")) == extras.keys() - EXTRAS_FOR_DEVELOPERS
 
 
 def test_every_dependency_has_a_lowest_version(project):
-    """So that tox's oldestdeps tests what is promised."""
+    """Tox's oldestdeps environment tests these versions."""
     needed = project["dependencies"] + [
         one for name, extra in project["optional-dependencies"].items() if name != "dev" for one in extra
     ]
     assert [one for one in needed if ">=" not in one and not re.match(r"sunpy_deepem\[|ndcube\[plotting\]", one)] == []
 
 
-def test_changelog_fragments_have_names_that_towncrier_knows():
+def test_names_of_changelog_fragments():
     kinds = "breaking|feature|bugfix|doc|trivial"
     names = [path.name for path in (ROOT / "changelog").iterdir() if path.name != "README.rst"]
     assert [name for name in names if not re.fullmatch(rf"\d+\.({kinds})(\.\d+)?\.rst", name)] == []
 
 
-def test_what_modules_name_as_public_is_there():
+def test_public_names_exist():
     modules = [one.name for one in walk_packages(sunpy_deepem.__path__, "sunpy_deepem.")]
     public = [name for name in modules if not any(part.startswith("_") for part in name.split("."))]
     assert "sunpy_deepem.training.prior" in public
@@ -122,7 +122,7 @@ for name, use in {
 """
 
 
-def test_what_is_not_optional_works_without_what_is(tmp_path):
+def test_without_optional_packages(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300
     )
