@@ -19,7 +19,7 @@ from sunpy_deepem.temperature import LogTBins
 
 if TYPE_CHECKING:
     from sunpy_deepem.network.model import DeepEM
-    from sunpy_deepem.series.sequence import DEMCubeSequence, invert_series
+    from sunpy_deepem.series import DEMCubeSequence, invert_series
 
 try:
     from sunpy_deepem._version import version as __version__

@@ -1,14 +1,9 @@
-"""Many times: sets of maps, jobs for each of them, and the sequence of their cubes."""
+"""Series of observations: grouping of maps, one inversion job per set, and the sequence of cubes."""
 
-from sunpy_deepem.series.sequence import (
-    ChannelSet,
-    ChannelSets,
-    DEMCubeSequence,
-    SeriesReport,
-    SetResult,
-    group_maps,
-    invert_series,
-)
+from sunpy_deepem.series.grouping import ChannelSet, ChannelSets, group_maps
+from sunpy_deepem.series.inversion import invert_series
+from sunpy_deepem.series.report import SeriesReport, SetResult
+from sunpy_deepem.series.sequence import DEMCubeSequence
 
 __all__ = [
     "ChannelSet",

@@ -1,4 +1,4 @@
-"""Which files belong together: six-channel sets by time, from headers alone."""
+"""Grouping of maps into sets of six channels by their headers."""
 
 import warnings
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from sunpy_deepem.utils.files import FITS_SUFFIXES
 
 __all__ = ["ChannelSet", "ChannelSets", "group_maps"]
 
-# Seconds. AIA takes no two exposures of a channel within this time, so that maps which lie closer are of the same one.
+# Seconds. Maps of a channel that are closer in time are of the same exposure.
 _SAME_EXPOSURE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelSet:
     """
-    Maps that belong together.
+    Maps of the same time.
 
     Attributes
     ----------
     time : `~astropy.time.Time` or `None`
-        Start of the exposure in 193 Å, or of the earliest where there is none; `None` where a file does not tell.
+        Start of the exposure in 193 Å, or of the first exposure if there is none; `None` if the header lacks it.
     sources : `tuple` of `pathlib.Path` or `~sunpy.map.GenericMap`
-        Six, in the order of `sunpy_deepem.CHANNELS`, where the set is complete.
+        Six in the order of `sunpy_deepem.CHANNELS` if the set is complete.
     reason : `str` or `None`
-        Why the set cannot be inverted.
+        Reason why the set cannot be inverted.
     """
 
     time: Time | None
@@ -45,16 +45,16 @@ class ChannelSet:
 @dataclass(frozen=True, eq=False)
 class ChannelSets:
     """
-    What `group_maps` found.
+    Result of `group_maps`.
 
     Attributes
     ----------
     complete : `tuple` of `ChannelSet`
-        One map of each channel, in order of time.
+        Sets of one map of each channel, in order of time.
     failed : `tuple` of `ChannelSet`
-        Those that lack a channel, are ambiguous or cannot be read, each with its reason.
+        Sets that lack a channel, are ambiguous or cannot be read.
     ignored : `tuple` of (source, `str`)
-        Maps that belong to no set, and why: other wavelengths and instruments, and exposures between two sets.
+        Maps that belong to no set, and the reason: other wavelengths, instruments, or exposures between sets.
     """
 
     complete: tuple
@@ -67,13 +67,13 @@ class ChannelSets:
 
 @dataclass(frozen=True, eq=False)
 class _Exposures:
-    """The exposures of one channel in order of time; each is a list of sources, of which there should be one."""
+    """Exposures of one channel in order of time, each with a list of sources. More than one source is ambiguous."""
 
     seconds: np.ndarray
     sources: list
 
     def nearest(self, seconds):
-        """Return for each of ``seconds`` the index of the exposure nearest to it."""
+        """Return the indices of the exposures nearest to ``seconds``."""
         after = np.searchsorted(self.seconds, seconds)
         before, after = (np.clip(index, 0, len(self.seconds) - 1) for index in (after - 1, after))
         return np.where(seconds - self.seconds[before] <= self.seconds[after] - seconds, before, after)
@@ -82,19 +82,19 @@ class _Exposures:
 @u.quantity_input
 def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
     """
-    Group AIA maps of many times into sets of one map of each of the six channels.
+    Group AIA maps of many times into sets of one map per channel.
 
-    A set has an exposure in 193 Å and of every other channel the exposure that is nearest to it, provided that it is
-    nearer to no other exposure in 193 Å: a map is in one set at most. Only headers are read.
+    A set has an exposure in 193 Å and the nearest exposure of each other channel, unless that one is nearer to another
+    exposure in 193 Å. A map belongs to at most one set. Only headers are read.
 
     Parameters
     ----------
     source : path of a folder, glob pattern, or iterable of paths and `~sunpy.map.GenericMap`
-        A folder stands for the FITS files in it.
+        A folder stands for its FITS files.
     recursive : `bool`, optional
-        Whether to take also what lies in folders of a folder.
+        Whether to search subfolders.
     max_time_span : `~astropy.units.Quantity`, optional
-        The most time that may lie between the first and last map of a set.
+        Maximum time between the first and the last map of a set.
 
     Returns
     -------
@@ -103,9 +103,9 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
     Raises
     ------
     FileNotFoundError
-        If a path does not exist, or a folder or pattern holds no FITS file.
+        If a path does not exist, or a folder or pattern matches no FITS file.
     TypeError
-        If ``source`` holds something that is neither map nor path.
+        If ``source`` holds items other than maps and paths.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
     'missing: 193 Å, 211 Å, 335 Å'
     """
     if not max_time_span >= 0 * u.s:
-        msg = f"max_time_span must be a time that is not negative, found {max_time_span:g}. The default is 60 s."
+        msg = f"max_time_span must not be negative, found {max_time_span:g}. The default is 60 s."
         raise ValueError(msg)
     frames, failed, ignored = [], [], []
     for item in _expanded(source, recursive):
@@ -129,7 +129,7 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
         if channel in CHANNELS:
             frames.append((channel, time, item))
         else:
-            ignored.append((item, "not of the six channels" if channel else "no AIA map"))
+            ignored.append((item, "not of the six channels" if channel else "not an AIA map"))
     if not frames:
         return ChannelSets((), tuple(failed), tuple(ignored))
     times = Time([time for _, time, _ in frames])
@@ -145,7 +145,7 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
 
 
 def describe(source):
-    """Return the name of a file, or what a map is of."""
+    """Return the name of a file, or wavelength and date of a map."""
     if isinstance(source, GenericMap):
         return f"{source.wavelength:g} map of {source.date.isot}"
     return source.name
@@ -157,7 +157,7 @@ def describe(source):
 
 
 def _expanded(source, recursive):
-    """Return maps and paths of files."""
+    """Return the maps and file paths of a source."""
     if isinstance(source, GenericMap | str | Path):
         source = [source]
     try:
@@ -174,7 +174,7 @@ def _expanded(source, recursive):
         else:
             msg = f"source must hold sunpy maps or paths, found {type(item).__name__}."
             raise TypeError(msg)
-    # A file that is named twice, say by itself and by its folder, is still one.
+    # A file may be given twice, by itself and by its folder.
     return list({id(item) if isinstance(item, GenericMap) else item.absolute(): item for item in expanded}.values())
 
 
@@ -182,7 +182,7 @@ def _files(path, recursive):
     text, path = str(path), Path(path)
     if path.is_dir():
         found = sorted(path.rglob("*") if recursive else path.iterdir())
-        # Hidden files are what operating systems and unfinished downloads leave, not maps.
+        # Hidden files belong to the operating system or to unfinished downloads.
         found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     elif path.exists():
         return [path]
@@ -193,14 +193,14 @@ def _files(path, recursive):
         raise FileNotFoundError(msg)
     files = [file for file in found if file.name.lower().endswith(FITS_SUFFIXES) and file.is_file()]
     if not files:
-        deeper = "" if recursive or not path.is_dir() else " Pass recursive=True if they are in folders of it."
+        deeper = "" if recursive or not path.is_dir() else " Pass recursive=True to search its subfolders."
         msg = f"source: {path} holds no FITS file ({', '.join(FITS_SUFFIXES)}).{deeper}"
         raise FileNotFoundError(msg)
     return files
 
 
 def _channel_and_time(item):
-    """Return wavelength in Å, `None` where it is no AIA map, and the time when the exposure began."""
+    """Return the wavelength in Å, or `None` if it is not an AIA map, and the start of the exposure."""
     header = item.meta if isinstance(item, GenericMap) else _header(item)
     if header is None or not str(header.get("instrume", "")).startswith("AIA"):
         return None, None
@@ -209,20 +209,20 @@ def _channel_and_time(item):
         return wavelength, None
     date = header.get("date-obs") or header.get("date_obs") or header.get("t_obs")
     if date is None:
-        msg = "there is no DATE-OBS in it"
+        msg = "DATE-OBS is missing"
         raise ValueError(msg)
     return wavelength, Time(str(date).removesuffix("Z"), format="isot", scale="utc")
 
 
 def _header(path):
-    """Return the header that tells the wavelength, of the first HDU or, in compressed files, the second."""
+    """Return the header with the wavelength, from the first HDU or, in compressed files, the second."""
     with warnings.catch_warnings():
-        # What is wrong with the data shows when they are read.
+        # Problems of the data are reported when they are read.
         warnings.simplefilter("ignore", AstropyUserWarning)
-        # Without astropy's view of compressed images, which costs more than the header.
+        # Decompression would take longer than reading the header.
         with fits.open(path, disable_image_compression=True) as hdus:
             for index in (0, 1):
-                # Not len(hdus), which would read the whole file for its HDUs.
+                # len(hdus) would read the whole file.
                 try:
                     header = hdus[index].header
                 except IndexError:
@@ -238,7 +238,7 @@ def _header(path):
 
 
 def _exposures(frames):
-    """Put together what is of the same exposure."""
+    """Merge the sources of the same exposure."""
     seconds, sources = [], []
     for at, item in sorted(frames, key=lambda frame: frame[0]):
         if seconds and at - seconds[-1] < _SAME_EXPOSURE:
@@ -250,7 +250,7 @@ def _exposures(frames):
 
 
 def _sets(exposures, start, span):
-    """Return the sets in order of time, and the exposures between them that no set needs."""
+    """Return the sets in order of time, and the exposures that no set needs."""
     reference = exposures[REFERENCE_CHANNEL]
     chosen, leftover = {}, []
     for channel, of_channel in exposures.items():
@@ -277,7 +277,7 @@ def _sets(exposures, start, span):
 
 
 def _matched(reference, of_channel, span):
-    """Return for each reference exposure the index of the channel's, or `None`; and the indices that are left over."""
+    """Return the channel's index for each reference exposure, or `None`, and the unused indices."""
     if not (len(reference.seconds) and len(of_channel.seconds)):
         return [None] * len(reference.seconds), range(len(of_channel.seconds))
     nearest, back = of_channel.nearest(reference.seconds), reference.nearest(of_channel.seconds)
@@ -288,7 +288,7 @@ def _matched(reference, of_channel, span):
 
 
 def _together(frames, span):
-    """Yield lists of frames that lie within ``span`` of the first of them."""
+    """Yield groups of frames within ``span`` of the first frame of the group."""
     group = []
     for frame in sorted(frames, key=lambda frame: frame[:2]):
         if group and frame[0] - group[0][0] > span:
@@ -304,7 +304,7 @@ def _member(exposures, members, channel):
 
 
 def _problem(exposures, members, at, span):
-    """Return why a set cannot be inverted, or `None`."""
+    """Return the reason why a set cannot be inverted, or `None`."""
     if missing := [channel for channel in CHANNELS if members[channel] is None]:
         return _missing(missing)
     double = {channel: _member(exposures, members, channel) for channel in CHANNELS}

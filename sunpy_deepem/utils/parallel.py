@@ -9,7 +9,16 @@ from threading import Barrier
 
 from threadpoolctl import threadpool_limits
 
-__all__ = ["background", "n_cores", "part_map", "process_map", "single_blas_thread", "thread_map", "tile_map"]
+__all__ = [
+    "background",
+    "n_cores",
+    "part_map",
+    "process_map",
+    "single_blas_thread",
+    "thread_map",
+    "thread_pool",
+    "tile_map",
+]
 
 _GPU_STREAMS = 3
 
@@ -45,6 +54,11 @@ def thread_map(threads=None, *, limit_blas=False):
     """
     with single_blas_thread() if limit_blas else nullcontext(), ThreadPoolExecutor(threads or n_cores()) as pool:
         yield pool.map
+
+
+def thread_pool():
+    """Return an executor with one thread per core."""
+    return ThreadPoolExecutor(n_cores())
 
 
 def background():

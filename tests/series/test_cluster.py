@@ -1,8 +1,9 @@
-"""Series on a real cluster of two processes: the same files as alone, whatever happens to the workers."""
+"""Tests of series on a cluster of two processes, also with workers that are killed."""
 
 import os
 import signal
 import sys
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import astropy.units as u
@@ -12,32 +13,32 @@ from helpers import changed
 
 from sunpy_deepem import DEMCube, invert
 from sunpy_deepem.sample import sample_maps
-from sunpy_deepem.series import invert_series, jobs
+from sunpy_deepem.series import cluster, invert_series, jobs
 
 dask = pytest.importorskip("dask", reason="dask is not installed: pip install sunpy_deepem[dask]")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install sunpy_deepem[dask]")
 
-# Workers cannot import the test modules
+# Workers cannot import the test modules.
 cloudpickle = pytest.importorskip("cloudpickle")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 N_SETS = 5
-# Threads of dask change the filters of warnings at the same time as those of the tests.
+# Threads of dask and of the tests share the warning filters.
 pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture(scope="module")
 def client():
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-        distributed.Client(cluster) as client,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as two_processes,
+        distributed.Client(two_processes) as client,
     ):
         yield client
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Five times of a Sun that becomes brighter."""
+    """Folder with the maps of five times of increasing brightness."""
     folder = tmp_path_factory.mktemp("maps")
     for smap in sample_maps((64, 64)):
         for step in range(N_SETS):
@@ -48,15 +49,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, folder):
-    """The files that one process makes."""
-    out = tmp_path_factory.mktemp("alone")
+def serial(tmp_path_factory, folder):
+    """Files made by one process."""
+    out = tmp_path_factory.mktemp("serial")
     assert len(invert_series(folder, out).done) == N_SETS
     return contents(out)
 
 
 def contents(out):
-    """EM and provenance of all files of a folder, hidden ones as well, by name."""
+    """Return EM and provenance of all files of a folder, hidden ones included, by name."""
     found = {}
     for path in out.iterdir():
         if path.name != "report.json":
@@ -73,8 +74,8 @@ def assert_same(found, expected):
         assert list(found[name][2:]) == facts
 
 
-def die_in_the_middle_of_a_file(once):
-    """Make this worker die the first time that it has written half a cube; of all workers, only one does."""
+def die_while_writing(once):
+    """Kill one of the workers in the middle of writing a cube."""
     write = DEMCube.write
 
     def half(cube, path, **options):
@@ -93,7 +94,7 @@ def allow_failures(number, dask_scheduler):
 
 
 class Deadly(distributed.WorkerPlugin):
-    """Makes workers, also those that are started later, die of a set of maps."""
+    """Kills every worker, also later ones, that inverts a certain set."""
 
     name = "deadly"
 
@@ -114,21 +115,21 @@ class Deadly(distributed.WorkerPlugin):
         jobs.invert = self.invert
 
 
-def test_the_same_files_as_alone(client, tmp_path, folder, alone):
+def test_same_files_as_serial(client, tmp_path, folder, serial):
     report = invert_series(folder, tmp_path, scheduler=client)
     assert [len(part) for part in (report.done, report.skipped, report.failed)] == [N_SETS, 0, 0]
-    assert_same(contents(tmp_path), alone)
+    assert_same(contents(tmp_path), serial)
     again = invert_series(folder, tmp_path, scheduler=client)
     assert [len(part) for part in (again.done, again.skipped, again.failed)] == [0, N_SETS, 0]
 
 
-def test_at_an_address(client, tmp_path, folder):
+def test_address(client, tmp_path, folder):
     address = client.scheduler_info()["address"]
     report = invert_series(sorted(folder.glob("aia_[01]_*")), tmp_path, scheduler=address)
     assert len(report.done) == 2
 
 
-def test_cubes_come_back(client, folder):
+def test_cubes_in_memory(client, folder):
     sequence = invert_series(folder, scheduler=client, shape=32)
     assert sequence.shape == (N_SETS, 18, 32, 32)
     expected = invert(sorted(folder.glob("aia_3_*")), shape=32)
@@ -139,7 +140,7 @@ def test_cubes_come_back(client, folder):
     assert (np.diff(sequence.light_curve()["total_em"].value) > 0).all()
 
 
-def test_a_bad_set_does_not_stop_the_others(client, tmp_path, folder):
+def test_bad_set_does_not_stop_others(client, tmp_path, folder):
     files = sorted(folder.glob("aia_*"))
     broken = tmp_path / "aia_0_0094.fits"
     broken.write_bytes(files[0].read_bytes()[:8640])
@@ -149,21 +150,21 @@ def test_a_bad_set_does_not_stop_the_others(client, tmp_path, folder):
     assert report.failed[1].reason == "missing: 335 Å"
 
 
-def test_a_worker_is_killed(client, tmp_path, folder, alone):
-    """In the middle of a file: nothing is lost, and nothing is there twice."""
+def test_killed_worker(client, tmp_path, folder, serial):
+    """Another worker takes over the set; no partial file is left."""
     before = set(client.run(os.getpid).values())
-    client.run(die_in_the_middle_of_a_file, str(tmp_path / "died"))
+    client.run(die_while_writing, str(tmp_path / "died"))
     out = tmp_path / "dem"
     report = invert_series(folder, out, scheduler=client)
     assert (tmp_path / "died").exists()
     assert [len(part) for part in (report.done, report.skipped, report.failed)] == [N_SETS, 0, 0]
-    assert_same(contents(out), alone)  # Which lists hidden files as well
+    assert_same(contents(out), serial)  # includes hidden files
     client.wait_for_workers(2, timeout=30)
     assert len(before - set(client.run(os.getpid).values())) == 1
 
 
-def test_a_set_that_kills_every_worker(client, tmp_path, folder):
-    """As one that does not fit in memory: it is given up, the others go on."""
+def test_set_that_kills_every_worker(client, tmp_path, folder):
+    """The set fails, as one that needs too much memory does; the others are inverted."""
     client.run_on_scheduler(allow_failures, 0)
     try:
         client.register_plugin(Deadly("aia_2_"))
@@ -176,40 +177,50 @@ def test_a_set_that_kills_every_worker(client, tmp_path, folder):
     assert all("aia_2_" in name for name in report.failed[0].inputs)
 
 
-def test_threads(tmp_path, folder, alone):
-    report = invert_series(folder, tmp_path, scheduler="threads")
+@pytest.mark.parametrize("kind", ["threads", "executor"])
+def test_threads(tmp_path, folder, serial, kind):
+    with ThreadPoolExecutor(2) as executor:
+        report = invert_series(folder, tmp_path, scheduler="threads" if kind == "threads" else executor)
     assert len(report.done) == N_SETS
-    assert_same(contents(tmp_path), alone)
+    assert_same(contents(tmp_path), serial)
 
 
-def test_an_interrupted_run_goes_on(client, tmp_path, folder, alone, monkeypatch):
-    """Ctrl-C while workers are busy: what is done stays, and what is not is made by the next run."""
-    exit_of = distributed.as_completed.__next__
-    seen = []
+def test_broken_executor(tmp_path, folder):
+    class Broken(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            raise BrokenExecutor("all workers died")
 
-    def interrupted(completed):
-        if len(seen) == 2:
+    report = invert_series(folder, tmp_path, scheduler=Broken())
+    assert [result.reason for result in report.failed] == ["BrokenExecutor: all workers died"] * N_SETS
+
+
+def test_continue_after_interrupt(client, tmp_path, folder, serial, monkeypatch):
+    """After Ctrl-C, the next run inverts the missing sets."""
+    calls = []
+
+    def interrupted(futures, **options):
+        calls.append(futures)
+        if len(calls) == 3:
             raise KeyboardInterrupt
-        seen.append(future := exit_of(completed))
-        return future
+        return wait(futures, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(distributed.as_completed, "__next__", interrupted)
+        patch.setattr(cluster, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             invert_series(folder, tmp_path, scheduler=client)
     report = invert_series(folder, tmp_path, scheduler=client)
     assert len(report.done) + len(report.skipped) == N_SETS
     assert len(report.skipped) >= 2
-    assert_same(contents(tmp_path), alone)
+    assert_same(contents(tmp_path), serial)
 
 
 @pytest.mark.parametrize("scheduler", ["process", 7, "localhost"])
-def test_no_such_scheduler(tmp_path, folder, scheduler):
+def test_invalid_scheduler(tmp_path, folder, scheduler):
     with pytest.raises(ValueError, match="scheduler must be None, 'threads', 'processes'"):
         invert_series(folder, tmp_path, scheduler=scheduler)
 
 
-def test_nobody_at_the_address(tmp_path, folder):
+def test_no_scheduler_at_address(tmp_path, folder):
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(OSError, match=r"there is no dask scheduler at tcp://127\.0\.0\.1:9"),

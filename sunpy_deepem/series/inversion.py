@@ -1,0 +1,159 @@
+"""Inversion of many observations: `invert_series`."""
+
+import tempfile
+import warnings
+
+import astropy.units as u
+from sunpy.util.exceptions import SunpyUserWarning
+from tqdm.auto import tqdm
+
+from sunpy_deepem.series.cluster import open_pool
+from sunpy_deepem.series.grouping import ChannelSets, group_maps
+from sunpy_deepem.series.jobs import check_file, error_reason, invert_set, make_jobs
+from sunpy_deepem.series.report import make_report
+from sunpy_deepem.series.sequence import DEMCubeSequence
+from sunpy_deepem.utils.files import FITS_SUFFIXES, checked_path
+
+__all__ = ["invert_series"]
+
+_REPORT = "report.json"
+
+
+def invert_series(
+    source,
+    out=None,
+    *,
+    recursive=False,
+    max_time_span=60 * u.s,
+    scheduler=None,
+    overwrite=False,
+    progress=False,
+    **invert_options,
+):
+    """
+    Invert AIA maps of many times.
+
+    A set of six channels that fails does not stop the others. With ``out``, each set becomes a FITS file in that
+    folder, written atomically. A stopped run continues when it is started again: it skips complete files that were
+    made from the same inputs with the same options, and replaces damaged ones.
+
+    Parameters
+    ----------
+    source : folder, glob pattern, iterable of paths and `~sunpy.map.GenericMap`, or `ChannelSets`
+        Maps of any times and channels, which `group_maps` groups, or its result.
+    out : `str` or `pathlib.Path`, optional
+        Folder to write to; it is created if necessary. Files are named ``deepem_DATE.fits`` after the exposure in
+        193 Å.
+    recursive, max_time_span : optional
+        See `group_maps`; ``max_time_span`` is also passed to `ChannelStack.from_maps`.
+    scheduler : `str`, `~concurrent.futures.Executor` or ``distributed.Client``, optional
+        Where to run: ``"threads"`` or ``"processes"``, one per core; the address of a dask scheduler,
+        ``"tcp://HOST:PORT"``, or its client; or any executor. By default sets are inverted one after the other in
+        this process. Workers on other machines need this package and the same files at the same paths.
+    overwrite : `bool`, optional
+        Whether to invert all sets again. Without it, files made with other options count as failed.
+    progress : `bool`, optional
+        Whether to show a progress bar.
+    **invert_options
+        Passed to `sunpy_deepem.invert`.
+
+    Returns
+    -------
+    `SeriesReport` or `DEMCubeSequence`
+        With ``out``, the report, also written to ``report.json`` in that folder. Without it, the cubes in order of
+        time, with the report in ``meta["report"]``.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError
+        See `group_maps`; or if the weights do not exist.
+    ValueError
+        If ``source`` holds no map of the six channels, ``scheduler`` is invalid, or, without ``out``, all sets failed.
+    OSError
+        If ``out`` is not writable, or the dask scheduler cannot be reached.
+    ImportError
+        If ``scheduler`` needs dask, which is not installed.
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        If a set failed and ``out`` is not given.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.series import invert_series
+    >>> times = ["2014-01-01T00:00", "2014-01-01T00:02"]
+    >>> sequence = invert_series([smap for time in times for smap in sample_maps((32, 32), obstime=time)])
+    >>> sequence.shape
+    (2, 18, 32, 32)
+    """
+    sets = source
+    if not isinstance(source, ChannelSets):
+        sets = group_maps(source, recursive=recursive, max_time_span=max_time_span)
+    if not (sets.complete or sets.failed):
+        msg = f"source holds no AIA map of the six channels, found {len(sets.ignored)} maps of other kinds."
+        raise ValueError(msg)
+    folder = None if out is None else _writable(checked_path(out, "out"))
+    jobs = dict(enumerate(make_jobs(sets, folder, {"max_time_span": max_time_span} | invert_options)))
+    finished, cubes = {}, {}
+    with open_pool(scheduler) as pool, tqdm(total=len(jobs), desc="Sets", unit="set", disable=not progress) as bar:
+
+        def run(function, selected):
+            for index, (result, cube) in _outcomes(pool, function, selected):
+                if result is not None:
+                    finished[index], cubes[index] = result, cube
+                    bar.update()
+
+        try:
+            if folder is not None and not overwrite:
+                run(check_file, {index: job for index, job in jobs.items() if job.path.exists()})
+            run(invert_set, {index: job for index, job in jobs.items() if index not in finished})
+        finally:
+            # Also after an interrupt.
+            report = make_report(sets, jobs, finished)
+            if folder is not None:
+                report.write(folder / _REPORT)
+                _remove_partial_files(folder, report)
+    if folder is not None:
+        return report
+    return _sequence([cubes[index] for index in sorted(cubes) if cubes[index] is not None], report)
+
+
+def _outcomes(pool, function, jobs):
+    """Yield ``(index, (result, cube))`` of each job."""
+    for index, future in pool.run(function, jobs):
+        error = future.exception()
+        # dask retries the job of a killed worker; an error that arrives here is final.
+        yield index, future.result() if error is None else (jobs[index].failed(error_reason(error)), None)
+
+
+def _writable(folder):
+    """Create a folder if necessary and return its absolute path; raise if it is not writable."""
+    if folder.suffix and folder.name.lower().endswith(FITS_SUFFIXES):
+        msg = f"out must be a folder, found the name of a FITS file, {folder}. A series writes one file per set."
+        raise ValueError(msg)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        msg = f"out: the folder {folder} cannot be written to ({error.strerror}). Choose another, or change its rights."
+        raise type(error)(msg) from error
+    return folder.absolute()
+
+
+def _remove_partial_files(folder, report):
+    """Remove the partial files of killed workers whose sets were done by others."""
+    done = {result.path.name for result in report.done}
+    for partial in folder.glob(".*.part"):
+        if partial.name[1:].rsplit(".", 2)[0] in done:
+            partial.unlink(missing_ok=True)
+
+
+def _sequence(cubes, report):
+    if not cubes:
+        msg = f"No set of source could be inverted.\n{report}"
+        raise ValueError(msg)
+    if report.failed:
+        warnings.warn(f"Sets are missing from the sequence.\n{report}", SunpyUserWarning, stacklevel=3)
+    return DEMCubeSequence(cubes, meta={"report": report})

@@ -1,0 +1,183 @@
+"""Tests of the grouping of maps into sets."""
+
+import gzip
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.time import Time
+from helpers import aia_map
+
+from sunpy_deepem import CHANNELS, invert_series
+from sunpy_deepem.series import group_maps
+
+START = Time("2014-01-01T00:00:00")
+
+
+def at(seconds):
+    return (START + seconds * u.s).isot
+
+
+def frames(seconds, channels=CHANNELS, **cards):
+    """Return one small map of each channel, all of the same time."""
+    return [aia_map(channel, np.full((4, 4), 50.0), **({"date-obs": at(seconds)} | cards)) for channel in channels]
+
+
+def grouped(*maps, **options):
+    return group_maps([smap for each in maps for smap in each], **options)
+
+
+def seconds_of(sets):
+    return [round((each.time - START).to_value(u.s), 2) for each in sets]
+
+
+class TestGrouping:
+    def test_channel_order(self):
+        sets = grouped(reversed(frames(120)), frames(0))
+        assert seconds_of(sets.complete) == [0, 120]
+        for each in sets.complete:
+            assert [round(smap.wavelength.value) for smap in each.sources] == list(CHANNELS)
+            assert {smap.date for smap in each.sources} == {each.time}
+        assert (sets.failed, sets.ignored) == ((), ())
+
+    def test_nearest_to_193(self):
+        others = [channel for channel in CHANNELS if channel != 193]
+        sets = grouped(frames(0, [193]), frames(3, others), frames(-5, [94]), frames(9, [335]))
+        (only,) = sets.complete
+        assert [round((smap.date - START).to_value(u.s)) for smap in only.sources] == [3, 3, 3, 0, 3, 3]
+        assert [(round(smap.wavelength.value), why) for smap, why in sets.ignored] == [
+            (94, "another exposure is nearer to the one in 193 Å"),
+            (335, "another exposure is nearer to the one in 193 Å"),
+        ]
+
+    def test_map_belongs_to_one_set(self):
+        """The set without 94 Å does not take the map of a neighbor."""
+        sets = grouped(frames(0), frames(12, [c for c in CHANNELS if c != 94]), frames(24))
+        assert seconds_of(sets.complete) == [0, 24]
+        assert seconds_of(sets.failed) == [12]
+        assert sets.failed[0].reason == "missing: 94 Å"
+
+    @pytest.mark.parametrize("lost", CHANNELS)
+    def test_missing_channel(self, lost):
+        sets = grouped(frames(0), frames(300, [channel for channel in CHANNELS if channel != lost]))
+        assert seconds_of(sets.complete) == [0]
+        assert [each.reason for each in sets.failed] == [f"missing: {lost} Å"]
+        assert seconds_of(sets.failed) == [300]
+        assert len(sets.failed[0].sources) == 5
+
+    def test_times_without_193(self):
+        sets = grouped(frames(0), frames(300, [94, 171]), frames(600, [94]))
+        assert seconds_of(sets.failed) == [300, 600]
+        assert sets.failed[1].reason == "missing: 131 Å, 171 Å, 193 Å, 211 Å, 335 Å"
+
+    def test_ambiguous_exposure(self):
+        """A file was downloaded twice, or as level 1 and 1.5."""
+        sets = grouped(frames(0), frames(120), frames(120.2, [171]), frames(240), frames(240, [193]))
+        assert seconds_of(sets.complete) == [0]
+        assert seconds_of(sets.failed) == [120, 240]
+        assert sets.failed[0].reason.startswith("ambiguous, more than one map of the same exposure: 171 Å (")
+        assert "2014-01-01T00:02:00.200" in sets.failed[0].reason
+        assert "193 Å (" in sets.failed[1].reason
+
+    def test_ambiguous_files_are_named(self, tmp_path):
+        maps = frames(0)
+        for name, smap in [*((f"{index}.fits", smap) for index, smap in enumerate(maps)), ("again.fits", maps[2])]:
+            smap.save(tmp_path / name)
+        assert group_maps(tmp_path).failed[0].reason.endswith("same exposure: 171 Å (2.fits, again.fits)")
+
+    def test_max_time_span(self):
+        late = [channel for channel in CHANNELS if channel not in (94, 193)]
+        maps = frames(-40, [94]), frames(0, [193]), frames(30, late)
+        assert grouped(*maps).failed[0].reason == "its maps span 70.0 s, more than max_time_span=60 s"
+        assert len(grouped(*maps, max_time_span=2 * u.min).complete) == 1
+        assert grouped(*maps, max_time_span=0.5 * u.min).failed[-1].reason == "missing: 94 Å"
+        with pytest.raises(u.UnitsError):
+            grouped(*maps, max_time_span=60 * u.arcsec)
+
+    def test_other_wavelengths_and_instruments_are_ignored(self):
+        others = [aia_map(304, np.ones((4, 4))), aia_map(1600, np.ones((4, 4)))]
+        foreign = aia_map(171, np.ones((4, 4)), instrume="SECCHI", telescop="STEREO")
+        sets = grouped(frames(0), others, [foreign])
+        assert len(sets.complete) == 1
+        assert [why for _, why in sets.ignored] == ["not of the six channels"] * 2 + ["not an AIA map"]
+        assert repr(sets) == "<ChannelSets 1 complete, 0 failed, 3 ignored>"
+
+    def test_no_map_is_lost(self):
+        """Each map is in exactly one complete set, failed set or the ignored maps."""
+        rng = np.random.default_rng(0)
+        maps = [smap for at in rng.uniform(0, 400, 60) for smap in frames(at, [int(rng.choice(CHANNELS))])]
+        sets = group_maps(maps)
+        found = [smap for each in (*sets.complete, *sets.failed) for smap in each.sources]
+        found += [smap for smap, _ in sets.ignored]
+        assert sorted(map(id, found)) == sorted(map(id, maps))
+        assert sets.complete
+        assert sets.failed
+
+
+class TestFiles:
+    def test_kinds_of_source(self, folder):
+        files = sorted(folder.iterdir())
+        for source in (folder, str(folder), files, [*files, folder], folder / "*.fits", [str(folder / "aia_*_0*")]):
+            sets = group_maps(source)
+            assert [each.sources for each in sets.complete] == [tuple(files[n : n + 6]) for n in (0, 6, 12)]
+
+    def test_recursive(self, tmp_path, folder):
+        with pytest.raises(FileNotFoundError, match="recursive=True"):
+            group_maps(tmp_path)
+        assert len(group_maps(tmp_path, recursive=True).complete) == 3
+
+    def test_hidden_files(self, folder):
+        (folder / ".aia_0_0094.fits").write_bytes(b"")
+        (folder / ".trash").mkdir()
+        (folder / "aia_0_0094.fits").rename(folder / ".trash" / "aia.fits")
+        sets = group_maps(folder, recursive=True)
+        assert [each.reason for each in sets.failed] == ["missing: 94 Å"]
+
+    def test_compressed_images_and_gzip(self, folder):
+        for path in folder.glob("aia_0_*"):
+            data, header = fits.getdata(path, header=True)
+            fits.CompImageHDU(data, header).writeto(path.with_suffix(".fits.fz"))
+            path.unlink()
+        for path in folder.glob("aia_1_*"):
+            path.with_suffix(".fits.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+        assert len(group_maps(folder).complete) == 3
+
+    def test_only_headers_are_read(self, folder):
+        """Files without data are grouped; they fail when they are inverted."""
+        for path in folder.iterdir():
+            path.write_bytes(path.read_bytes()[:8640])
+        assert len(group_maps(folder).complete) == 3
+
+    def test_unreadable_header(self, folder):
+        (folder / "aia_0_0094.fits").write_bytes(b"no FITS")
+        with fits.open(folder / "aia_1_0094.fits", mode="update") as hdus:
+            del hdus[0].header["DATE-OBS"], hdus[0].header["T_OBS"]
+        sets = group_maps(folder)
+        assert len(sets.complete) == 1
+        without_time = [each for each in sets.failed if each.time is None]
+        assert [each.sources[0].name for each in without_time] == ["aia_0_0094.fits", "aia_1_0094.fits"]
+        assert all("its header cannot be read" in each.reason for each in without_time)
+
+    def test_cubes_are_ignored(self, folder):
+        invert_series(folder, folder)
+        sets = group_maps(folder)
+        assert len(sets.complete) == 3
+        assert [why for _, why in sets.ignored] == ["not an AIA map"] * 3
+
+    def test_real_sun(self, real_sun):
+        assert [each.reason for each in group_maps(real_sun).complete] == [None]
+
+    @pytest.mark.parametrize(
+        ("source", "error", "words"),
+        [
+            ("nowhere", FileNotFoundError, "there is no file or folder nowhere"),
+            ("nowhere/*.fits", FileNotFoundError, "holds no FITS file"),
+            (7, TypeError, "found int"),
+            ([7], TypeError, "source must hold sunpy maps or paths, found int"),
+        ],
+    )
+    def test_invalid_source(self, source, error, words):
+        with pytest.raises(error, match=words):
+            group_maps(source)
