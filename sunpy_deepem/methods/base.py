@@ -59,7 +59,7 @@ class SolveStatus(IntEnum):
     SOLVER_FAILED = 3
     #: The method found a negative EM. Basis pursuit never does.
     NEGATIVE = 10
-    #: No signal above the noise: an EM of zero meets the constraints.
+    #: There is no signal above the noise; an EM of zero meets the constraints.
     NO_SIGNAL = 11
     #: An intensity or uncertainty is not finite or not plausible, or an uncertainty is not positive.
     INVALID = 12
