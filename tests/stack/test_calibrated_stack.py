@@ -117,7 +117,7 @@ class TestDegradationOnce:
     def test_by_the_response_it_comes_to_the_same(self, maps):
         in_data = ChannelStack.from_maps(maps, systematic=0.1)
         in_response = invert(maps, degradation="response", refine=1)
-        response = in_response.curves
+        response = in_response.response
         assert Time(response.meta["obstime"]).isot.startswith("2014-01-01")
         assert in_response.meta["provenance"]["degradation"] == "response"
         at_launch = TemperatureResponse.default()
