@@ -1,4 +1,4 @@
-"""Observations to try things on: a synthetic Sun of known emission measure."""
+"""Sample data: maps of a synthetic Sun with known emission measure."""
 
 from sunpy_deepem.sample.synthetic import sample_cube, sample_em, sample_maps, sample_regions
 
