@@ -1,4 +1,4 @@
-"""The ``deepem`` command. Thin: every subcommand is a few lines over the Python interface."""
+"""The ``deepem`` command, a thin layer over the Python interface."""
 
 import logging
 import shlex
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 class _Group(click.Group):
-    """Turns the package's own errors into one line; bugs keep their traceback."""
+    """Prints expected errors as one line; other exceptions keep their traceback."""
 
     def invoke(self, ctx):
         try:
@@ -25,42 +25,44 @@ class _Group(click.Group):
             raise click.ClickException(" ".join(str(error).split())) from error
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sunpy_deepem")
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--traceback", is_flag=True, help="Show the traceback of errors.")
 def main(traceback):
     """Differential emission measures from SDO/AIA maps."""
     logging.getLogger("sunpy").setLevel(logging.WARNING)
 
 
-@main.command(short_help="Invert AIA maps, or the embedded synthetic Sun.")
+@main.command(short_help="Invert AIA maps or a synthetic Sun.")
 @click.argument("maps", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--sample", is_flag=True, help="Use the embedded synthetic Sun instead of files.")
+@click.option("--sample", is_flag=True, help="Invert a synthetic Sun instead of files.")
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    help="FITS file to write, or a folder for maps of many times.  [default: deepem_DATE.fits]",
+    help="FITS file to write; a folder for maps of many times.  [default: deepem_DATE.fits]",
 )
-@click.option("--recursive", is_flag=True, help="Take also the maps in folders of a folder.")
-@click.option("--scheduler", help="Who shares out maps of many times: 'threads', 'processes' or 'tcp://HOST:PORT'.")
-@click.option("--plot", is_flag=True, help="Also draw a PNG summary beside the FITS file.")
+@click.option("--recursive", is_flag=True, help="Search subfolders for maps.")
+@click.option(
+    "--scheduler", help="Invert many times in 'threads', 'processes' or on a dask cluster at 'tcp://HOST:PORT'."
+)
+@click.option("--plot", is_flag=True, help="Also write a summary plot (PNG) beside the FITS file.")
 @click.option("--shape", default="512", show_default=True, help="Pixels along the longer side, or 'native'.")
-@click.option("--systematic", default=0.1, show_default=True, help="Systematic error as a fraction of the intensity.")
+@click.option("--systematic", default=0.1, show_default=True, help="Systematic error, as a fraction of intensity.")
 @click.option("--degradation/--no-degradation", default=True, show_default=True, help="Correct for degradation.")
 @click.option("--method", default="network", show_default=True, help="'network', 'basis-pursuit' or 'demregpy'.")
 @click.option("--weights", default="default", show_default=True, help="'default' or a weights file.")
-@click.option("--refine", type=int, help="The most updates that refine pixels of high χ²; 0 for none.")
+@click.option("--refine", type=int, help="Maximum number of updates that refine pixels with high χ².")
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, overwrite, quiet, **options):
     """
-    Invert AIA maps: MAPS are six FITS files, or one folder that holds them, or files and folders of many times.
+    Invert MAPS: six AIA FITS files, a folder with them, or files and folders of many times.
 
-    Writes the emission measure with its uncertainty, mask, quality and χ² as FITS. Maps of many times are grouped into
-    sets of six channels, each of which becomes a file in the folder --out, where report.json tells what became of it.
-    Started again, it skips the sets that are done; --overwrite makes them all again.
+    The output is a FITS file with the emission measure, its uncertainty, mask, quality and χ². Maps of many times are
+    grouped into sets of six channels; each set becomes a file in the folder --out, with a report.json. A repeated run
+    skips the sets that are done, unless --overwrite is given.
     """
     from sunpy_deepem import invert as invert_maps
 
@@ -78,15 +80,15 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
         if len(sets.complete) == 1 and not sets.failed:
             source = sets.complete[0].sources
         if sets.ignored:
-            say(f"Maps ignored, of other channels or times: {len(sets.ignored)}.")
+            say(f"Ignored maps of other channels or times: {len(sets.ignored)}.")
     out = Path("deepem_sample.fits") if out is None and sample else out
     if out is not None:
-        _refuse_all(out, plot, overwrite)
+        _check_outputs(out, plot, overwrite)
     say("Reading maps, calibrating, aligning, binning and inverting ...")
     cube = invert_maps(source, progress=not quiet, **options)
     if out is None:
         out = Path(f"deepem_{cube.sky_header['date-obs'][:19].replace(':', '')}.fits")
-        _refuse_all(out, plot, overwrite)
+        _check_outputs(out, plot, overwrite)
     cube.write(out, overwrite=overwrite)
     say(f"Wrote {out}")
     if plot:
@@ -97,39 +99,39 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
 
 @main.command(short_help="Write the synthetic AIA maps of a cube.")
 @click.argument("cube", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=".", help="Folder to write to.  [default: here]")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=".", help="Folder to write to.  [default: .]")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def synthesize(cube, out, overwrite):
-    """Write the six synthetic AIA maps of CUBE, a FITS file that 'deepem invert' wrote."""
+    """Write the six synthetic AIA maps of CUBE, a file written by 'deepem invert'."""
     from sunpy_deepem import DEMCube
 
     maps = DEMCube.read(cube).synthesize()
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{cube.stem}_synthetic_{smap.wavelength.value:04.0f}.fits" for smap in maps]
     for path in paths:
-        _refuse(path, overwrite)
+        _check_output(path, overwrite)
     for smap, path in zip(maps, paths, strict=True):
         with atomic_path(path, overwrite=overwrite) as partial:
             smap.save(partial, filetype="fits")
         click.echo(f"Wrote {path}", err=True)
 
 
-@main.command(short_help="Draw a cube, as an interactive page or PNG.")
+@main.command(short_help="Plot a cube as an interactive page or PNG.")
 @click.argument("cube", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="HTML or PNG to write.  [default: page beside CUBE]")
-@click.option("--open/--no-open", "in_browser", default=False, show_default=True, help="Open it in the browser.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="HTML or PNG to write.  [default: CUBE.html]")
+@click.option("--open/--no-open", "in_browser", default=False, show_default=True, help="Open the file in a browser.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def show(cube, out, in_browser, overwrite):
     """
-    Draw CUBE, a file that 'deepem invert' wrote, as a page to look around in.
+    Plot CUBE, a file written by 'deepem invert', as an interactive page.
 
-    Pointing at the Sun shows the pixel's EM curve, its EM loci and how well it is fitted. The page is one file and
-    works without a network. If OUT ends in .png, the quick look is drawn instead.
+    The page shows the EM curve, the EM loci and the fit of the pixel under the pointer. It is one file and needs no
+    network. If OUT ends in .png, a summary plot is written instead.
     """
     from sunpy_deepem import DEMCube
 
     out = cube.with_suffix(".html") if out is None else out
-    _refuse(out, overwrite)
+    _check_output(out, overwrite)
     if out.suffix == ".png":
         _draw(DEMCube.read(cube), out, overwrite=overwrite)
     elif out.suffix == ".html":
@@ -137,7 +139,7 @@ def show(cube, out, in_browser, overwrite):
 
         write_page(DEMCube.read(cube), out, overwrite=overwrite)
     else:
-        msg = f"--out must end in .html, for a page to look around in, or .png, for the quick look, found {out.name}."
+        msg = f"--out must end in .html (interactive page) or .png (summary plot), found {out.name}."
         raise click.UsageError(msg)
     click.echo(f"Wrote {out}", err=True)
     if in_browser:
@@ -145,38 +147,41 @@ def show(cube, out, in_browser, overwrite):
 
 
 @main.command(short_help="Train a network and write its weights.")
-@click.option("--prior", is_flag=True, help="Learn from the package's prior of solar emission measures.")
+@click.option("--prior", is_flag=True, help="Train on draws from the package's prior.")
 @click.option(
     "--maps",
     "folders",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Learn from the six maps in a folder, or in each of its subfolders. May be given several times.",
+    help="Train on the six maps in a folder or in each of its subfolders. Repeatable.",
 )
 @click.option(
-    "--teacher", default="basis-pursuit", show_default=True, help="Who inverts the maps: 'basis-pursuit' or 'demregpy'."
+    "--teacher",
+    default="basis-pursuit",
+    show_default=True,
+    help="Inversion of the maps: 'basis-pursuit' or 'demregpy'.",
 )
-@click.option("--validation", type=click.Path(path_type=Path), help="Folder of maps to judge by.  [default: the last]")
-@click.option("--patience", type=int, help="Stop after so many epochs without a lower validation loss.")
-@click.option("--batch-size", default=1024, show_default=True, help="Pixels in a step.")
-@click.option("--learning-rate", default=8e-3, show_default=True, help="Of the Adam optimiser.")
+@click.option("--validation", type=click.Path(path_type=Path), help="Folder of validation maps.  [default: the last]")
+@click.option("--patience", type=int, help="Epochs without a lower validation loss before stopping.")
+@click.option("--batch-size", default=1024, show_default=True, help="Pixels per step.")
+@click.option("--learning-rate", default=8e-3, show_default=True, help="Learning rate of the Adam optimizer.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Weights file to write.")
-@click.option("--pixels", default=400_000, show_default=True, help="Pixels drawn from the prior in each epoch.")
+@click.option("--pixels", default=400_000, show_default=True, help="Pixels drawn from the prior per epoch.")
 @click.option("--epochs", default=60, show_default=True, help="Passes over the training set.")
 @click.option("--hidden", default="48,48,48", show_default=True, help="Widths of the hidden layers.")
-@click.option("--seed", default=0, show_default=True, help="Seed of weights, draws and order.")
-@click.option("--resume", is_flag=True, help="Go on from OUT.checkpoint if a run was stopped.")
+@click.option("--seed", default=0, show_default=True, help="Seed of initial weights, draws and order.")
+@click.option("--resume", is_flag=True, help="Continue a stopped run from OUT.checkpoint.")
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def train(prior, folders, teacher, validation, out, pixels, hidden, seed, overwrite, quiet, device, resume, **options):
-    """Train a network, from the prior alone or on maps that a teacher inverts, and write its weights."""
+    """Train a network on the prior or on maps, and write its weights."""
     from sunpy_deepem import TemperatureResponse, __version__
     from sunpy_deepem.training import Checkpoint, TrainingOptions, fit
 
-    _refuse(out, overwrite)
+    _check_output(out, overwrite)
     if prior == bool(folders):
-        msg = "Say what to learn from: either --prior or --maps FOLDER."
+        msg = "Give the training data: either --prior or --maps FOLDER."
         raise click.UsageError(msg)
     response = TemperatureResponse.default()
     if prior:
@@ -200,10 +205,10 @@ def train(prior, folders, teacher, validation, out, pixels, hidden, seed, overwr
     click.echo(f"Wrote {out}", err=True)
 
 
-@main.command(short_help="Say how weights were made.")
+@main.command(short_help="Print how weights were made.")
 @click.argument("weights", default="default")
 def info(weights):
-    """Say how WEIGHTS ('default' or a file) were made."""
+    """Print how WEIGHTS ('default' or a file) were made."""
     from sunpy_deepem import DeepEM
 
     network = DeepEM.load(weights)
@@ -221,7 +226,7 @@ def _from_prior(response, pixels, seed):
 
 
 def _from_maps(folders, validation, teacher, response, quiet):
-    """Return a set to learn from, and one to judge by: what was named, else the last of several observations."""
+    """Return training and validation set; the latter is ``validation`` or the last of several observations."""
     from sunpy_deepem.methods import get_method
     from sunpy_deepem.training import TrainingSet
 
@@ -235,7 +240,7 @@ def _from_maps(folders, validation, teacher, response, quiet):
 
 
 def _observations(folders):
-    """Return the folders that hold maps: those given, or their subfolders."""
+    """Return the subfolders of the folders, or the folders themselves if they have none."""
     found = []
     for folder in folders:
         if not folder.is_dir():
@@ -255,7 +260,7 @@ def _maps(paths, sample):
 
         return sample_maps()
     if not paths:
-        msg = "Give six FITS files or a folder, or --sample for the embedded synthetic Sun."
+        msg = "Give six FITS files or a folder, or --sample for the synthetic Sun."
         raise click.UsageError(msg)
     return paths[0] if len(paths) == 1 else paths
 
@@ -267,7 +272,7 @@ def _sets(paths, recursive):
 
 
 def _is_series(sets, out):
-    """Whether maps are of many times, or are to go into a folder as those do."""
+    """Whether the maps are of many times, or the output is a folder."""
     with_time = [each for each in sets.failed if each.time is not None]
     return (out is not None and out.is_dir()) or bool(sets.complete and len(sets.complete) + len(with_time) > 1)
 
@@ -280,10 +285,10 @@ def _invert_series(sets, out, scheduler, plot, overwrite, quiet, options):
         msg = f"MAPS are of many times ({found}). Name a folder for their cubes: --out FOLDER."
         raise click.UsageError(msg)
     if plot:
-        msg = f"MAPS are of many times ({found}); --plot draws one. Draw their cubes with 'deepem show'."
+        msg = f"MAPS are of many times ({found}); --plot draws one cube. Plot others with 'deepem show'."
         raise click.UsageError(msg)
     if not quiet:
-        click.echo(f"Found {found}; maps ignored: {len(sets.ignored)}.", err=True)
+        click.echo(f"Found {found}; ignored maps: {len(sets.ignored)}.", err=True)
     report = invert_series(sets, out, scheduler=scheduler, overwrite=overwrite, progress=not quiet, **options)
     if report.failed or not quiet:
         click.echo(f"{report}\nReport: {out / 'report.json'}", err=True)
@@ -312,7 +317,7 @@ def _widths(text):
     return widths
 
 
-def _refuse(path, overwrite):
+def _check_output(path, overwrite):
     if path.exists() and not overwrite:
         msg = f"{path} exists. Pass --overwrite to replace it."
         raise click.ClickException(msg)
@@ -321,11 +326,11 @@ def _refuse(path, overwrite):
         raise click.ClickException(msg)
 
 
-def _refuse_all(out, plot, overwrite):
-    """Refuse, before any work is done, what could not be written after it."""
-    _refuse(out, overwrite)
+def _check_outputs(out, plot, overwrite):
+    """Check all output files before the inversion."""
+    _check_output(out, overwrite)
     if plot:
-        _refuse(out.with_suffix(".png"), overwrite)
+        _check_output(out.with_suffix(".png"), overwrite)
 
 
 def _draw(cube, path, *, overwrite):
@@ -337,5 +342,5 @@ def _draw(cube, path, *, overwrite):
 
 
 def _command():
-    """Return the command as it was typed, to be kept with what it made."""
+    """Return the command line."""
     return shlex.join(["deepem", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The ``deepem`` command, run where the user stands."""
+"""Tests of the ``deepem`` command."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ from sunpy_deepem.sample import sample_maps
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder to stand in."""
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     plt.close("all")
@@ -51,19 +51,19 @@ def names(folder):
 
 
 def assert_one_line(result, *words):
-    """The command failed and says why in one line."""
+    """Assert that the command failed with a one-line message."""
     assert result.exit_code != 0
     assert isinstance(result.exception, SystemExit)
     lines = result.stderr.strip().splitlines()
-    said = [line for line in lines if line.startswith("Error: ")]
-    assert said == lines[-1:]
+    errors = [line for line in lines if line.startswith("Error: ")]
+    assert errors == lines[-1:]
     assert "Traceback" not in result.output
     for word in words:
-        assert word in said[0]
+        assert word in errors[0]
 
 
 class TestInvert:
-    def test_a_folder(self, folder, files):
+    def test_folder(self, folder, files):
         result = run("invert", files)
         assert result.exit_code == 0, result.output
         (name,) = names(folder)
@@ -75,7 +75,7 @@ class TestInvert:
         assert run("invert", *sorted(files.iterdir(), reverse=True), "--out", "mine.fits").exit_code == 0
         assert names(folder) == ["mine.fits"]
 
-    def test_the_sample(self, folder, monkeypatch):
+    def test_sample(self, folder, monkeypatch):
         monkeypatch.setattr(sample.sample_maps, "__defaults__", ((32, 32),))
         result = run("invert", "--sample", "--plot")
         assert result.exit_code == 0, result.output
@@ -90,7 +90,7 @@ class TestInvert:
         assert cube.meta["provenance"]["systematic"] == 0.2
         assert cube.meta["provenance"]["degradation"] is None
 
-    def test_another_method(self, folder, files):
+    def test_method(self, folder, files):
         assert run("invert", files, "-o", "a.fits", "--shape", "8", "--method", "basis-pursuit").exit_code == 0
         assert DEMCube.read("a.fits").uncertainty is None
         assert_one_line(run("invert", files, "-o", "b.fits", "--method", "abacus"), "method")
@@ -103,14 +103,14 @@ class TestInvert:
         result = run("invert", files, "-o", "a.fits", "-q")
         assert (result.exit_code, result.output) == (0, "")
 
-    def test_what_is_there_is_not_replaced_unasked(self, folder, files):
+    def test_existing_file(self, folder, files):
         Path("a.fits").write_text("precious")
         assert_one_line(run("invert", files, "-o", "a.fits"), "a.fits exists", "--overwrite")
         assert Path("a.fits").read_text() == "precious"
         assert run("invert", files, "-o", "a.fits", "--overwrite").exit_code == 0
         assert DEMCube.read("a.fits").shape == (18, 32, 32)
 
-    def test_it_is_refused_before_the_work(self, folder, files):
+    def test_outputs_are_checked_first(self, folder, files):
         Path("a.png").write_text("precious")
         result = run("invert", files, "-o", "a.fits", "--plot")
         assert_one_line(result, "a.png exists")
@@ -134,7 +134,7 @@ class TestInvert:
             (["{files}", "--colour"], "--colour"),
         ],
     )
-    def test_errors_are_one_line(self, folder, files, arguments, words):
+    def test_one_line_errors(self, folder, files, arguments, words):
         assert_one_line(run("invert", *(argument.format(files=files) for argument in arguments)), words)
         assert names(folder) == []
 
@@ -144,7 +144,7 @@ class TestInvert:
         Path("broken.safetensors").write_bytes(b"no weights")
         assert_one_line(run("invert", files, "--weights", "broken.safetensors"), "broken.safetensors")
 
-    def test_the_traceback_can_be_had(self, files):
+    def test_traceback(self, files):
         assert isinstance(run("--traceback", "invert", files, "--shape", "-3").exception, ValueError)
 
 
@@ -152,7 +152,7 @@ class TestInvertMany:
     @pytest.fixture(scope="class")
     @classmethod
     def many(cls, tmp_path_factory):
-        """The files of two times in one folder, with one of another wavelength."""
+        """Folder with the maps of two times and one of another wavelength."""
         folder = tmp_path_factory.mktemp("many") / "day"
         folder.mkdir()
         for smap in sample_maps((32, 32)):
@@ -162,7 +162,7 @@ class TestInvertMany:
         changed(later, wavelnth=304).save(folder / "aia_304.fits")
         return folder
 
-    def test_a_file_for_each_time(self, folder, many):
+    def test_one_file_per_time(self, folder, many):
         result = run("invert", many, "-o", "dem")
         assert result.exit_code == 0, result.output
         assert names(folder / "dem") == [
@@ -170,35 +170,35 @@ class TestInvertMany:
             "deepem_2014-01-01T000205.fits",
             "report.json",
         ]
-        assert "Found 2 sets of six channels, 0 incomplete or ambiguous; maps ignored: 1." in result.stderr
+        assert "Found 2 sets of six channels, 0 incomplete or ambiguous; ignored maps: 1." in result.stderr
         assert "2 inverted, 0 skipped as done before, 0 failed" in result.stderr
         assert f"Report: {Path('dem') / 'report.json'}" in result.stderr
 
-    def test_started_again_it_skips_what_is_done(self, folder, many):
+    def test_skip_done_sets(self, folder, many):
         assert run("invert", many, "-o", "dem", "-q").output == ""
         assert "0 inverted, 2 skipped as done before, 0 failed" in run("invert", many, "-o", "dem").stderr
         assert "2 inverted, 0 skipped" in run("invert", many, "-o", "dem", "--overwrite").stderr
 
-    def test_a_failed_set_is_told_and_does_not_stop_the_others(self, folder, many):
+    def test_failed_set(self, folder, many):
         files = [path for path in sorted(many.iterdir()) if path.name != "aia_0_0171.fits"]
         result = run("invert", *files, "-o", "dem", "-q")
         assert result.exit_code == 1
         assert "1 inverted, 0 skipped as done before, 1 failed\n  2014-01-01T00:00:05: missing: 171 Å" in result.stderr
-        told = json.loads(Path("dem/report.json").read_text(encoding="utf-8"))
-        assert [(each["status"], each["reason"]) for each in told["sets"]] == [
+        report = json.loads(Path("dem/report.json").read_text(encoding="utf-8"))
+        assert [(each["status"], each["reason"]) for each in report["sets"]] == [
             ("failed", "missing: 171 Å"),
             ("done", None),
         ]
 
-    def test_lines_fit_a_terminal(self, folder, many):
+    def test_line_length(self, folder, many):
         files = [path for path in sorted(many.iterdir()) if path.name != "aia_0_0171.fits"]
         run("invert", *files, "-o", "dem")
         result = run("invert", *files, "-o", "dem", "--systematic", "0.2")
-        told = [line for line in result.stderr.splitlines() if "Sets:" not in line]  # Not the progress bar
-        assert len(told) > 4
-        assert max(map(len, told)) <= 80
+        lines = [line for line in result.stderr.splitlines() if "Sets:" not in line]  # without the progress bar
+        assert len(lines) > 4
+        assert max(map(len, lines)) <= 80
 
-    def test_folders_of_a_folder(self, folder, many):
+    def test_recursive(self, folder, many):
         assert_one_line(run("invert", many.parent, "-o", "dem"), "holds no FITS file")
         result = run("invert", many.parent, "--recursive", "-o", "dem", "--shape", "16")
         assert "2 inverted" in result.stderr
@@ -212,7 +212,7 @@ class TestInvertMany:
         files = [path for path in many.iterdir() if not path.name.startswith("aia_0_")]
         result = run("invert", *files, "-o", "a.fits")
         assert result.exit_code == 0, result.output
-        assert "Maps ignored, of other channels or times: 1." in result.stderr
+        assert "Ignored maps of other channels or times: 1." in result.stderr
         assert DEMCube.read("a.fits").shape == (18, 32, 32)
 
     @pytest.mark.parametrize(
@@ -220,13 +220,13 @@ class TestInvertMany:
         [
             ([], "MAPS are of many times (2 sets of six channels, 0 incomplete or ambiguous)"),
             (["-o", "dem.fits"], "out must be a folder"),
-            (["-o", "dem", "--plot"], "--plot draws one"),
+            (["-o", "dem", "--plot"], "--plot draws one cube"),
             (["-o", "dem", "--weights", "none.safetensors"], "none.safetensors"),
             (["-o", "dem", "--scheduler", "abacus"], "scheduler must be"),
             (["-o", "file/dem"], "cannot be written to"),
         ],
     )
-    def test_errors_are_one_line(self, folder, many, arguments, words):
+    def test_one_line_errors(self, folder, many, arguments, words):
         Path("file").write_text("no folder")
         if "--scheduler" in arguments:
             pytest.importorskip("distributed")
@@ -248,11 +248,11 @@ class TestSynthesize:
             assert again.meta["content"] == "synthetic, from DEM"
             np.testing.assert_array_equal(again.data, smap.data)
 
-    def test_they_can_be_inverted(self, folder, dem):
+    def test_invert_synthetic_maps(self, folder, dem):
         run("synthesize", dem)
         assert run("invert", ".", "--no-degradation", "-o", "again.fits").exit_code == 0
 
-    def test_what_is_there_is_not_replaced_unasked(self, folder, dem):
+    def test_existing_file(self, folder, dem):
         Path("dem_synthetic_0335.fits").write_text("precious")
         assert_one_line(run("synthesize", dem), "dem_synthetic_0335.fits exists", "--overwrite")
         assert names(folder) == ["dem_synthetic_0335.fits"]
@@ -268,12 +268,12 @@ class TestSynthesize:
 
 
 class TestShow:
-    def test_a_picture(self, folder, dem):
+    def test_png(self, folder, dem):
         assert run("show", dem, "-o", "look.png").exit_code == 0
         assert names(folder) == ["look.png"]
         assert_one_line(run("show", dem, "-o", "look.png"), "look.png exists")
 
-    def test_a_page_beside_the_cube(self, folder, dem):
+    def test_default_page(self, folder, dem):
         Path("dem.fits").write_bytes(dem.read_bytes())
         result = run("show", "dem.fits")
         assert result.exit_code == 0, result.output
@@ -282,13 +282,13 @@ class TestShow:
         assert_one_line(run("show", "dem.fits"), "dem.html exists", "--overwrite")
 
     @pytest.mark.parametrize(("options", "opened"), [([], 0), (["--no-open"], 0), (["--open"], 1)])
-    def test_it_is_opened_if_asked_for(self, folder, dem, monkeypatch, options, opened):
+    def test_open(self, folder, dem, monkeypatch, options, opened):
         pages = []
         monkeypatch.setattr("webbrowser.open", pages.append)
         assert run("show", dem, "-o", "look.html", *options).exit_code == 0
         assert pages == [(folder / "look.html").as_uri()] * opened
 
-    def test_another_kind_of_file(self, folder, dem):
+    def test_invalid_suffix(self, folder, dem):
         assert_one_line(run("show", dem, "-o", "look.pdf"), "--out must end in .html", ".png", "found look.pdf")
         assert names(folder) == []
 
@@ -303,14 +303,14 @@ class TestShow:
 
 
 class TestInfo:
-    def test_of_the_default_weights(self):
+    def test_default_weights(self):
         result = run("info")
         assert result.exit_code == 0
         assert result.output.startswith("<DeepEM")
         assert "seed: " in result.output
         assert max(map(len, result.output.splitlines())) < 300
 
-    def test_of_no_weights(self, folder):
+    def test_missing_weights(self, folder):
         assert_one_line(run("info", "none.safetensors"), "none.safetensors")
 
 
@@ -326,7 +326,7 @@ def test_version():
     assert run("--version").exit_code == 0
 
 
-def test_as_a_process(tmp_path, files):
+def test_console_script(tmp_path, files):
     command = Path(sys.executable).with_name("deepem")
     if not command.exists():
         pytest.skip("the command is not installed beside Python")
