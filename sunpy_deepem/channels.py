@@ -1,10 +1,10 @@
-"""The six channels, in the one order that is used everywhere."""
+"""AIA's six coronal EUV channels and their order."""
 
 import astropy.units as u
 
 __all__ = ["CHANNELS", "SYNTHETIC", "channel_quantity", "check_channels"]
 
-#: Wavelengths of the coronal EUV channels in Å, in the order of every array's first axis.
+#: Wavelengths of the channels in Å, in the order of the first axis of every array.
 CHANNELS = (94, 131, 171, 193, 211, 335)
 
 #: Value of the CONTENT header keyword of synthetic maps.
@@ -16,8 +16,11 @@ def channel_quantity(channel):
     return channel * u.angstrom
 
 
-def check_channels(array, name="intensity"):
-    """Raise `ValueError` unless the six channels lie along the first axis of ``array``."""
-    if array.ndim < 1 or array.shape[0] != len(CHANNELS):
-        msg = f"{name} must have the six channels {CHANNELS} along its first axis, found shape {array.shape}."
+def check_channels(array, name="intensity", *, channels=CHANNELS):
+    """Raise `ValueError` unless ``array`` has the ``channels`` along its first axis."""
+    if array.shape[:1] != (len(channels),):
+        msg = (
+            f"{name} must have the {len(channels)} channels {tuple(channels)} along its first axis, found shape "
+            f"{array.shape}."
+        )
         raise ValueError(msg)

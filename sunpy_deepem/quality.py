@@ -1,4 +1,4 @@
-"""What can be wrong with a pixel: `Quality`."""
+"""Quality flags of pixels: `Quality`."""
 
 from enum import IntFlag
 
@@ -6,15 +6,15 @@ import numpy as np
 
 __all__ = ["HIGH_CHI2", "MASKED", "Quality", "image_deviation", "signal_flags", "unusual_flags"]
 
-#: χ² (mean over channels) above which a fit does not explain what was observed.
+#: χ² (mean over channels) above which a fit does not explain the observation.
 HIGH_CHI2 = 3.0
-# Spreads by which a channel may be off in a pixel, and in the median over an image.
-_MOST_DEVIATION, _MOST_IMAGE_DEVIATION = 3.0, 2.1
+# Limits of a channel's deviation from the other channels, in spreads: in a pixel, and in the median over an image.
+_MAX_DEVIATION, _MAX_IMAGE_DEVIATION = 3.0, 2.1
 
 
 class Quality(IntFlag):
     """
-    Bit flags of a pixel; zero is a pixel without complaint.
+    Bit flags of a pixel; zero means no flag.
 
     Examples
     --------
@@ -23,41 +23,42 @@ class Quality(IntFlag):
     <Quality.SATURATED|LOW_SIGNAL: 6>
     """
 
-    #: A channel has no valid data here; the pixel is masked.
+    #: A channel has no valid data; the pixel is masked.
     MISSING = 1
-    #: A native pixel under this one was saturated in some channel; the pixel is masked.
+    #: A native pixel of some channel is saturated; the pixel is masked.
     SATURATED = 2
     #: Fewer than three channels are above 3 σ.
     LOW_SIGNAL = 4
-    #: The reduced χ² of the fit is above 3.
+    #: χ² of the fit is above 3.
     HIGH_CHI2 = 8
-    #: More than a quarter of the EM lies in the first two or the last two bins, where the answer is an extrapolation.
+    #: More than a quarter of the EM is in the first two or last two bins, where the result is an extrapolation.
     EDGE = 16
-    #: Some channel is negative; it is kept, with its σ.
+    #: A channel is negative. The pixel is not masked.
     NEGATIVE = 32
-    #: In the detector column of many saturated pixels, into which their charge may have spilled; it is kept.
+    #: In the detector column of many saturated pixels, whose charge may have spilled. The pixel is not masked.
     BLOOMING = 64
-    #: A channel is not what the other five foretell, here or all over the image. It is unlike what the network was
-    #: trained on, as are channels that were swapped or are off by a factor.
+    #: A channel is inconsistent with the other channels, in this pixel or in the whole image. The network was not
+    #: trained on such input. Swapped or rescaled channels are typical causes.
     UNUSUAL = 128
-    #: The method of inversion found no EM here, as its status tells; the pixel is masked.
+    #: The method found no EM; the pixel is masked.
     UNSOLVED = 256
-    #: Outside of the region that was asked for; the pixel is masked.
+    #: Outside the requested region; the pixel is masked.
     OUTSIDE = 512
 
 
-#: Flags of pixels that have no EM.
+#: Flags of pixels without EM.
 MASKED = Quality.MISSING | Quality.SATURATED | Quality.UNSOLVED | Quality.OUTSIDE
 
 
 def signal_flags(intensity, sigma):
     """
-    Return the flags LOW_SIGNAL and NEGATIVE, which follow from intensities and their errors alone.
+    Return the flags LOW_SIGNAL and NEGATIVE.
 
     Parameters
     ----------
     intensity, sigma : `~numpy.ndarray`
-        Of one unit, shape ``(6, ...)``. A pixel that is not finite in all channels is not LOW_SIGNAL.
+        Intensity and its σ in the same unit, shape ``(channels, ...)``. A pixel with a channel that is not finite is
+        not flagged as LOW_SIGNAL.
 
     Returns
     -------
@@ -78,19 +79,20 @@ def signal_flags(intensity, sigma):
 
 def image_deviation(deviation, intensity, sigma):
     """
-    Return the median deviation of each channel over the half of an image that has the more signal.
+    Return the median deviation of each channel over the brighter half of an image.
 
     Parameters
     ----------
     deviation : `~numpy.ndarray`
-        As `DeepEM.deviation` gives it, shape ``(6, ...)``, NaN where there is nothing to judge.
+        Deviation of each channel from its prediction by the others, in spreads, as `DeepEM.deviation` returns it,
+        shape ``(channels, ...)``. NaN where unknown.
     intensity, sigma : `~numpy.ndarray`
-        Of one unit, of the same shape.
+        Intensity and its σ in the same unit, of the same shape.
 
     Returns
     -------
     `~numpy.ndarray`
-        Shape ``(6,)``; zero if no pixel can be judged.
+        Shape ``(channels,)``; zero if the deviation is unknown everywhere.
     """
     valid = np.isfinite(deviation).all(axis=0)
     if not valid.any():
@@ -101,17 +103,17 @@ def image_deviation(deviation, intensity, sigma):
 
 def unusual_flags(deviation, of_image):
     """
-    Return the flag UNUSUAL where a channel does not fit the others.
+    Return the flag UNUSUAL where a channel is inconsistent with the others.
 
-    A pixel has it if a channel is more than 3 spreads from what the others foretell. If a channel is more than 2.1
-    spreads off all over the image, it is the channel that is wrong, and all pixels have it.
+    A pixel is flagged if a channel deviates by more than 3 spreads from its prediction by the others. All pixels are
+    flagged if the median deviation of a channel over the image exceeds 2.1 spreads.
 
     Parameters
     ----------
     deviation : `~numpy.ndarray`
-        As `DeepEM.deviation` gives it, shape ``(6, ...)``, NaN where there is nothing to judge.
+        As for `image_deviation`.
     of_image : `~numpy.ndarray`
-        The `image_deviation` of the image that the pixels are of, shape ``(6,)``.
+        The `image_deviation` of the whole image, shape ``(channels,)``.
 
     Returns
     -------
@@ -126,6 +128,6 @@ def unusual_flags(deviation, of_image):
     """
     valid = np.isfinite(deviation).all(axis=0)
     with np.errstate(invalid="ignore"):
-        unusual = (np.abs(deviation) > _MOST_DEVIATION).any(axis=0)
-    unusual |= (np.abs(of_image) > _MOST_IMAGE_DEVIATION).any()
+        unusual = (np.abs(deviation) > _MAX_DEVIATION).any(axis=0)
+    unusual |= (np.abs(of_image) > _MAX_IMAGE_DEVIATION).any()
     return np.where(unusual & valid, Quality.UNUSUAL, 0).astype(np.uint16)

@@ -22,7 +22,7 @@ class LogTBins:
     Parameters
     ----------
     first : `float`, optional
-        Centre of the first bin.
+        Center of the first bin.
     step : `float`, optional
         Width of a bin in dex.
     n : `int`, optional
@@ -58,17 +58,17 @@ class LogTBins:
     @classmethod
     def from_centers(cls, centers) -> "LogTBins":
         """
-        Build the bins from their centres.
+        Create the bins from their centers.
 
         Parameters
         ----------
         centers : array-like
-            Evenly spaced bin centres in log10(T/K), in ascending order, shape ``(n,)``.
+            Evenly spaced, ascending centers in log10(T/K), shape ``(n,)``.
 
         Raises
         ------
         ValueError
-            If there are fewer than two centres, or they are not evenly spaced and ascending.
+            If there are fewer than two centers, or they are not evenly spaced and ascending.
         """
         try:
             centers = np.asarray(centers, dtype=float)
@@ -84,12 +84,12 @@ class LogTBins:
                 f"centers must ascend in equal steps of log10(T/K), found {centers}. Resample onto an even grid first."
             )
             raise ValueError(msg)
-        # Rounded, so that an axis read back from a file equals the one that was written.
+        # Rounded, so that an axis read from a file equals the axis written.
         return cls(round(centers[0], 9), round(steps.mean(), 9), centers.size)
 
     @property
     def centers(self) -> np.ndarray:
-        """Centres of the bins in log10(T/K), shape ``(n,)``."""
+        """Centers of the bins in log10(T/K), shape ``(n,)``."""
         return np.round(self.first + self.step * np.arange(self.n), 9)
 
     @property
@@ -99,55 +99,55 @@ class LogTBins:
 
     @property
     def temperatures(self) -> u.Quantity:
-        """Temperatures at the centres, `~astropy.units.Quantity` in K, shape ``(n,)``."""
+        """Temperatures at the centers in K, shape ``(n,)``."""
         return 10**self.centers * u.K
 
     @property
     def widths(self) -> u.Quantity:
-        """Widths of the bins in temperature, ΔT, `~astropy.units.Quantity` in K, shape ``(n,)``."""
+        """Widths ΔT of the bins in K, shape ``(n,)``."""
         return np.diff(10**self.edges) * u.K
 
     @u.quantity_input
     def em_to_dem(self, em: u.cm**-5):
         """
-        Turn the EM of each bin into the DEM, its mean over the bin: EM / ΔT.
+        Convert the EM of each bin to the mean DEM of the bin, EM / ΔT.
 
         Parameters
         ----------
         em : `~astropy.units.Quantity`
-            In cm^-5, bins along the first axis.
+            EM in cm^-5, bins along the first axis.
 
         Returns
         -------
         `~astropy.units.Quantity`
-            In cm^-5 K^-1, of the same shape.
+            DEM in cm^-5 K^-1, of the same shape.
 
         Raises
         ------
         ValueError
-            If ``em`` has another number of bins.
+            If ``em`` does not have the bins along its first axis.
         """
         return (em / self._along_first_axis(self.widths, em, "em")).to(u.cm**-5 / u.K)
 
     @u.quantity_input
     def dem_to_em(self, dem: u.cm**-5 / u.K):
         """
-        Turn a DEM, the mean over each bin, into the EM of the bins: the inverse of `em_to_dem`.
+        Convert the mean DEM of each bin to the EM of the bin, the inverse of `em_to_dem`.
 
         Parameters
         ----------
         dem : `~astropy.units.Quantity`
-            In cm^-5 K^-1, bins along the first axis.
+            DEM in cm^-5 K^-1, bins along the first axis.
 
         Returns
         -------
         `~astropy.units.Quantity`
-            In cm^-5, of the same shape.
+            EM in cm^-5, of the same shape.
 
         Raises
         ------
         ValueError
-            If ``dem`` has another number of bins.
+            If ``dem`` does not have the bins along its first axis.
         """
         return (dem * self._along_first_axis(self.widths, dem, "dem")).to(u.cm**-5)
 
@@ -159,11 +159,11 @@ class LogTBins:
 
     def __getitem__(self, item):
         if not isinstance(item, slice):
-            msg = f"LogTBins are sliced, as in bins[3:9]; found {item!r}. One bin's centre is bins.centers[i]."
+            msg = f"LogTBins take slices only, as in bins[3:9], found {item!r}. Use bins.centers[i] for one bin."
             raise TypeError(msg)
         index = range(self.n)[item]
         if index.step != 1 or len(index) == 0:
-            msg = f"A slice of LogTBins must be contiguous, ascending and not empty, found {item}."
+            msg = f"A slice of LogTBins must be contiguous, ascending and not empty, found {item}. Use a step of 1."
             raise ValueError(msg)
         return LogTBins(round(self.first + self.step * index.start, 9), self.step, len(index))
 

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of DEMs: argument checks, files, WCS, library versions."""
+"""Helpers without knowledge of DEMs: argument checks, files, WCS, regions, library versions."""

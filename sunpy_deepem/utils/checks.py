@@ -1,4 +1,4 @@
-"""What many functions ask of their arguments: numbers, times and arrays, or an error that names the argument."""
+"""Checks of arguments, with errors that name the argument."""
 
 import numpy as np
 from sunpy.time import parse_time
@@ -7,7 +7,7 @@ __all__ = ["one_time", "plain_array", "real_number", "whole_number"]
 
 
 def whole_number(value, name, *, least=1):
-    """Return a whole number that is at least ``least`` as `int`, or raise `ValueError`."""
+    """Return ``value`` as `int`; raise `ValueError` unless it is a whole number of at least ``least``."""
     try:
         whole = int(value)
         good = bool(whole == value) and whole >= least
@@ -21,7 +21,7 @@ def whole_number(value, name, *, least=1):
 
 
 def real_number(value, name, meaning="a number"):
-    """Return a number, which may be NaN, as `float`, or raise `ValueError` saying what it means."""
+    """Return ``value``, possibly NaN, as `float`; raise `ValueError` with its ``meaning`` if it is no number."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -30,11 +30,11 @@ def real_number(value, name, meaning="a number"):
 
 
 def one_time(value, name):
-    """Return a `~astropy.time.Time`, or raise `ValueError`."""
+    """Return a single `~astropy.time.Time`, or raise `ValueError`."""
     try:
         time = parse_time(value)
     except (TypeError, ValueError):
-        # astropy tells of each of its dozen formats why it is not the one.
+        # astropy's own message lists all its formats.
         msg = f"{name} must be a time such as '2014-01-01T00:00:00' or an astropy Time, found {value!r}."
         raise ValueError(msg) from None
     if not time.isscalar:
@@ -44,7 +44,7 @@ def one_time(value, name):
 
 
 def plain_array(values, name, *, unit="DN / (s pix)"):
-    """Return real numbers without a unit as an array, NaN where they are masked, or raise `TypeError`."""
+    """Return real numbers as an array, NaN where masked; raise `TypeError` if they have a unit or another type."""
     if getattr(values, "unit", None) is not None:
         msg = f"{name} must be a plain array, found one in {values.unit}. Pass .to_value({unit!r})."
         raise TypeError(msg)

@@ -8,31 +8,31 @@ from astropy.wcs import WCS, FITSFixedWarning
 
 __all__ = ["cube_wcs", "sky_header", "sky_wcs"]
 
-# Cards that say again what DATE-OBS says, or belong to another file.
-_LEFT_OUT = ("comment", "mjd-obs", "mjdref")
+# Cards that repeat DATE-OBS or belong to another file.
+_OMITTED = ("comment", "mjd-obs", "mjdref")
 
 
 def sky_wcs(header):
     """Return the WCS of ``header``, a `dict` or `~astropy.io.fits.Header`."""
     cards = {key: value for key, value in dict(header).items() if not key.lower().startswith("naxis")}
     with warnings.catch_warnings():
-        # wcslib tells that it derives MJD-OBS from DATE-OBS.
+        # wcslib warns that it derives MJD-OBS from DATE-OBS.
         warnings.simplefilter("ignore", FITSFixedWarning)
         return WCS(fits.Header(cards))
 
 
 def cube_wcs(header, bins):
-    """Return the WCS of a cube from the header of its sky and its `LogTBins`."""
+    """Return the WCS of a cube with the given sky ``header`` and `LogTBins`."""
     log_t = {"wcsaxes": 3, "ctype3": "LOGT", "cunit3": "", "crpix3": 1.0, "crval3": bins.first, "cdelt3": bins.step}
     return sky_wcs(dict(header) | log_t)
 
 
 def sky_header(wcs):
-    """Return the FITS header of the two sky axes of ``wcs``, with observer and time, in arcsec, as a `dict`."""
+    """Return the FITS header of the sky axes of ``wcs`` in arcsec, with observer and time, as a `dict`."""
     header = {key.lower(): value for key, value in wcs.celestial.to_header(relax=True).items()}
-    header = {key: value for key, value in header.items() if key not in _LEFT_OUT}
+    header = {key: value for key, value in header.items() if key not in _OMITTED}
     for axis in "12":
-        # wcslib keeps degrees; solar physicists, and so their files, use arcseconds.
+        # wcslib converts to degrees; solar files use arcseconds.
         to_arcsec = u.Unit(header[f"cunit{axis}"]).to(u.arcsec)
         header |= {f"{key}{axis}": header[f"{key}{axis}"] * to_arcsec for key in ("cdelt", "crval")}
         header[f"cunit{axis}"] = "arcsec"
