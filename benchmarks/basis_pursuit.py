@@ -18,7 +18,8 @@ from astropy.time import Time
 from scipy.optimize import linprog
 
 from sunpy_deepem import CHANNELS, TemperatureResponse
-from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_factor, native_pixels
+from sunpy_deepem.calibrate.degradation import degradation_factor
+from sunpy_deepem.calibrate.photometry import counts_uncertainty, native_pixels
 from sunpy_deepem.methods import BasisPursuit, SolveStatus, get_method
 
 SYSTEMATIC = 0.1

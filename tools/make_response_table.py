@@ -17,7 +17,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-from sunpy_deepem.calibrate.photometry import correction_table
+from sunpy_deepem.calibrate.degradation import correction_table
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.response.instrument import eve_factor, instrument_channels
 from sunpy_deepem.response.temperature_response import TemperatureResponse

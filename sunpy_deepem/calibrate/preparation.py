@@ -1,6 +1,5 @@
-"""From level 1 to maps that can be inverted, in the order that aiapy documents: `prepare`."""
+"""Preparation of level 1 maps: `prepare`."""
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -8,9 +7,9 @@ from aiapy import calibrate
 from astropy.table import Table
 from sunpy.map import GenericMap, contains_full_disk
 from sunpy.map.sources import AIAMap
-from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem.utils.compat import get_pointing_table
+from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["prepare"]
 
@@ -28,24 +27,24 @@ def prepare(
     """
     Prepare level 1 AIA maps: pointing, spikes, point spread function, registration, in aiapy's order.
 
-    What follows, registration, degradation and exposure, is done by `ChannelStack.from_maps` and so by
-    `sunpy_deepem.invert`, as saturation has to be judged before the first and noise before the others. Level 1.5 maps
-    are returned as they are, with a warning where a step was asked for that needs level 1.
+    `ChannelStack.from_maps`, and so `sunpy_deepem.invert`, does the remaining steps: registration, degradation and
+    exposure. It finds saturated pixels before registration and estimates noise before the other steps. Level 1.5 maps
+    are returned unchanged, with a warning if a requested step needs level 1.
 
     Parameters
     ----------
     maps : iterable of `~sunpy.map.sources.AIAMap`
         Any number of maps.
     pointing : `bool`, ``"lmsal"``, ``"jsoc"`` or `~astropy.table.Table`, optional
-        Update the pointing from the master pointing table, which is downloaded unless given; `True` takes LMSAL's.
+        Update the pointing from the master pointing table. `True` downloads LMSAL's table.
     spikes : `bool`, optional
-        Put back what the pipeline took for cosmic rays; downloads the spikes of each map from the JSOC.
+        Restore the pixels that the pipeline removed as cosmic rays. Downloads the spikes of each map from the JSOC.
     psf : `bool` or `dict`, optional
-        Deconvolve by the point spread function, or by those given as ``{channel: array}``. Needs full 4096² maps and
-        minutes for each on a CPU.
+        Deconvolve the point spread function, or those given as ``{channel: array}``. Needs 4096² maps, and minutes
+        per map on a CPU.
     register : `bool`, optional
-        Also rotate, scale and shift full discs to level 1.5, for other uses than `sunpy_deepem.invert`, which could no
-        longer tell which pixels were saturated.
+        Register full disks to level 1.5, for uses other than `sunpy_deepem.invert`, which could no longer find all
+        saturated pixels.
 
     Returns
     -------
@@ -55,11 +54,11 @@ def prepare(
     Raises
     ------
     ConnectionError
-        If something could not be downloaded; the message says what to pass instead.
+        If a download fails; the message names an alternative.
     TypeError
-        If ``maps`` holds something else than AIA maps.
+        If ``maps`` contains anything but AIA maps.
     ValueError
-        If an option makes no sense, or a step does not fit a map's size.
+        If an option is invalid, or a map's size does not suit a step.
 
     See Also
     --------
@@ -72,7 +71,7 @@ def prepare(
     maps = list(maps)
     for smap in maps:
         if not isinstance(smap, AIAMap):
-            msg = f"maps must hold AIA maps, found {type(smap).__name__}. Read files with sunpy.map.Map first."
+            msg = f"maps must contain AIA maps, found {type(smap).__name__}. Read files with sunpy.map.Map first."
             raise TypeError(msg)
     steps = {"pointing": pointing is not False, "spikes": spikes, "psf": psf is not False}
     table = _pointing_table(pointing, maps) if maps and steps["pointing"] else None
@@ -87,12 +86,8 @@ def is_level_1(smap):
 def _prepare_one(smap, pointing_table, spikes, psf, to_register, steps):
     channel = round(smap.wavelength.to_value("angstrom"))
     if not is_level_1(smap):
-        if asked := [name for name, wanted in steps.items() if wanted]:
-            warnings.warn(
-                f"The {channel} Å map is level {smap.processing_level}; {', '.join(asked)} needs level 1: left out.",
-                SunpyUserWarning,
-                stacklevel=4,
-            )
+        if skipped := [name for name, requested in steps.items() if requested]:
+            warn_user(f"The {channel} Å map is level {smap.processing_level}; skipping {', '.join(skipped)}.")
         return smap
     if steps["pointing"]:
         smap = calibrate.update_pointing(smap, pointing_table=pointing_table)
@@ -115,15 +110,15 @@ def _pointing_table(pointing, maps):
     times = [smap.date for smap in maps]
     return _downloaded(
         lambda: get_pointing_table(source, time_range=(min(times), max(times))),
-        "pointing= a table, such as aiapy's get_pointing_table returned where there is a network",
+        "a table as pointing=, such as the result of aiapy's get_pointing_table",
     )
 
 
-def _downloaded(fetch, instead):
+def _downloaded(fetch, alternative):
     try:
         return fetch()
-    except Exception as error:  # aiapy lets through whatever its downloaders raise
-        msg = f"A download failed ({type(error).__name__}: {error}). Without a network pass {instead}."
+    except Exception as error:  # aiapy's downloaders raise many types
+        msg = f"A download failed ({type(error).__name__}: {error}). Without a network pass {alternative}."
         raise ConnectionError(msg) from error
 
 
@@ -131,10 +126,10 @@ def _deconvolved(smap, channel, psf):
     if smap.data.shape != _NATIVE_SHAPE:
         msg = (
             f"psf needs a full frame of {_NATIVE_SHAPE} pixels; the {channel} Å map has {smap.data.shape}. Deconvolve "
-            "before cutting out or binning, or pass psf=False."
+            "before cropping or binning, or pass psf=False."
         )
         raise ValueError(msg)
-    # aiapy.psf looks for GPUs as it is imported, so it is left until it is needed.
+    # Imported late, because aiapy.psf looks for GPUs.
     from aiapy.psf import deconvolve
 
     from sunpy_deepem.utils.compat import calculate_psf

@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from ndcube import NDCube, NDMeta
 
 from sunpy_deepem.analysis import derived as _derived
-from sunpy_deepem.calibrate.photometry import degradation_factor
+from sunpy_deepem.calibrate.degradation import degradation_factor
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube import operations as _operations
 from sunpy_deepem.forward import channel_maps, synthesize_maps, synthetic_intensity

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.nddata import StdDevUncertainty
 from tqdm.auto import tqdm
 
-from sunpy_deepem.calibrate.alignment import reduced
+from sunpy_deepem.calibrate.alignment import block_mean
 from sunpy_deepem.cube import operations as _operations
 from sunpy_deepem.cube.planes import join_parts
 from sunpy_deepem.inversion import solve_stack, survey
@@ -71,7 +71,7 @@ def write_bands(observation, method, response, path, *, overwrite=False, progres
                 images, failed = _images(stack, method, response, deviation)
                 for name, image in images.items():
                     file.write(_HDU_NAMES.get(name, name.upper()), rows.start, image)
-                means = [reduced(np.nan_to_num(image), block) for image in stack.intensity.value]
+                means = [block_mean(np.nan_to_num(image), block) for image in stack.intensity.value]
                 return rows.start, np.array(means, dtype=np.float32), failed
 
             with _workers(method) as map_bands:

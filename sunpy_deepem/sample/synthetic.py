@@ -10,7 +10,8 @@ from sunpy.coordinates import get_earth
 from sunpy.coordinates.sun import L0, carrington_rotation_number
 from sunpy.time import parse_time
 
-from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_factor, native_pixels
+from sunpy_deepem.calibrate.degradation import degradation_factor
+from sunpy_deepem.calibrate.photometry import counts_uncertainty, native_pixels
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.response.temperature_response import TemperatureResponse

@@ -1,4 +1,4 @@
-"""Preparation of level 1 maps, with aiapy's downloads replaced."""
+"""Preparation of level 1 maps, without downloads."""
 
 import astropy.units as u
 import numpy as np
@@ -16,14 +16,14 @@ N = 64
 
 
 def level_1(channel=171, n=N, **cards):
-    """A full disc with a blob on it, rolled and off centre as level 1 is."""
+    """A full disk with a blob, rolled and off-center."""
     scale = 2457.6 / n
     smap = aia_map(channel, np.zeros((n, n)), scale=scale, lvl_num=1, crota2=10.0, crpix1=n / 2 + 2, **cards)
     x, y = world_grid(smap)
     return changed(smap, data=100 + 1000 * blob(x, y, (300, 400), 100))
 
 
-def test_level_1_is_registered():
+def test_register():
     (prepared,) = prepare([level_1()], register=True)
     assert prepared.processing_level == 1.5
     assert prepared.rotation_matrix == pytest.approx(np.eye(2), abs=1e-6)
@@ -31,20 +31,20 @@ def test_level_1_is_registered():
     assert centroid(np.nan_to_num(prepared.data - 100).clip(0), x, y) == pytest.approx((300, 400), abs=20)
 
 
-def test_steps_can_be_left_out():
+def test_no_steps():
     smap = level_1()
     (prepared,) = prepare(smap)
     assert prepared is smap
 
 
-def test_level_1_5_is_returned_as_it_is():
+def test_level_1_5_is_unchanged():
     maps = list(sample_maps((32, 32)))
     assert prepare(maps) == maps
-    with pytest.warns(SunpyUserWarning, match="pointing, spikes needs level 1"):
+    with pytest.warns(SunpyUserWarning, match="skipping pointing, spikes"):
         assert prepare(maps[:1], pointing=QTable(), spikes=True) == maps[:1]
 
 
-def test_the_order_is_aiapys(monkeypatch):
+def test_order_of_steps(monkeypatch):
     done = []
 
     def step(name):
@@ -64,26 +64,26 @@ def test_the_order_is_aiapys(monkeypatch):
     assert done == ["pointing", "spikes", "psf", "register"]
 
 
-def test_pointing_is_looked_up_for_the_times_of_the_maps(monkeypatch):
-    asked = {}
+def test_pointing_covers_the_times_of_the_maps(monkeypatch):
+    requested = {}
 
     def table(source, *, time_range):
-        asked.update(source=source, time_range=time_range)
+        requested.update(source=source, time_range=time_range)
         return "the table"
 
     monkeypatch.setattr("sunpy_deepem.calibrate.preparation.get_pointing_table", table)
     monkeypatch.setattr(
-        calibrate, "update_pointing", lambda smap, *, pointing_table: asked.update(given=pointing_table) or smap
+        calibrate, "update_pointing", lambda smap, *, pointing_table: requested.update(given=pointing_table) or smap
     )
     late = {"date-obs": "2014-01-01T00:00:12"}
     prepare([level_1(), level_1(193, **late)], pointing="jsoc")
-    assert asked["source"] == "jsoc"
-    assert asked["given"] == "the table"
-    assert asked["time_range"] == (Time("2014-01-01T00:00:00"), Time("2014-01-01T00:00:12"))
+    assert requested["source"] == "jsoc"
+    assert requested["given"] == "the table"
+    assert requested["time_range"] == (Time("2014-01-01T00:00:00"), Time("2014-01-01T00:00:12"))
 
 
 @pytest.mark.parametrize("option", [{"pointing": True}, {"spikes": True}])
-def test_without_a_network(monkeypatch, option):
+def test_failed_download(monkeypatch, option):
     def fails(*args, **kwargs):
         raise OSError("unreachable")
 
@@ -100,7 +100,7 @@ def test_without_a_network(monkeypatch, option):
         ({"psf": True}, "psf needs a full frame"),
     ],
 )
-def test_bad_options(option, message):
+def test_invalid_options(option, message):
     with pytest.raises(ValueError, match=message):
         prepare([level_1()], **option)
 
@@ -111,12 +111,12 @@ def test_psf_of_another_channel(monkeypatch):
         prepare([level_1()], psf={193: np.ones((N, N))})
 
 
-def test_something_else_than_aia():
-    with pytest.raises(TypeError, match="maps must hold AIA maps, found str"):
+def test_other_types():
+    with pytest.raises(TypeError, match="maps must contain AIA maps, found str"):
         prepare(["aia.fits"])
     assert prepare([]) == []
 
 
-def test_a_level_1_cutout_is_left_unregistered():
+def test_cutouts_are_not_registered():
     part = level_1().submap([10, 10] * u.pix, top_right=[30, 30] * u.pix)
     assert prepare([part], register=True)[0].processing_level == 1

@@ -8,7 +8,8 @@ from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from sunpy.map.sources import AIAMap
 
-from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_factor, native_pixels
+from sunpy_deepem.calibrate.degradation import degradation_factor
+from sunpy_deepem.calibrate.photometry import counts_uncertainty, native_pixels
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.sample import sample_cube, sample_em, sample_maps, sample_regions
