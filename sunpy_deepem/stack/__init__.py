@@ -1,4 +1,4 @@
-"""Maps brought together: one calibrated, co-aligned, binned stack of all channels."""
+"""Calibrated, co-aligned, binned stacks of all channels."""
 
 from sunpy_deepem.stack.channel_stack import ChannelStack, Observation
 

@@ -1,42 +1,42 @@
-"""Six AIA maps become one calibrated, co-aligned, binned stack: `ChannelStack`."""
+"""One calibrated, co-aligned, binned stack of all channels: `ChannelStack`."""
 
-import os
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import product
 
 import astropy.units as u
 import numpy as np
-from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL, measure_misalignment
-from sunpy_deepem.calibrate.photometry import correction_table as get_correction_table
-from sunpy_deepem.calibrate.photometry import counts_uncertainty, degradation_factor, error_table, native_pixels
+from sunpy_deepem.calibrate.degradation import correction_table as get_correction_table
+from sunpy_deepem.calibrate.degradation import degradation_factor
+from sunpy_deepem.calibrate.photometry import counts_uncertainty, error_table, native_pixels
 from sunpy_deepem.channels import CHANNELS, SYNTHETIC
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
-from sunpy_deepem.stack.counts import Binning, ChannelCounts
+from sunpy_deepem.stack.binning import Binning
+from sunpy_deepem.stack.counts import ChannelCounts
 from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header
 from sunpy_deepem.stack.maps import check_times, load_maps, one_of_each
 from sunpy_deepem.units import INTENSITY_UNIT
 from sunpy_deepem.utils.checks import one_time
+from sunpy_deepem.utils.messages import warn_user
+from sunpy_deepem.utils.parallel import thread_map
 from sunpy_deepem.utils.regions import resolve_region
 from sunpy_deepem.utils.wcs import sky_wcs
 
 __all__ = ["ChannelStack", "Observation"]
 
-# Pixels of a channel that are worked on at a time, few enough to stay near a CPU's cache, and native ones under them.
-_BAND, _NATIVE_BAND = 2**18, 2**21
-# Images smaller than this are too small for their channels to be compared.
-_LEAST_TO_ALIGN = 64
+# Largest number of pixels per band, and of native pixels in it, that stay in a CPU's cache.
+_BAND_PIXELS, _NATIVE_BAND_PIXELS = 2**18, 2**21
+# Misalignment is not measured on smaller images.
+_MIN_SIZE_TO_ALIGN = 64
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelStack:
     """
-    Six channels on one grid: what `invert` hands to the network.
+    Calibrated intensities of all channels on one grid, the input of an inversion.
 
-    Made by `from_maps`; the constructor takes what that computed.
+    Create it by `from_maps`.
 
     Attributes
     ----------
@@ -47,14 +47,13 @@ class ChannelStack:
     quality : `~numpy.ndarray`
         `Quality` flags MISSING, SATURATED, BLOOMING, NEGATIVE, LOW_SIGNAL and OUTSIDE, shape ``(ny, nx)``.
     saturation : `~numpy.ndarray`
-        Share of the native pixels under each pixel that are saturated, in the channel where it is largest, shape
-        ``(ny, nx)``.
+        Largest fraction of saturated native pixels among the channels, shape ``(ny, nx)``.
     header : `dict`
         FITS header of the common grid: WCS, observer and time.
     inputs : `tuple` of `dict`
-        For each channel what came in and what was done to it.
+        Facts about the input of each channel and its processing.
     meta : `dict`
-        What was done to all.
+        Facts about the processing of all channels.
     """
 
     intensity: u.Quantity
@@ -67,18 +66,18 @@ class ChannelStack:
 
     @property
     def mask(self):
-        """`True` where a channel is missing or saturated, or outside of the region, shape ``(ny, nx)``."""
+        """`True` where a channel is missing or saturated, and outside the region, shape ``(ny, nx)``."""
         return (self.quality & MASKED) != 0
 
     @property
     def wcs(self):
-        """The two celestial axes, `~astropy.wcs.WCS`."""
+        """Celestial WCS of the grid, `~astropy.wcs.WCS`."""
         return sky_wcs(self.header)
 
     @classmethod
     def from_maps(cls, maps, **options) -> "ChannelStack":
         """
-        Calibrate, align and bin six maps.
+        Calibrate, align and bin maps.
 
         Parameters
         ----------
@@ -95,77 +94,73 @@ class ChannelStack:
         Raises
         ------
         TypeError, ValueError, FileNotFoundError
-            As of `Observation`.
+            As for `Observation`.
         """
         return Observation(maps, **options).stack()
 
     def __repr__(self):
         ny, nx = self.quality.shape
-        return f"<ChannelStack {len(CHANNELS)} × {ny} × {nx}, {self.header['date-obs']}>"
+        return f"<ChannelStack {len(self.intensity)} × {ny} × {nx}, {self.header['date-obs']}>"
 
 
 class Observation:
     """
-    Six maps checked and brought together, of which any part is calibrated when it is asked for.
+    Maps checked and placed on a common grid; any part is calibrated on request.
 
-    Level 1 full-disc maps are registered by `aiapy.calibrate.register`. Maps of which the pixels differ by more than a
-    tenth are reprojected onto the coarsest, and cutouts are cut to the field that all have in common. Counts are binned
-    by area-weighted mean, their noise estimated as that of so many native pixels, and both divided by exposure time and
-    degradation. A map's own ``uncertainty``, where it has one, is used instead of the estimate.
+    `aiapy.calibrate.register` registers full disks of level 1. Maps whose pixels differ by more than a tenth are
+    reprojected onto the coarsest map, and cutouts are cropped to their common field. Counts are binned by area-weighted
+    mean. Their noise is that of the number of native pixels averaged, or the map's own ``uncertainty`` if it has one.
+    Both are divided by exposure time and degradation.
 
     Parameters
     ----------
     maps : `~sunpy.map.MapSequence`, path of a folder, or iterable of `~sunpy.map.GenericMap` or paths
         One map of each channel, in any order.
     shape : `int`, `tuple` of `int` or `None`, optional
-        Pixels along the longer side; or ``(ny, nx)``; or `None` to keep the native resolution. Nothing is ever
-        upsampled: an `int` larger than the maps leaves them as they are.
+        Pixels along the longer side, ``(ny, nx)``, or `None` for the native resolution. Maps are never upsampled; a
+        larger `int` keeps the native resolution.
     region : optional
-        The part of the field to which to keep, as what would be cut from an answer for all of it: two
-        `~astropy.coordinates.SkyCoord`, the bottom left and top right of a rectangle; a map, FITS header or WCS with a
-        shape, of which the field of view is taken; or a sky or pixel region of the package regions, pixels outside of
-        which are masked. Pixels are those of the binned grid of the whole maps.
+        Part of the field to keep, in any form of `~sunpy_deepem.utils.regions.resolve_region`, on the binned grid of
+        the whole maps. Pixels of the rectangle around it that do not belong to it are masked.
     systematic : `float`, optional
-        Error of calibration and atomic data, as a fraction of the intensity, added to σ in quadrature.
+        Error of calibration and atomic data as a fraction of the intensity, added to σ in quadrature.
     degradation : {"data", "response", None}, optional
-        Whether to correct the data for degradation to ``epoch``, to leave that to a response of the date of the
-        observation, or to do nothing about it, as for maps that are corrected already. `True` and `False` mean
-        ``"data"`` and `None`.
+        Correct the data for degradation to ``epoch``; leave it to a response of the observation's date; or do neither,
+        for maps already corrected. `True` and `False` mean ``"data"`` and `None`.
     epoch : `~astropy.time.Time` or `str`, optional
-        Time for which the response holds, by default launch.
+        Time of the response, by default launch.
     correction_table : optional
-        As in `sunpy_deepem.calibrate.correction_table`.
+        As for `sunpy_deepem.calibrate.correction_table`.
     calibration_error, chianti_error : optional
-        Further terms of σ, as in `sunpy_deepem.calibrate.counts_uncertainty`; ``systematic`` stands for them by
-        default.
+        Further terms of σ, as for `sunpy_deepem.calibrate.counts_uncertainty`; by default ``systematic`` covers them.
     max_time_span : `~astropy.units.Quantity`, optional
-        The most time that may lie between the first and last map.
+        Largest time between the first and the last map.
 
     Attributes
     ----------
     shape : `tuple` of `int`
-        ``(ny, nx)`` of what `stack` returns.
+        ``(ny, nx)`` of the stack.
     header : `dict`
         FITS header of its grid: WCS, observer and time.
     inputs : `tuple` of `dict`
-        For each channel what came in and what was done to it.
+        Facts about the input of each channel and its processing.
     meta : `dict`
-        What is done to all.
+        Facts about the processing of all channels.
 
     Raises
     ------
     TypeError
-        If ``maps`` holds something that is neither map nor path.
+        If ``maps`` contains anything but maps and paths.
     ValueError
-        If maps are not one of each channel, are too far apart in time or on the sky, have no exposure time or an
-        unknown unit, or an option makes no sense.
+        If maps are not one of each channel, are too far apart in time or on the sky, or have no exposure time or an
+        unknown unit; or if an option is invalid.
     FileNotFoundError
         If a path does not exist.
 
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        If a channel is shifted against the others by more than a pixel, or a level 1 map could not be registered.
+        If a channel is shifted by more than a pixel, or a level 1 map cannot be registered.
 
     Examples
     --------
@@ -219,7 +214,7 @@ class Observation:
         }
 
     def _place(self, shape, region):
-        """Find the grid, the part of it that all channels cover, and that of the answer."""
+        """Find the common grid, the field that all channels cover, and the region in it."""
         self._grid = common_grid(self._channels)
         self._offsets = [counts.offset(self._grid) for counts in self._channels]
         self._field = common_field(self._channels, self._grid)
@@ -236,7 +231,7 @@ class Observation:
 
     def stack(self):
         """
-        Calibrate all of it.
+        Calibrate the whole field.
 
         Returns
         -------
@@ -245,22 +240,22 @@ class Observation:
         Warns
         -----
         sunpy.util.exceptions.SunpyUserWarning
-            If a channel is shifted against the others by more than a pixel.
+            If a channel is shifted by more than a pixel.
         """
-        # Read before there are threads, as aiapy silences warnings meanwhile, which it does for all threads.
+        # Read before starting threads, because aiapy silences warnings of all threads while reading.
         error_table()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            whole = self._calibrated(self.bands(), slice(0, self.shape[1]), pool.map)
+        with thread_map() as map_parts:
+            whole = self._calibrated(self.bands(), slice(0, self.shape[1]), map_parts)
         return replace(whole, meta=self.meta | {"misalignment": self.misalignment(whole.intensity.value)})
 
     def bands(self, multiple=1):
         """
-        Return slices of rows that are worked on at a time, few enough to stay near a CPU's cache.
+        Return slices of rows that fit into a CPU's cache.
 
         Parameters
         ----------
         multiple : `int`, optional
-            Of which the number of rows is to be one.
+            The number of rows of each but the last is a multiple of this.
 
         Returns
         -------
@@ -268,27 +263,27 @@ class Observation:
         """
         ny, nx = self.shape
         native = np.prod([n_in / n_out for n_in, n_out in zip(self._binning.native, self._binning.shape, strict=True)])
-        step = max(1, int(min(_BAND, _NATIVE_BAND / native) / (nx * multiple))) * multiple
+        step = max(1, int(min(_BAND_PIXELS, _NATIVE_BAND_PIXELS / native) / (nx * multiple))) * multiple
         return [slice(start, min(start + step, ny)) for start in range(0, ny, step)]
 
     def part(self, rows, columns):
         """
-        Calibrate a part of it.
+        Calibrate a part of the field.
 
         Parameters
         ----------
         rows, columns : `slice`
-            Of step one, within ``shape``.
+            Part of ``shape``, with a step of one.
 
         Returns
         -------
         `ChannelStack`
-            Without the misalignment of the channels, for which a part may be too small.
+            Without misalignment, since a part may be too small to measure it.
         """
         return self._calibrated([rows], columns, map)
 
     def _calibrated(self, bands, columns, map_parts):
-        """Return the stack of consecutive ``bands`` of rows, whose channels ``map_parts`` calibrates one by one."""
+        """Return the stack of consecutive ``bands`` of rows; ``map_parts`` maps over channels and bands."""
         rows = slice(bands[0].start, bands[-1].stop)
         shape = rows.stop - rows.start, columns.stop - columns.start
         intensity = np.empty((len(CHANNELS), *shape), dtype=np.float32)
@@ -308,7 +303,7 @@ class Observation:
                 np.maximum(saturation[here], saturated, out=saturation[here])
             if bloomed is not None:
                 quality[here] |= _flagged(bloomed > 0, Quality.BLOOMING)
-        # A pixel that brings no σ could be anything.
+        # A value without σ is useless.
         np.copyto(intensity, np.nan, where=~(sigma > 0))
         quality |= _flagged(~np.isfinite(intensity).all(axis=0), Quality.MISSING) | signal_flags(intensity, sigma)
         if self._inside is not None:
@@ -319,16 +314,16 @@ class Observation:
         )
 
     def _binned(self, index, rows, columns):
-        """Return the counts of a channel under pixels of the answer."""
-        there = _moved((rows, columns), (self._rows, self._columns))
-        native = _moved(self._binning.under(*there), self._field)
-        return self._binning.mean(self._channels[index].on(self._grid, self._offsets[index], *native), *there)
+        """Return the binned counts of a channel in a part of the stack."""
+        binned = _moved((rows, columns), (self._rows, self._columns))
+        native = _moved(self._binning.native_slices(*binned), self._field)
+        return self._binning.mean(self._channels[index].on(self._grid, self._offsets[index], *native), *binned)
 
     def _fill_in(self, index, binned, intensity, sigma):
-        """Write intensity and σ of a channel to two arrays."""
+        """Write the intensity and σ of a channel into two arrays."""
         noise = binned.noise
         if noise is None:
-            n_sample = np.maximum(native_pixels(self._scale) * binned.valid_share, 1)
+            n_sample = np.maximum(native_pixels(self._scale) * binned.valid_fraction, 1)
             noise = counts_uncertainty(binned.values, CHANNELS[index], n_sample, **self._errors)
         divisor = np.float32(self._channels[index].exposure * self.inputs[index]["degradation"])
         np.divide(binned.values, divisor, out=intensity)
@@ -337,17 +332,17 @@ class Observation:
 
     def misalignment(self, intensity):
         """
-        Tell each channel's shift against 193 Å, and warn of those beyond a pixel.
+        Measure the shift of each channel relative to 193 Å; warn of shifts beyond a pixel.
 
         Parameters
         ----------
         intensity : `~numpy.ndarray`
-            Of all of it, shape ``(6, ny, nx)``, or averaged over blocks of pixels.
+            Intensity of the whole field, shape ``(6, ny, nx)``, or its mean over blocks of pixels.
 
         Returns
         -------
         `dict`
-            Shift (x, y) in arcsec by channel, `None` where it cannot be told.
+            Shift (x, y) in arcsec by channel, `None` if unknown.
         """
         block = self.shape[0] // intensity.shape[1]
         return _misalignment(intensity, self._scale * block)
@@ -355,10 +350,7 @@ class Observation:
 
 def _check_synthetic(maps, degradation):
     if degradation == "data" and any(smap.meta.get("content") == SYNTHETIC for smap in maps):
-        msg = (
-            "maps are synthetic ones, as DEMCube.synthesize makes them, and have no degradation to be corrected for. "
-            "Pass degradation=None."
-        )
+        msg = "maps are synthetic, from DEMCube.synthesize, and not degraded. Pass degradation=None."
         raise ValueError(msg)
 
 
@@ -381,24 +373,22 @@ def _check_systematic(systematic):
 
 
 def _misalignment(intensity, scale):
-    """Return each channel's shift (x, y) in arcsec, `None` where it cannot be told; warn of those beyond a pixel."""
-    if min(intensity.shape[1:]) < _LEAST_TO_ALIGN:
+    """Return the shift (x, y) of each channel in arcsec, `None` if unknown; warn of shifts beyond a pixel."""
+    if min(intensity.shape[1:]) < _MIN_SIZE_TO_ALIGN:
         return dict.fromkeys(map(str, CHANNELS))
     shifts = measure_misalignment(intensity)
     arcsec = (shifts[:, ::-1] * scale.value).round(2).tolist()
-    told = {
+    misalignment = {
         str(channel): shift if np.isfinite(shift).all() else None
         for channel, shift in zip(CHANNELS, arcsec, strict=True)
     }
     if far := [channel for channel, shift in zip(CHANNELS, shifts, strict=True) if np.hypot(*shift) > 1]:
-        listed = ", ".join(f"{channel} Å by {told[str(channel)]} arcsec" for channel in far)
-        warnings.warn(
-            f"Channels are shifted against {REFERENCE_CHANNEL} Å by more than a pixel: {listed}. Update their pointing "
-            "with sunpy_deepem.prepare(pointing=True) or align them first.",
-            SunpyUserWarning,
-            stacklevel=3,
+        listed = ", ".join(f"{channel} Å by {misalignment[str(channel)]} arcsec" for channel in far)
+        warn_user(
+            f"Channels are shifted relative to {REFERENCE_CHANNEL} Å by more than a pixel: {listed}. Update their "
+            "pointing with sunpy_deepem.prepare(pointing=True) or align them first."
         )
-    return told
+    return misalignment
 
 
 def _moved(parts, by):

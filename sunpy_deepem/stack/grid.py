@@ -1,4 +1,4 @@
-"""The pixels on which six channels meet: their common field, the grid of the answer and the part of it asked for."""
+"""Pixel grids: the common field of the channels and the grid of the stack."""
 
 import astropy.units as u
 import numpy as np
@@ -10,12 +10,12 @@ from sunpy_deepem.stack.counts import pixel_area
 
 __all__ = ["binned_header", "common_field", "common_grid", "output_shape", "part_header"]
 
-# Less of a pixel than this is none of it: so much the edges of a field move by rounding and by seconds of orbit.
-_SLIVER = 0.01
+# Overlaps smaller than this many pixels are ignored: rounding and seconds of orbit move the edges of a field that much.
+_EDGE_TOLERANCE = 0.01
 
 
 def common_grid(channels):
-    """Return the channel onto whose pixels the others go: the coarsest, and of equals the first."""
+    """Return the channel with the coarsest pixels, to which the others are resampled; the first of equal ones."""
     return max(channels, key=lambda counts: round(pixel_area(counts.smap), 3))
 
 
@@ -23,14 +23,14 @@ def common_field(channels, grid):
     """
     Return the two slices of the grid that all channels cover.
 
-    A full disc is kept whole, as what another channel lacks at its edge is no loss, but its size may be.
+    A full disk is kept whole, even where a channel has no data at its edge.
     """
     whole = np.array([0, 0, *grid.shape], dtype=float)
     footprints = np.array([counts.footprint(grid) for counts in channels])
-    first = np.ceil(np.max([*footprints[:, :2], whole[:2]], axis=0) - 0.5 + _SLIVER)
-    end = np.floor(np.min([*footprints[:, 2:], whole[2:]], axis=0) + 0.5 - _SLIVER)
+    first = np.ceil(np.max([*footprints[:, :2], whole[:2]], axis=0) - 0.5 + _EDGE_TOLERANCE)
+    end = np.floor(np.min([*footprints[:, 2:], whole[2:]], axis=0) + 0.5 - _EDGE_TOLERANCE)
     if (first >= end).any():
-        msg = "maps have no field of view in common. Give six cutouts of the same part of the Sun."
+        msg = "maps have no field of view in common. Give cutouts of the same part of the Sun."
         raise ValueError(msg)
     if np.array_equal([*first, *end], whole) or contains_full_disk(grid.smap):
         return tuple(slice(0, n) for n in grid.shape)
@@ -38,28 +38,31 @@ def common_field(channels, grid):
 
 
 def output_shape(native, shape):
-    """Return (ny, nx) of the answer."""
+    """Return (ny, nx) of the stack for the argument ``shape``."""
     if shape is None:
         return native
     if isinstance(shape, int | np.integer) and not isinstance(shape, bool) and shape > 0:
         factor = max(1.0, max(native) / shape)
         return tuple(max(1, round(n / factor)) for n in native)
     try:
-        wanted = tuple(int(n) for n in shape)
-        sensible = len(wanted) == 2 and wanted == tuple(shape) and min(wanted) > 0
+        requested = tuple(int(n) for n in shape)
+        valid = len(requested) == 2 and requested == tuple(shape) and min(requested) > 0
     except (TypeError, ValueError, OverflowError):
-        sensible = False
-    if not sensible:
+        valid = False
+    if not valid:
         msg = f"shape must be None, a positive whole number or (ny, nx), found {shape!r}. The default is 512."
         raise ValueError(msg)
-    if wanted[0] > native[0] or wanted[1] > native[1]:
-        msg = f"shape {wanted} is larger than the maps' {native}; maps are never upsampled. Use shape=None for native."
+    if requested[0] > native[0] or requested[1] > native[1]:
+        msg = (
+            f"shape {requested} is larger than the maps' {native}; maps are never upsampled. Use shape=None for the "
+            "native resolution."
+        )
         raise ValueError(msg)
-    return wanted
+    return requested
 
 
 def binned_header(smap, field, shape):
-    """Return the FITS header of the ``field`` of a map, two slices, at another shape: WCS, observer, time."""
+    """Return the FITS header, with WCS, observer and time, of two slices ``field`` of a map binned to ``shape``."""
     fy, fx = ((part.stop - part.start) / n_out for part, n_out in zip(field, shape, strict=True))
     reference = [smap.reference_pixel.x.value - field[1].start, smap.reference_pixel.y.value - field[0].start]
     pixel = (np.array(reference) + 0.5) / [fx, fy] - 0.5
@@ -76,6 +79,6 @@ def binned_header(smap, field, shape):
 
 
 def part_header(header, rows, columns):
-    """Return the FITS header of the part of a grid."""
+    """Return the FITS header of a part of a grid."""
     moved = {"crpix1": header["crpix1"] - columns.start, "crpix2": header["crpix2"] - rows.start}
     return header | moved | {"naxis1": columns.stop - columns.start, "naxis2": rows.stop - rows.start}

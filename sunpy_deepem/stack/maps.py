@@ -1,4 +1,4 @@
-"""Which maps make an observation: from folders, paths and sequences to one map of each channel."""
+"""Selection of the maps of an observation: from folders, paths and sequences to one map per channel."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["channel_of", "check_times", "describe", "load_maps", "one_of_each"]
 
 
 def load_maps(maps):
-    """Return a list of maps from whatever ``maps`` is."""
+    """Return ``maps`` of any accepted type as a list of maps."""
     if isinstance(maps, GenericMap):
         msg = f"maps must be six maps, found a single {describe(maps)}. Pass one map of each of {CHANNELS} Å."
         raise TypeError(msg)
@@ -31,38 +31,38 @@ def load_maps(maps):
         loaded += _read(Path(item)) if isinstance(item, str | Path) else [item]
     for item in loaded:
         if not isinstance(item, GenericMap):
-            msg = f"maps must hold sunpy maps or paths of files, found {type(item).__name__}."
+            msg = f"maps must contain sunpy maps or paths of files, found {type(item).__name__}."
             raise TypeError(msg)
     return loaded
 
 
 def _files_in(folder):
     if not folder.is_dir():
-        msg = f"maps must be a folder or six maps or paths, found the single path {folder}, which is no folder."
+        msg = f"maps must be a folder or six maps or paths, found the single path {folder}, which is not a folder."
         raise FileNotFoundError(msg)
-    # Hidden files are what operating systems and unfinished downloads leave, not maps.
+    # Operating systems and unfinished downloads leave hidden files that are not maps.
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     files = [folder / name for name in names if name.lower().endswith(FITS_SUFFIXES)]
     if not files:
-        msg = f"maps: the folder {folder} holds no FITS file ({', '.join(FITS_SUFFIXES)})."
+        msg = f"maps: the folder {folder} contains no FITS file ({', '.join(FITS_SUFFIXES)})."
         raise FileNotFoundError(msg)
     return files
 
 
 def _read(path):
     if not path.is_file():
-        msg = f"maps: there is no file {path}."
+        msg = f"maps: the file {path} does not exist."
         raise FileNotFoundError(msg)
     try:
         read = sunpy.map.Map(path)
-    except Exception as error:  # sunpy lets through whatever the readers raise
+    except Exception as error:  # sunpy's readers raise many types
         msg = f"maps: {path} cannot be read as a map ({type(error).__name__}: {error}). Download it again."
         raise ValueError(msg) from error
     return read if isinstance(read, list | MapSequence) else [read]
 
 
 def channel_of(smap):
-    """Return the channel of a map, or `None` if it is none of the six."""
+    """Return the channel of a map, or `None` for any other map."""
     if not isinstance(smap, AIAMap) or smap.wavelength is None:
         return None
     value = round(smap.wavelength.to_value(u.angstrom))
@@ -70,23 +70,22 @@ def channel_of(smap):
 
 
 def describe(smap):
-    """Return instrument and wavelength of a map in words."""
+    """Return the instrument and wavelength of a map as text."""
     instrument = smap.instrument or smap.observatory or type(smap).__name__
     wavelength = "" if smap.wavelength is None else f" {smap.wavelength:g}"
     return f"{instrument}{wavelength}"
 
 
 def one_of_each(maps):
-    """Return the maps in channel order, or raise."""
+    """Return the maps in channel order; raise unless there is one of each channel."""
     found = Counter(channel_of(smap) for smap in maps)
     wrong = []
-    foreign = [describe(smap) for smap in maps if channel_of(smap) is None]
-    if foreign:
+    if foreign := [describe(smap) for smap in maps if channel_of(smap) is None]:
         wrong.append(f"foreign: {', '.join(foreign)}")
     if missing := [channel for channel in CHANNELS if not found[channel]]:
         wrong.append(f"missing: {', '.join(f'{channel} Å' for channel in missing)}")
-    if double := [channel for channel in CHANNELS if found[channel] > 1]:
-        wrong.append(f"more than once: {', '.join(f'{channel} Å ({found[channel]} maps)' for channel in double)}")
+    if repeated := [channel for channel in CHANNELS if found[channel] > 1]:
+        wrong.append(f"more than once: {', '.join(f'{channel} Å ({found[channel]} maps)' for channel in repeated)}")
     if wrong:
         msg = f"maps must be exactly one AIA map for each of {CHANNELS} Å; found {len(maps)} maps, {'; '.join(wrong)}."
         raise ValueError(msg)
@@ -94,13 +93,13 @@ def one_of_each(maps):
 
 
 def check_times(maps, max_time_span):
-    """Raise unless the maps lie within a span of time."""
+    """Raise `ValueError` if the maps span more than ``max_time_span``."""
     if not max_time_span >= 0 * u.s:
         msg = f"max_time_span must be a time that is not negative, found {max_time_span:g}. The default is 60 s."
         raise ValueError(msg)
     times = [smap.date for smap in maps]
     if (span := (max(times) - min(times)).to(u.s)) > max_time_span:
-        listed = ", ".join(f"{channel} Å {time.isot}" for channel, time in zip(CHANNELS, times, strict=True))
+        listed = ", ".join(f"{channel_of(smap)} Å {smap.date.isot}" for smap in maps)
         msg = (
             f"maps span {span:.1f}, more than max_time_span={max_time_span:g}: {listed}. Choose maps closer in time or "
             "raise max_time_span."

@@ -1,4 +1,4 @@
-"""What the stack does for flares, calibration and alignment, and how degradation is corrected once."""
+"""Stacks of flares, calibration errors, misalignment and degradation."""
 
 import socket
 
@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.time import Time
-from helpers import aia_map, six
+from helpers import aia_map, changed, six
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import CHANNELS, ChannelStack, Quality, TemperatureResponse, invert
@@ -33,7 +33,7 @@ def counts_with(run, column=7, start=10, n=N):
 
 
 class TestSaturation:
-    def test_the_share_of_native_pixels_is_kept(self):
+    def test_fraction_of_native_pixels(self):
         counts = np.full((8, 8), 300.0)
         counts[0, 0] = counts[1, 2] = counts[1, 3] = 16000
         images = [counts if channel == 193 else np.full((8, 8), 300.0) for channel in CHANNELS]
@@ -42,35 +42,35 @@ class TestSaturation:
         assert (stack.quality[0, :2] & Quality.SATURATED).all()
         assert not (stack.quality[1:] & Quality.SATURATED).any()
 
-    def test_it_stays_with_the_cube_and_its_slices(self):
+    def test_saturation_of_a_cube(self):
         maps = list(sample_maps((N, N)))
         maps[3].data[5, 6] = 16000
         dem = invert(maps)
         assert dem.saturation[5, 6] == 1
         assert dem[:, 5:6, 6:9].saturation.tolist() == [[1, 0, 0]]
 
-    def test_a_long_run_along_a_column_blooms_as_far_again(self):
+    def test_blooming(self):
         stack = ChannelStack.from_maps(six(counts_with(run=6)), degradation=None)
         bloomed = np.argwhere(stack.quality & Quality.BLOOMING)
         expected = [[y, 7] for y in (*range(4, 10), *range(16, 22))]
         assert bloomed.tolist() == expected
         assert not stack.mask[4, 7]
 
-    def test_a_short_run_does_not(self):
+    def test_no_blooming_of_a_short_run(self):
         stack = ChannelStack.from_maps(six(counts_with(run=4)), degradation=None)
         assert not (stack.quality & Quality.BLOOMING).any()
 
-    def test_nor_does_a_row(self):
+    def test_no_blooming_along_rows(self):
         stack = ChannelStack.from_maps(six(counts_with(run=6).T), degradation=None)
         assert not (stack.quality & Quality.BLOOMING).any()
 
-    def test_blooming_at_the_edge_of_the_detector(self):
+    def test_blooming_at_the_edge(self):
         stack = ChannelStack.from_maps(six(counts_with(run=8, start=N - 8)), degradation=None)
         rows = np.flatnonzero(stack.quality[:, 7] & Quality.BLOOMING)
         assert rows.tolist() == list(range(N - 16, N - 8))
 
-    def test_short_exposures_of_a_flare(self):
-        # Exposure control shortens the exposure; the intensity is the same and less well known.
+    def test_short_exposures(self):
+        # The intensity is the same, with a larger error.
         long, short = six(np.full((4, 4), 2000.0), exptime=2.0), six(np.full((4, 4), 20.0), exptime=0.02)
         one, other = (ChannelStack.from_maps(maps, systematic=0, degradation=None) for maps in (long, short))
         np.testing.assert_allclose(one.intensity, other.intensity)
@@ -79,42 +79,42 @@ class TestSaturation:
 
 class TestNoise:
     @pytest.mark.parametrize("option", [{"calibration_error": "eve"}, {"calibration_error": "preflight"}])
-    def test_further_terms_are_aiapys(self, option):
+    def test_calibration_and_chianti_errors(self, option):
         maps = six(np.full((4, 4), 5000.0))
         plain = ChannelStack.from_maps(maps, systematic=0)
         more = ChannelStack.from_maps(maps, systematic=0, chianti_error=True, **option)
-        # NOTE: from SolarSoft's error table V3: CHIANTI, and calibration by EVE or before launch.
+        # NOTE: SolarSoft's error table V3: CHIANTI, and calibration by EVE or before launch.
         chianti = np.array([0.5, 0.5, 0.25, 0.25, 0.25, 0.25])
         eve = np.array([0.087, 0.051, 0.019, 0.014, 0.019, 0.097])
         calibration = eve if option["calibration_error"] == "eve" else np.full(6, 0.25)
         extra = np.hypot(chianti, calibration)[:, None, None] * plain.intensity
         np.testing.assert_allclose(more.uncertainty, np.hypot(plain.uncertainty, extra), rtol=1e-5)
 
-    def test_unknown_terms(self):
+    def test_invalid_calibration_error(self):
         with pytest.raises(ValueError, match="calibration_error must be None"):
             ChannelStack.from_maps(six(np.ones((4, 4))), calibration_error="mine")
 
 
 class TestMisalignment:
-    def test_aligned_channels_are_told_to_be(self, sun):
-        told = ChannelStack.from_maps(sun).meta["misalignment"]
-        assert list(told) == [str(channel) for channel in CHANNELS]
-        # A tenth of a pixel or two; 19.2 arcsec is one.
-        assert np.abs([shift for shift in told.values() if shift is not None]).max() < 6
+    def test_aligned_channels(self, sun):
+        misalignment = ChannelStack.from_maps(sun).meta["misalignment"]
+        assert list(misalignment) == [str(channel) for channel in CHANNELS]
+        # A pixel has 19.2 arcsec.
+        assert np.abs([shift for shift in misalignment.values() if shift is not None]).max() < 6
 
-    def test_a_shifted_channel_warns(self, sun):
-        moved = [smap._new_instance(np.roll(smap.data, (0, 3), (0, 1)), smap.meta) for smap in sun[4:5]]
-        with pytest.warns(SunpyUserWarning, match="shifted against 193 Å by more than a pixel: 211 Å"):
+    def test_shifted_channel(self, sun):
+        moved = [changed(smap, data=np.roll(smap.data, (0, 3), (0, 1))) for smap in sun[4:5]]
+        with pytest.warns(SunpyUserWarning, match="shifted relative to 193 Å by more than a pixel: 211 Å"):
             stack = ChannelStack.from_maps([*sun[:4], *moved, sun[5]])
         assert stack.meta["misalignment"]["211"] == pytest.approx([3 * 19.2, 0], abs=6)
 
-    def test_small_cutouts_are_not_judged(self):
-        told = ChannelStack.from_maps(six(np.ones((8, 8)))).meta["misalignment"]
-        assert set(told.values()) == {None}
+    def test_small_cutouts(self):
+        misalignment = ChannelStack.from_maps(six(np.ones((8, 8)))).meta["misalignment"]
+        assert set(misalignment.values()) == {None}
 
 
-class TestDegradationOnce:
-    def test_by_the_response_it_comes_to_the_same(self, maps):
+class TestDegradation:
+    def test_degraded_response(self, maps):
         in_data = ChannelStack.from_maps(maps, systematic=0.1)
         in_response = invert(maps, degradation="response", refine=1)
         response = in_response.response
@@ -125,36 +125,36 @@ class TestDegradationOnce:
         raw = ChannelStack.from_maps(maps, degradation="response")
         np.testing.assert_allclose(raw.intensity, in_data.intensity * ratio[:, None, None], rtol=1e-5)
 
-    def test_the_networks_own_response_is_another(self, maps):
+    def test_response_of_the_network_differs(self, maps):
         with pytest.raises(ValueError, match=r"train weights for this one .* or, if they are close, pass refine="):
             invert(maps, degradation="response")
 
-    def test_not_at_all(self, maps):
+    def test_uncorrected_data_with_another_response(self, maps):
         with pytest.raises(ValueError, match="not corrected, but response holds for launch"):
             invert(maps, degradation="response", response=TemperatureResponse.default())
         with pytest.raises(ValueError, match="not corrected, but response holds for 2012"):
             invert(maps, degradation="response", response=TemperatureResponse.default(obstime="2012-01-01"))
 
-    def test_twice(self, maps):
+    def test_corrected_data_with_degraded_response(self, maps):
         stack = ChannelStack.from_maps(maps)
         with pytest.raises(ValueError, match="corrected for degradation to launch, but response holds for 2014"):
             invert(stack, response=TemperatureResponse.default(obstime="2014-01-01"), refine=10)
 
-    def test_to_the_epoch_of_the_response(self, maps):
+    def test_epoch_of_the_response(self, maps):
         dem = invert(maps, response=TemperatureResponse.default(obstime="2014-01-01"), refine=10)
         assert dem.meta["provenance"]["epoch"].startswith("2014-01-01")
 
-    def test_left_to_the_user(self, maps):
+    def test_no_correction(self, maps):
         dem = invert(maps, degradation=None)
         assert dem.meta["provenance"]["degradation"] is None
         assert {facts["degradation"] for facts in dem.inputs} == {1.0}
 
-    def test_unknown_ways(self, maps):
+    def test_invalid_degradation(self, maps):
         with pytest.raises(ValueError, match="degradation must be 'data', 'response' or None"):
             ChannelStack.from_maps(maps, degradation="both")
 
 
-def test_the_main_job_needs_no_network(monkeypatch, tmp_path):
+def test_no_network_is_needed(monkeypatch, tmp_path):
     def forbidden(*args, **kwargs):
         raise OSError("no network in this test")
 
@@ -168,26 +168,26 @@ def test_the_main_job_needs_no_network(monkeypatch, tmp_path):
     assert dem.response.meta["origin"].startswith("packaged")
 
 
-def test_a_foreign_exposure_is_not_guessed():
+def test_zero_exposure():
     maps = six(np.ones((4, 4)))
     maps[2] = aia_map(171, np.ones((4, 4)), exptime=0)
     with pytest.raises(ValueError, match=r"171.* has exposure time 0"):
         ChannelStack.from_maps(maps, max_time_span=1 * u.s)
 
 
-def test_noise_of_a_binned_pixel_is_that_of_its_valid_native_pixels():
+def test_noise_of_a_partly_missing_binned_pixel():
     counts = np.full((8, 8), 400.0)
     counts[0, :2] = np.nan
     whole, part = (ChannelStack.from_maps(six(c), shape=2, systematic=0) for c in (np.full((8, 8), 400.0), counts))
     ratio = (part.uncertainty / whole.uncertainty).value
-    # 14 of 16 are left; the dark noise does not average.
+    # 14 of 16 pixels are valid; the dark noise does not average.
     assert ratio[:, 0, 0] == pytest.approx(np.full(6, np.sqrt(16 / 14)), rel=0.02)
     np.testing.assert_allclose(ratio[:, 1], 1)
 
 
-def test_synthetic_maps_are_not_corrected_for_degradation(maps):
+def test_synthetic_maps(maps):
     synthetic = invert(maps).synthesize()
-    with pytest.raises(ValueError, match=r"synthetic ones.*Pass degradation=None"):
+    with pytest.raises(ValueError, match=r"are synthetic.*Pass degradation=None"):
         invert(synthetic)
     again = invert(synthetic, degradation=None)
     assert np.median(again.chi2) < 0.5

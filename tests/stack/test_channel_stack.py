@@ -1,4 +1,4 @@
-"""What six maps must be, and what the stack makes of them."""
+"""Stacks of six maps: selection, calibration, binning and alignment."""
 
 import threading
 from importlib import resources
@@ -16,7 +16,8 @@ from helpers import EXPOSURES, aia_map, blob, centroid, changed, six, world_grid
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import CHANNELS, ChannelStack, Quality
-from sunpy_deepem.calibrate import photometry as calibration
+from sunpy_deepem.calibrate import photometry
+from sunpy_deepem.calibrate.tables import packaged_table
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.units import INTENSITY_UNIT
 from sunpy_deepem.utils.compat import get_correction_table, get_error_table
@@ -61,7 +62,7 @@ def random_counts(shape=(16, 16), seed=1, mean=500):
 
 
 def replaced(maps, channel, new):
-    """The maps with that of ``channel`` changed by the function ``new``."""
+    """Replace the map of ``channel`` by the function ``new`` of it."""
     return [new(smap) if round(smap.wavelength.value) == channel else smap for smap in maps]
 
 
@@ -71,8 +72,8 @@ def assert_same(one, other):
     np.testing.assert_array_equal(one.quality, other.quality)
 
 
-class TestWhichMaps:
-    def test_what_comes_out(self, sample):
+class TestMaps:
+    def test_result(self, sample):
         stack = ChannelStack.from_maps(sample)
         assert stack.intensity.shape == stack.uncertainty.shape == (6, N, N)
         assert stack.intensity.unit == stack.uncertainty.unit == INTENSITY_UNIT
@@ -81,11 +82,11 @@ class TestWhichMaps:
         assert "2014-01-01" in repr(stack)
 
     @pytest.mark.parametrize("order", [(5, 4, 3, 2, 1, 0), (3, 0, 5, 1, 4, 2)])
-    def test_in_any_order(self, sample, order):
+    def test_order(self, sample, order):
         assert_same(ChannelStack.from_maps([sample[i] for i in order]), ChannelStack.from_maps(sample))
 
     @pytest.mark.parametrize("kind", [list, tuple, iter, lambda maps: (smap for smap in maps)])
-    def test_in_any_container(self, sample, kind):
+    def test_containers(self, sample, kind):
         assert_same(ChannelStack.from_maps(kind(list(sample))), ChannelStack.from_maps(sample))
 
     @pytest.mark.parametrize(
@@ -100,17 +101,17 @@ class TestWhichMaps:
         ],
         ids=["folder", "folder as str", "paths", "paths as str", "generator", "sequence"],
     )
-    def test_from_files(self, sample, files, source):
+    def test_files(self, sample, files, source):
         assert_same(ChannelStack.from_maps(source(files)), ChannelStack.from_maps(sample))
 
-    def test_a_folder_may_hold_other_things_than_maps(self, sample, files, tmp_path):
+    def test_folder_with_other_files(self, sample, files, tmp_path):
         for path in files.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
-        (tmp_path / "notes.txt").write_text("cloudless")
-        (tmp_path / "._aia_94.fits").write_bytes(b"what macOS leaves on foreign discs")
+        (tmp_path / "notes.txt").write_text("a note")
+        (tmp_path / "._aia_94.fits").write_bytes(b"a file of macOS")
         assert_same(ChannelStack.from_maps(tmp_path), ChannelStack.from_maps(sample))
 
-    def test_missing_channels_are_named(self, sample):
+    def test_missing_channels(self, sample):
         with pytest.raises(ValueError, match=r"found 4 maps, missing: 94 Å, 335 Å\."):
             ChannelStack.from_maps(sample[1:5])
 
@@ -118,56 +119,56 @@ class TestWhichMaps:
         with pytest.raises(ValueError, match="found 0 maps, missing: 94 Å"):
             ChannelStack.from_maps([])
 
-    def test_channels_twice_are_named(self, sample):
+    def test_repeated_channels(self, sample):
         with pytest.raises(ValueError, match=r"more than once: 171 Å \(2 maps\)"):
             ChannelStack.from_maps([*sample, sample[2]])
 
-    def test_other_channels_are_named(self, sample):
+    def test_other_channels(self, sample):
         foreign = aia_map(304, sample[0].data)
         with pytest.raises(ValueError, match=r"foreign: AIA.* 304 Angstrom; missing: 94 Å"):
             ChannelStack.from_maps([foreign, *sample[1:]])
 
-    def test_other_instruments_are_named(self, sample):
+    def test_other_instruments(self, sample):
         hmi = changed(sample[0], instrume="HMI_FRONT2", telescop="SDO/HMI", content="MAGNETOGRAM", bunit="Gauss")
         with pytest.raises(ValueError, match=r"foreign: HMI.*missing: 94 Å"):
             ChannelStack.from_maps([hmi, *sample[1:]])
 
-    def test_a_single_map(self, sample):
+    def test_single_map(self, sample):
         with pytest.raises(TypeError, match=r"six maps, found a single AIA 3 171"):
             ChannelStack.from_maps(sample[2])
 
     @pytest.mark.parametrize(("maps", "found"), [(None, "NoneType"), (6, "int"), (np.ones((6, 4, 4)), "ndarray")])
-    def test_no_maps_at_all(self, maps, found):
+    def test_other_types(self, maps, found):
         with pytest.raises(TypeError, match=f"found {found}"):
             ChannelStack.from_maps(maps)
 
-    def test_something_between_the_maps(self, sample):
-        with pytest.raises(TypeError, match="must hold sunpy maps or paths of files, found dict"):
+    def test_other_items(self, sample):
+        with pytest.raises(TypeError, match="must contain sunpy maps or paths of files, found dict"):
             ChannelStack.from_maps([*sample[:5], {"data": 1}])
 
-    def test_missing_files_are_named(self, files, tmp_path):
+    def test_missing_files(self, files, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.fits"):
             ChannelStack.from_maps([*files.iterdir(), tmp_path / "nowhere.fits"])
         with pytest.raises(FileNotFoundError, match="nowhere"):
             ChannelStack.from_maps(tmp_path / "nowhere")
 
     def test_empty_folder(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="holds no FITS file"):
+        with pytest.raises(FileNotFoundError, match="contains no FITS file"):
             ChannelStack.from_maps(tmp_path)
 
-    def test_a_file_instead_of_a_folder(self, files):
-        with pytest.raises(FileNotFoundError, match=r"aia_94\.fits, which is no folder"):
+    def test_single_file(self, files):
+        with pytest.raises(FileNotFoundError, match=r"aia_94\.fits, which is not a folder"):
             ChannelStack.from_maps(files / "aia_94.fits")
 
     @pytest.mark.parametrize("content", [b"", b"not FITS at all", b"SIMPLE  =                    T"])
-    def test_unreadable_files_are_named(self, files, tmp_path, content):
+    def test_unreadable_files(self, files, tmp_path, content):
         (tmp_path / "broken.fits").write_bytes(content)
         with pytest.raises(ValueError, match=r"broken\.fits cannot be read as a map"):
             ChannelStack.from_maps([*files.iterdir(), tmp_path / "broken.fits"])
 
 
 class TestTimes:
-    def test_too_far_apart(self, sample):
+    def test_span(self, sample):
         late = changed(sample[5], **{"date-obs": "2014-01-01T00:01:10", "t_obs": "2014-01-01T00:01:11"})
         with pytest.raises(ValueError, match=r"maps span 69\.9 s, more than max_time_span=60 s: 94 Å 2014-01-01T00"):
             ChannelStack.from_maps([*sample[:5], late])
@@ -175,28 +176,28 @@ class TestTimes:
             ChannelStack.from_maps([*sample[:5], late], max_time_span=2 * u.min).inputs[5]["date"].endswith("01:10.000")
         )
 
-    def test_span_needs_a_unit(self, sample):
+    def test_unit_of_span(self, sample):
         with pytest.raises(TypeError, match="max_time_span"):
             ChannelStack.from_maps(sample, max_time_span=60)
 
 
 class TestExposure:
-    def test_counts_are_divided_by_exposure_time(self):
+    def test_counts(self):
         counts = random_counts()
         stack = ChannelStack.from_maps(six(counts), degradation=None)
         for image, channel in zip(stack.intensity.value, CHANNELS, strict=True):
             np.testing.assert_allclose(image, counts / EXPOSURES[channel], rtol=1e-6)
 
     @pytest.mark.parametrize("unit", ["DN / s", "ct / s", "DN / (s pix)", "1 / s"])
-    def test_maps_that_are_per_second_are_not_divided_again(self, unit):
+    def test_rates(self, unit):
         counts = random_counts((6, 16, 16))
         rates = counts / np.array(list(EXPOSURES.values()), dtype=np.float32)[:, np.newaxis, np.newaxis]
         from_counts, from_rates = ChannelStack.from_maps(six(counts)), ChannelStack.from_maps(six(rates, bunit=unit))
         np.testing.assert_allclose(from_rates.intensity, from_counts.intensity, rtol=1e-6)
-        # The noise too, as it is estimated on counts.
+        # Noise is estimated from counts.
         np.testing.assert_allclose(from_rates.uncertainty, from_counts.uncertainty, rtol=1e-5)
 
-    def test_as_sunpy_divides(self, sample):
+    def test_rates_of_sunpy(self, sample):
         rates = [smap / smap.exposure_time for smap in sample]
         np.testing.assert_allclose(
             ChannelStack.from_maps(rates).intensity, ChannelStack.from_maps(sample).intensity, rtol=1e-6
@@ -213,11 +214,11 @@ class TestExposure:
             ChannelStack.from_maps(replaced(sample, 193, lambda smap: changed(smap, bunit=unit)))
 
     @pytest.mark.parametrize("exposure", [0.0, -1.0, None])
-    def test_no_exposure_time(self, sample, exposure):
+    def test_invalid_exposure_time(self, sample, exposure):
         with pytest.raises(ValueError, match=r"AIA 2 193.* map has exposure time .*Set EXPTIME"):
             ChannelStack.from_maps(replaced(sample, 193, lambda smap: changed(smap, exptime=exposure)))
 
-    def test_a_longer_exposure_of_more_counts_is_the_same_intensity_known_better(self):
+    def test_longer_exposure(self):
         counts = random_counts()
         once, twice = (
             six(counts),
@@ -234,14 +235,14 @@ class TestExposure:
 
 class TestNoise:
     @pytest.mark.parametrize(("scale", "n_sample"), [(0.6, 1), (2.4, 16), (4.8, 64)])
-    def test_native_pixels_follow_from_the_plate_scale(self, scale, n_sample):
+    def test_native_pixels(self, scale, n_sample):
         counts = random_counts()
         stack = ChannelStack.from_maps(six(counts, scale=scale), systematic=0, degradation=None)
         assert stack.meta["native_pixels"] == pytest.approx(n_sample)
         for sigma, channel in zip(stack.uncertainty.value, CHANNELS, strict=True):
             np.testing.assert_allclose(sigma, noise(counts, channel, n_sample) / EXPOSURES[channel], rtol=1e-5)
 
-    def test_with_systematic_error_and_degradation_in_a_binned_pixel(self):
+    def test_binned_with_systematic_error_and_degradation(self):
         counts = random_counts()
         stack = ChannelStack.from_maps(six(counts), systematic=0.2, shape=8)
         binned = counts.reshape(8, 2, 8, 2).mean(axis=(1, 3))
@@ -251,34 +252,34 @@ class TestNoise:
             expected = np.hypot(noise(binned, channel, 64) / divisor, 0.2 * binned / divisor)
             np.testing.assert_allclose(sigma, expected, rtol=1e-5)
 
-    def test_finer_than_native_is_one_pixel(self):
+    def test_finer_than_native(self):
         assert ChannelStack.from_maps(six(random_counts(), scale=0.3)).meta["native_pixels"] == 1
 
     @pytest.mark.parametrize("systematic", [-0.1, 1.0, np.nan, "ten", None])
-    def test_systematic_must_be_a_fraction(self, sample, systematic):
+    def test_invalid_systematic(self, sample, systematic):
         with pytest.raises(ValueError, match="systematic must be a fraction"):
             ChannelStack.from_maps(sample, systematic=systematic)
 
-    def test_a_map_may_bring_its_own(self):
+    def test_own_uncertainty(self):
         counts, sigma = random_counts(), random_counts(seed=2, mean=20)
         maps = six(counts, uncertainty=StdDevUncertainty(sigma))
         stack = ChannelStack.from_maps(maps, systematic=0, degradation=None)
         np.testing.assert_allclose(stack.uncertainty[0].value, sigma / EXPOSURES[94], rtol=1e-6)
         assert all(one["own_uncertainty"] for one in stack.inputs)
 
-    def test_its_own_is_in_the_unit_of_the_map(self):
+    def test_unit_of_own_uncertainty(self):
         counts, sigma = random_counts(), random_counts(seed=2, mean=20)
         maps = six(counts / 2, uncertainty=StdDevUncertainty(sigma / 2), bunit="DN / s", exptime=2)
         stack = ChannelStack.from_maps(maps, systematic=0, degradation=None)
         np.testing.assert_allclose(stack.uncertainty.value[0], sigma / 2, rtol=1e-6)
 
     @pytest.mark.parametrize("shape", [8, 4])
-    def test_its_own_falls_with_the_root_of_the_pixels_binned(self, shape):
+    def test_binned_own_uncertainty(self, shape):
         maps = six(random_counts(), uncertainty=StdDevUncertainty(np.full((16, 16), 12.0)))
         stack = ChannelStack.from_maps(maps, shape=shape, systematic=0, degradation=None)
         np.testing.assert_allclose(stack.uncertainty.value[2], 12 / (16 / shape) / EXPOSURES[171], rtol=1e-6)
 
-    def test_a_pixel_without_a_sigma_is_missing(self):
+    def test_pixel_without_sigma(self):
         sigma = np.full((16, 16), 12.0)
         sigma[3, 4], sigma[5, 6] = np.nan, 0
         maps = six(random_counts(), uncertainty=StdDevUncertainty(sigma))
@@ -289,7 +290,7 @@ class TestNoise:
 
 class TestDegradation:
     @pytest.mark.parametrize("obstime", ["2010-09-01", "2014-01-01", "2020-06-01"])
-    def test_as_aiapy_has_it(self, obstime):
+    def test_same_as_aiapy(self, obstime):
         maps = six(random_counts(), **{"date-obs": obstime})
         corrected, raw = ChannelStack.from_maps(maps), ChannelStack.from_maps(maps, degradation=None)
         for index, channel in enumerate(CHANNELS):
@@ -301,31 +302,31 @@ class TestDegradation:
         assert (corrected.meta["degradation"], raw.meta["degradation"]) == ("data", None)
 
     @pytest.mark.parametrize("epoch", [Time("2012-05-01"), "2012-05-01"])
-    def test_to_another_epoch(self, epoch):
+    def test_epoch(self, epoch):
         stack = ChannelStack.from_maps(six(random_counts()), epoch=epoch)
         for one in stack.inputs:
             expected = factor(one["channel"]) / factor(one["channel"], Time(epoch))
             assert one["degradation"] == pytest.approx(expected)
         assert stack.meta["epoch"].startswith("2012-05-01")
 
-    def test_to_the_time_of_observation_is_none(self):
+    def test_epoch_of_the_observation(self):
         stack = ChannelStack.from_maps(six(random_counts()), epoch=OBSTIME)
         assert [one["degradation"] for one in stack.inputs] == pytest.approx([1] * 6)
 
-    def test_with_a_table(self, sample):
+    def test_given_table(self, sample):
         table = packaged("aia_v10_degradation.ecsv", get_correction_table)
         stack = ChannelStack.from_maps(sample, correction_table=table)
         assert_same(stack, ChannelStack.from_maps(sample))
         assert stack.meta["correction_table"] == "table given by the user"
 
-    def test_before_the_mission(self):
+    def test_before_launch(self):
         with pytest.raises(ValueError, match="2009-01-01"):
             ChannelStack.from_maps(six(random_counts(), **{"date-obs": "2009-01-01"}))
 
 
 class TestBinning:
     @pytest.mark.parametrize("size", [2, 4, 8])
-    def test_whole_factors_are_block_means(self, size):
+    def test_whole_factors(self, size):
         counts = random_counts()
         n = 16 // size
         stack = ChannelStack.from_maps(six(counts), shape=n, degradation=None)
@@ -333,44 +334,44 @@ class TestBinning:
         np.testing.assert_allclose(stack.intensity.value[0], blocks / EXPOSURES[94], rtol=1e-6)
 
     @pytest.mark.parametrize("shape", [5, 7, 11, 15, (3, 13), (16, 5)])
-    def test_other_factors_keep_the_flux(self, shape):
+    def test_other_factors(self, shape):
         counts = random_counts()
         stack = ChannelStack.from_maps(six(counts), shape=shape, degradation=None)
         assert stack.intensity.shape[1:] == (shape if isinstance(shape, tuple) else (shape, shape))
         np.testing.assert_allclose(stack.intensity.value[0].mean(dtype=float) * EXPOSURES[94], counts.mean(), rtol=1e-6)
 
-    def test_each_pixel_is_the_mean_over_its_area(self):
+    def test_area_weighted_mean(self):
         counts = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=float)
         stack = ChannelStack.from_maps(six(counts, exptime=1), shape=2, degradation=None)
         corner = (1 + 2 / 2 + 4 / 2 + 5 / 4) / 2.25
         np.testing.assert_allclose(stack.intensity.value[0], [[corner, corner + 4 / 3], [corner + 4, corner + 16 / 3]])
 
-    def test_512_unless_told_otherwise(self):
+    def test_default_shape(self):
         assert ChannelStack.from_maps(six(np.full((1024, 1024), 100, np.float32))).quality.shape == (512, 512)
 
     @pytest.mark.parametrize("shape", [None, 16, 512, np.int64(4096), (16, 16)])
-    def test_never_upsampled(self, shape):
+    def test_no_upsampling(self, shape):
         counts = random_counts()
         stack = ChannelStack.from_maps(six(counts), shape=shape, degradation=None)
         np.testing.assert_allclose(stack.intensity.value[0], counts / EXPOSURES[94], rtol=1e-6)
 
     @pytest.mark.parametrize("shape", [(32, 16), (16, 17)])
-    def test_a_larger_shape_is_an_error(self, shape):
+    def test_larger_shape(self, shape):
         with pytest.raises(ValueError, match=r"is larger than the maps' \(16, 16\); maps are never upsampled"):
             ChannelStack.from_maps(six(random_counts()), shape=shape)
 
     @pytest.mark.parametrize("shape", [0, -4, 2.5, (8,), (8, 8, 8), (0, 8), "half", True, (4.5, 4)])
-    def test_shapes_that_make_no_sense(self, shape):
+    def test_invalid_shapes(self, shape):
         with pytest.raises(ValueError, match="shape must be None, a positive whole number or"):
             ChannelStack.from_maps(six(random_counts()), shape=shape)
 
     @pytest.mark.parametrize(("native", "shape"), [((24, 16), (12, 8)), ((10, 40), (3, 12)), ((1, 30), (1, 12))])
-    def test_the_longer_side_counts(self, native, shape):
+    def test_longer_side(self, native, shape):
         assert ChannelStack.from_maps(six(random_counts(native)), shape=12).quality.shape == shape
 
     @pytest.mark.parametrize("shape", [32, 21, (16, 32), (13, 27)])
     @pytest.mark.parametrize("cards", [{}, {"crota2": 30.0}, {"crpix1": 3.2, "crpix2": 80.0, "crval1": 400.0}])
-    def test_what_is_seen_stays_where_it_is(self, shape, cards):
+    def test_positions(self, shape, cards):
         empty = aia_map(94, np.zeros((64, 64)), scale=9.6, **cards)
         x, y = world_grid(empty)
         center = x[20, 40], y[20, 40]
@@ -379,7 +380,7 @@ class TestBinning:
         binned = sunpy.map.Map(stack.intensity.value[0], stack.header)
         np.testing.assert_allclose(centroid(binned.data, *world_grid(binned)), centroid(counts, x, y), atol=0.3)
 
-    def test_the_corners_of_the_field_stay_where_they_are(self):
+    def test_corners(self):
         maps = six(random_counts((20, 30)), crota2=20.0, crval1=-300.0)
         stack = ChannelStack.from_maps(maps, shape=(7, 11))
         before = maps[0].wcs.wcs_pix2world([[-0.5, -0.5], [29.5, -0.5], [29.5, 19.5]], 0)
@@ -389,7 +390,7 @@ class TestBinning:
 
 class TestBadPixels:
     def spoiled(self, **pixels):
-        """Maps in which 171 Å has pixels set to some values."""
+        """Maps with bad pixels in 171 Å."""
         counts = random_counts()
         bad = counts.copy()
         for value, where in pixels.items():
@@ -397,14 +398,14 @@ class TestBadPixels:
         return replaced(six(counts), 171, lambda smap: changed(smap, data=bad))
 
     @pytest.mark.parametrize("value", ["nan", "inf"])
-    def test_not_a_number_is_missing(self, value):
+    def test_not_finite(self, value):
         stack = ChannelStack.from_maps(self.spoiled(**{value: (3, 5)}))
         assert np.argwhere(stack.quality & Quality.MISSING).tolist() == [[3, 5]]
         assert np.argwhere(stack.mask).tolist() == [[3, 5]]
         assert np.isnan(stack.intensity[2, 3, 5])
         assert np.isfinite(stack.intensity[0, 3, 5])
 
-    def test_what_the_map_masks_is_missing(self):
+    def test_mask_of_a_map(self):
         mask = np.zeros((16, 16), dtype=bool)
         mask[7, 2] = True
         stack = ChannelStack.from_maps([aia_map(94, random_counts(), mask=mask), *six(random_counts())[1:]])
@@ -415,36 +416,36 @@ class TestBadPixels:
         assert np.argwhere(stack.quality & Quality.SATURATED).tolist() == [[3, 5]]
         assert np.argwhere(stack.mask).tolist() == [[3, 5]]
 
-    def test_saturation_is_judged_on_counts_where_the_map_is_per_second(self):
+    def test_saturated_rates(self):
         rates = self.spoiled(full=(3, 5))
         rates = [changed(smap, data=smap.data / smap.meta["exptime"], bunit="DN / s") for smap in rates]
         assert np.argwhere(ChannelStack.from_maps(rates).quality & Quality.SATURATED).tolist() == [[3, 5]]
 
-    def test_one_saturated_pixel_spoils_a_binned_one(self):
+    def test_saturated_binned_pixel(self):
         stack = ChannelStack.from_maps(self.spoiled(full=(3, 5)), shape=4)
         assert np.argwhere(stack.quality & Quality.SATURATED).tolist() == [[0, 1]]
         assert np.argwhere(stack.mask).tolist() == [[0, 1]]
 
-    def test_a_binned_pixel_is_the_mean_of_what_is_valid(self):
+    def test_partly_missing_binned_pixel(self):
         maps = self.spoiled(nan=(slice(0, 2), 0))
         counts = maps[2].data[:4, :4]
         stack = ChannelStack.from_maps(maps, shape=4, degradation=None)
         assert not stack.mask.any()
         assert stack.intensity.value[2, 0, 0] == pytest.approx(np.nanmean(counts) / EXPOSURES[171], rel=1e-6)
 
-    def test_a_binned_pixel_that_is_mostly_missing_is_missing(self):
+    def test_mostly_missing_binned_pixel(self):
         stack = ChannelStack.from_maps(self.spoiled(nan=(slice(0, 4), slice(0, 3))), shape=4)
         assert np.argwhere(stack.quality & Quality.MISSING).tolist() == [[0, 0]]
         assert stack.mask[0, 0]
 
-    def test_negative_values_are_kept_with_the_noise_of_none(self):
+    def test_negative_values(self):
         stack = ChannelStack.from_maps(self.spoiled(negative=(3, 5)), systematic=0, degradation=None)
         assert np.argwhere(stack.quality & Quality.NEGATIVE).tolist() == [[3, 5]]
         assert not stack.mask.any()
         assert stack.intensity.value[2, 3, 5] == pytest.approx(-3 / EXPOSURES[171])
         assert stack.uncertainty.value[2, 3, 5] == pytest.approx(noise(0.0, 171, 16) / EXPOSURES[171], rel=1e-5)
 
-    def test_low_signal_is_fewer_than_three_channels_above_three_sigma(self):
+    def test_low_signal(self):
         counts = np.zeros((6, 2, 2))
         counts[:2, 0, 0], counts[:3, 1, 1] = 100, 100
         stack = ChannelStack.from_maps(six(counts))
@@ -454,17 +455,17 @@ class TestBadPixels:
 class TestAlignment:
     @staticmethod
     def counts(smap):
-        """Smooth counts as the pixels of a map see them."""
+        """Smooth counts at the pixels of a map."""
         x, y = world_grid(smap)
         return 1000 * (blob(x, y, (60, -40), 40) + 0.5 * blob(x, y, (-90, 70), 50)) + 20
 
     def scene(self, **cards):
-        """Smooth counts as a pointing of ``cards`` sees them."""
+        """Smooth counts and the pointing given by ``cards``."""
         pointing = {"scale": 9.6} | cards
         return self.counts(aia_map(94, np.zeros((48, 48)), **pointing)), pointing
 
     def maps(self, **cards):
-        """Six maps of one scene, of which that in 193 Å points elsewhere."""
+        """Six maps of one scene, with another pointing in 193 Å."""
         counts, pointing = self.scene()
         moved, elsewhere = self.scene(**cards)
         return [
@@ -477,7 +478,7 @@ class TestAlignment:
         [{"crpix1": 25.0}, {"crval2": 14.0}, {"crota2": 5.0}, {"scale": 9.0}],
         ids=["half a pixel", "pointing", "roll", "plate scale"],
     )
-    def test_maps_that_differ_are_reprojected(self, cards):
+    def test_reprojection(self, cards):
         maps = self.maps(**cards)
         stack = ChannelStack.from_maps(maps, degradation=None)
         assert [one["reprojected"] for one in stack.inputs] == [False, False, False, True, False, False]
@@ -489,48 +490,48 @@ class TestAlignment:
         assert apart > 30
 
     @pytest.mark.parametrize("cards", [{"crpix1": 27.5}, {"crpix1": 20.5, "crpix2": 25.5}])
-    def test_maps_whole_pixels_apart_are_moved_and_not_resampled(self, cards):
+    def test_shift_by_whole_pixels(self, cards):
         stack = ChannelStack.from_maps(self.maps(**cards), degradation=None)
         assert not any(one["reprojected"] for one in stack.inputs)
         expected = self.counts(sunpy.map.Map(stack.intensity.value[3], stack.header))
         np.testing.assert_allclose(stack.intensity.value[3] * EXPOSURES[193], expected, rtol=1e-5)
 
-    def test_maps_of_a_twentieth_of_a_pixel_are_left_alone(self):
+    def test_small_shift(self):
         maps = self.maps(crpix1=24.55)
         stack = ChannelStack.from_maps(maps, degradation=None)
         assert not any(one["reprojected"] for one in stack.inputs)
         np.testing.assert_allclose(stack.intensity.value[3] * EXPOSURES[193], maps[3].data, rtol=1e-6)
 
-    def test_seconds_of_orbit_are_no_misalignment(self):
+    def test_orbit(self):
         maps = replaced(self.maps(), 193, lambda smap: changed(smap, hgln_obs=0.01, dsun_obs=1.4712e11))
         assert not any(one["reprojected"] for one in ChannelStack.from_maps(maps).inputs)
 
-    def test_reprojection_keeps_what_is_off_the_limb(self):
+    def test_reprojection_off_the_limb(self):
         maps = self.maps(crpix1=25.0, crval1=2000.0, crval2=2000.0)
         maps = [changed(smap, crval1=2000.0, crval2=2000.0, hgln_obs=0.001 * i) for i, smap in enumerate(maps)]
         stack = ChannelStack.from_maps(maps)
         assert stack.inputs[3]["reprojected"]
         assert np.isfinite(stack.intensity[3, :, 1:-1]).all()
 
-    def test_the_field_is_the_one_that_cutouts_have_in_common(self):
+    def test_common_field(self):
         stack = ChannelStack.from_maps(self.maps(crpix1=34.5, crpix2=20.2))
         assert stack.intensity.shape == (6, 44, 38)
         assert not stack.mask.any()
         counts = stack.intensity.value[0] * EXPOSURES[94] * stack.inputs[0]["degradation"]
         np.testing.assert_allclose(counts, self.counts(sunpy.map.Map(counts, stack.header)), rtol=1e-5)
 
-    def test_a_full_disc_is_kept_whole(self):
+    def test_full_disk_is_kept_whole(self):
         maps = six(random_counts((32, 32)), scale=76.8)
         stack = ChannelStack.from_maps(replaced(maps, 193, lambda smap: changed(smap, crpix1=18.5)))
         missing = (stack.quality & Quality.MISSING) != 0
         assert missing[:, 30:].all()
         assert missing.mean() == pytest.approx(2 / 32)
 
-    def test_cutouts_of_different_places_are_an_error(self):
+    def test_disjoint_cutouts(self):
         with pytest.raises(ValueError, match="no field of view in common"):
             ChannelStack.from_maps(self.maps(crval1=900.0))
 
-    def test_bad_pixels_move_with_the_map(self):
+    def test_bad_pixels_of_a_shifted_map(self):
         def spoiled(smap):
             data = smap.data.copy()
             data[20, 11], data[30, 31] = np.nan, 16000
@@ -541,7 +542,7 @@ class TestAlignment:
         assert stack.quality[30, 30] & Quality.SATURATED
         assert stack.mask[:, :-2].sum() <= 2 * 9
 
-    def test_sigma_is_carried(self):
+    def test_reprojected_sigma(self):
         sigma = np.add.outer(np.arange(48.0), np.zeros(48)) + 5
 
         def known(smap):
@@ -552,7 +553,7 @@ class TestAlignment:
         expected = (sigma[1:] + sigma[:-1]) / 2
         np.testing.assert_allclose(stack.uncertainty.value[3, :47] * EXPOSURES[193], expected, rtol=2e-2)
 
-    def test_onto_the_coarsest(self):
+    def test_coarsest_grid(self):
         fine, pointing = self.scene(scale=4.8)
         coarse, _ = self.scene()
         maps = six(coarse[12:36, 12:36], scale=9.6)
@@ -562,7 +563,7 @@ class TestAlignment:
         expected = fine.reshape(24, 2, 24, 2).mean(axis=(1, 3))
         inner = np.s_[1:-1, 1:-1]
         np.testing.assert_allclose((stack.intensity.value[4] * EXPOSURES[211])[inner], expected[inner], rtol=1e-3)
-        # Four pixels were averaged.
+        # Mean of four pixels.
         np.testing.assert_allclose((stack.uncertainty.value[4] * EXPOSURES[211])[inner], 4, rtol=1e-3)
 
     def test_headers_in_degrees(self):
@@ -577,7 +578,7 @@ class TestAlignment:
 
 
 class TestLevel1:
-    """Maps as they come down: rolled, off centre, at their own plate scale."""
+    """Maps that are rolled, off-center and at their own plate scale."""
 
     N, SCALE = 96, 28.8
     PLACES = MappingProxyType({"bright point": (-480, 336), "hot pixel": (600, -500), "full well": (100, 700)})
@@ -600,7 +601,7 @@ class TestLevel1:
             for i, (channel, roll) in enumerate(zip(CHANNELS, (0.5, 3, -2, 1, 5, -4), strict=True))
         ]
 
-    def test_full_discs_are_registered(self):
+    def test_registration(self):
         stack = ChannelStack.from_maps(self.maps(), degradation=None)
         assert all(one["registered"] for one in stack.inputs)
         binned = sunpy.map.Map(stack.intensity.value[0], stack.header)
@@ -614,7 +615,7 @@ class TestLevel1:
             np.testing.assert_allclose(where, self.PLACES["bright point"], atol=0.05 * self.SCALE)
             assert np.nanmax(image * EXPOSURES[channel]) == pytest.approx(1000, rel=0.02)
 
-    def test_bad_pixels_are_registered_too(self):
+    def test_bad_pixels(self):
         clean, spoiled = ChannelStack.from_maps(self.maps()), ChannelStack.from_maps(self.maps(spoil=True))
         binned = sunpy.map.Map(spoiled.quality, spoiled.header)
         for name, flag in (("hot pixel", Quality.MISSING), ("full well", Quality.SATURATED)):
@@ -624,7 +625,7 @@ class TestLevel1:
             flagged = np.argwhere(((spoiled.quality & flag) != 0) & ~clean.mask)
             assert np.abs(flagged - [y, x]).max() <= 2
 
-    def test_missing_pixels_leave_no_ripples_around_them(self):
+    def test_no_ringing_around_missing_pixels(self):
         clean, spoiled = self.maps(), self.maps()
         for smap in spoiled:
             smap.data[20, 70] = np.nan
@@ -632,7 +633,7 @@ class TestLevel1:
         valid = ~spoiled.mask
         np.testing.assert_allclose(spoiled.intensity[:, valid], clean.intensity[:, valid], rtol=1e-3)
 
-    def test_its_own_sigma_is_registered_too(self):
+    def test_own_uncertainty(self):
         maps = [
             sunpy.map.Map(m.data, m.meta, uncertainty=StdDevUncertainty(np.full(m.data.shape, 7.0)))
             for m in self.maps()
@@ -641,24 +642,24 @@ class TestLevel1:
         sigma = stack.uncertainty.value[1][~stack.mask] * EXPOSURES[131]
         np.testing.assert_allclose(sigma, 7, rtol=1e-4)
 
-    def test_what_came_in_is_told(self):
+    def test_level_of_the_input(self):
         assert [one["level"] for one in ChannelStack.from_maps(self.maps()).inputs] == [1] * 6
 
-    def test_level_1_5_is_left_as_it_is(self):
+    def test_level_1_5_is_not_registered(self):
         maps = self.maps(lvl_num=1.5)[:1] * 6
         maps = [changed(smap, wavelnth=channel) for smap, channel in zip(maps, CHANNELS, strict=True)]
         stack = ChannelStack.from_maps(maps, degradation=None)
         assert not any(one["registered"] for one in stack.inputs)
         np.testing.assert_allclose(stack.intensity.value[0] * maps[0].meta["exptime"], maps[0].data, rtol=1e-6)
 
-    def test_a_cutout_cannot_be_registered(self):
-        with pytest.warns(SunpyUserWarning, match="94.* level 1 and not full-disc"):
+    def test_cutout(self):
+        with pytest.warns(SunpyUserWarning, match="94.* level 1 and not full-disk"):
             stack = ChannelStack.from_maps([aia_map(94, random_counts(), lvl_num=1), *six(random_counts())[1:]])
         assert not stack.inputs[0]["registered"]
 
 
 class TestCutouts:
-    def test_a_submap_is_the_part_of_the_whole(self, sample):
+    def test_submap(self, sample):
         whole = ChannelStack.from_maps(sample)
         part = ChannelStack.from_maps([smap.submap([8, 4] * u.pix, top_right=[27, 15] * u.pix) for smap in sample])
         assert part.intensity.shape == (6, 12, 20)
@@ -668,12 +669,12 @@ class TestCutouts:
         )
 
 
-def test_stacks_can_be_told_apart(sample):
+def test_hash(sample):
     stack = ChannelStack.from_maps(sample)
     assert len({stack, stack, ChannelStack.from_maps(sample)}) == 2
 
 
-def test_the_real_sun(real_sun):
+def test_real_sun(real_sun):
     stack = ChannelStack.from_maps(real_sun)
     assert stack.intensity.shape == (6, 512, 512)
     assert stack.meta["native_pixels"] == pytest.approx(64, rel=0.01)
@@ -684,15 +685,15 @@ def test_the_real_sun(real_sun):
     assert CHANNELS[disc.argmax()] in (171, 193)
 
 
-def test_the_table_of_errors_is_read_by_one_thread(sample, monkeypatch):
-    """Reading it aiapy silences warnings, which in several threads at once lets some through."""
+def test_error_table_is_read_by_one_thread(sample, monkeypatch):
+    """aiapy silences warnings while reading, which is not thread-safe."""
     threads = []
 
     def read(path):
         threads.append(threading.current_thread())
         return get_error_table(path)
 
-    calibration._packaged.cache_clear()
-    monkeypatch.setattr(calibration, "get_error_table", read)
+    packaged_table.cache_clear()
+    monkeypatch.setattr(photometry, "get_error_table", read)
     ChannelStack.from_maps(sample)
     assert threads == [threading.main_thread()]
