@@ -13,13 +13,14 @@ from astropy.time import Time
 
 from sunpy_deepem import CHANNELS, TemperatureResponse
 from sunpy_deepem.calibrate import degradation_factor
+from sunpy_deepem.visualization import plot_response
 
 # %%
 # The default: SolarSoft's V10, normalised to SDO/EVE, with the empirical correction of 94 Å, "chiantifix".
 
 response = TemperatureResponse.default()
 fig, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-response.plot(axes=axes)
+plot_response(response, axes=axes)
 styles = [{"color": line.get_color(), "linestyle": line.get_linestyle()} for line in axes.lines]
 
 # %%

@@ -1,4 +1,4 @@
-"""From emission measure back to what AIA would see."""
+"""Forward model: from emission measure to synthetic AIA intensities and maps."""
 
 import astropy.units as u
 import numpy as np
@@ -10,31 +10,31 @@ from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 
 __all__ = ["channel_maps", "chi_squared", "synthesize_maps", "synthetic_intensity"]
 
-# NOTE: which of the four telescopes carries a channel, Lemen et al. (2012), Solar Phys. 275, 17, Table 2.
+# NOTE: Telescope of each channel, Lemen et al. (2012), Solar Phys. 275, 17, Table 2.
 _TELESCOPES = {94: 4, 131: 1, 171: 3, 193: 2, 211: 2, 335: 1}
 
 
 @u.quantity_input
 def synthetic_intensity(em: EM_UNIT, response):
     """
-    Fold an emission measure with the response: g_i = Σ_j K_ij EM_j.
+    Return the intensities of an emission measure, g_i = Σ_j K_ij EM_j.
 
     Parameters
     ----------
     em : `~astropy.units.Quantity`
         EM per bin in cm^-5, shape ``(number of bins, ...)``.
     response : `TemperatureResponse`
-        Folded onto the same bins.
+        Response with the same bins.
 
     Returns
     -------
     `~astropy.units.Quantity`
-        DN s^-1 pix^-1, shape ``(6, ...)``, or as many channels as the response has. NaN stays NaN.
+        DN s^-1 pix^-1, shape ``(number of channels, ...)``. NaN stays NaN.
 
     Raises
     ------
     ValueError
-        If ``em`` has another number of bins than ``response``.
+        If ``em`` does not have the bins of ``response`` along its first axis.
     """
     matrix = response.matrix
     if em.shape[:1] != matrix.shape[1:]:
@@ -54,8 +54,9 @@ def chi_squared(em: EM_UNIT, intensity: INTENSITY_UNIT, uncertainty: INTENSITY_U
     em : `~astropy.units.Quantity`
         EM per bin in cm^-5, shape ``(number of bins, ...)``.
     intensity, uncertainty : `~astropy.units.Quantity`
-        DN s^-1 pix^-1, shape ``(6, ...)``.
+        DN s^-1 pix^-1, shape ``(number of channels, ...)``.
     response : `TemperatureResponse`
+        Response with the same bins and channels.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def chi_squared(em: EM_UNIT, intensity: INTENSITY_UNIT, uncertainty: INTENSITY_U
         if array.shape != synthetic.shape:
             msg = f"{name} must have shape {synthetic.shape}, found {array.shape}."
             raise ValueError(msg)
-    # Without noise any residual is infinite, and none unknown.
+    # Without noise, residuals are infinite or, if zero, NaN.
     with np.errstate(divide="ignore", invalid="ignore"):
         residual = ((synthetic - intensity) / uncertainty).to_value("")
     return np.mean(residual**2, axis=0)
@@ -75,22 +76,22 @@ def chi_squared(em: EM_UNIT, intensity: INTENSITY_UNIT, uncertainty: INTENSITY_U
 
 def synthesize_maps(em, response, header, inputs, *, mask=None, degradation=None):
     """
-    Return synthetic AIA maps, one of each channel of the response.
+    Return synthetic AIA maps of all channels of the response.
 
     Parameters
     ----------
     em : `~astropy.units.Quantity`
         EM per bin in cm^-5, shape ``(number of bins, ny, nx)``.
     response : `TemperatureResponse`
-        Folded onto the same bins.
+        Response with the same bins.
     header : `dict`
-        FITS header of the sky: WCS, observer, time.
+        FITS header with WCS, observer and time.
     inputs : sequence of `dict`
-        For each channel of the response, in its order, the ``channel``, ``date`` and ``exposure_time``.
+        ``channel``, ``date`` and ``exposure_time`` of each channel of the response, in its order.
     mask : `~numpy.ndarray`, optional
-        `True` where the maps are to be masked, shape ``(ny, nx)``.
+        `True` for masked pixels, shape ``(ny, nx)``.
     degradation : sequence of `float`, optional
-        For each channel of the response the factor by which to multiply the map, which is told in its header.
+        Factor of each channel by which its map is multiplied. It is written into the header.
 
     Returns
     -------
@@ -102,13 +103,13 @@ def synthesize_maps(em, response, header, inputs, *, mask=None, degradation=None
         return channel_maps(intensity, header, inputs, mask=mask, content=SYNTHETIC)
     intensity = intensity * np.reshape(degradation, (-1, 1, 1))
     inputs = [{**one, "cards": {"degrfact": factor}} for one, factor in zip(inputs, degradation, strict=True)]
-    # Another word than that by which maps are told that have no degradation to be corrected for.
+    # Another CONTENT, because ChannelStack does not correct SYNTHETIC maps for degradation.
     return channel_maps(intensity, header, inputs, mask=mask, content=f"{SYNTHETIC}, degraded")
 
 
 def channel_maps(values, header, inputs, *, mask=None, uncertainty=None, **cards):
     """
-    Return images of channels as AIA maps, one for each of ``inputs``.
+    Return images of channels as AIA maps.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def channel_maps(values, header, inputs, *, mask=None, uncertainty=None, **cards
     uncertainty : `~astropy.units.Quantity`, optional
         Standard deviation of ``values``, of the same unit and shape.
     **cards
-        More header cards, the same in all maps.
+        Further header cards of all maps.
 
     Returns
     -------
@@ -127,7 +128,7 @@ def channel_maps(values, header, inputs, *, mask=None, uncertainty=None, **cards
         Maps in DN / s, or dimensionless, in channel order.
     """
     unit = u.one if values.unit.is_equivalent(u.one) else INTENSITY_UNIT
-    # A map's pixel is understood, and the FITS standard has no DN for astropy to write.
+    # A text, because the FITS standard has no unit DN; sunpy omits the pixel.
     cards = {"bunit": "" if unit == u.one else "DN / s"} | cards
     errors = [None] * len(inputs) if uncertainty is None else map(StdDevUncertainty, uncertainty.to_value(unit))
     maps = [

@@ -1,4 +1,4 @@
-"""From emission measure to what AIA would see."""
+"""The forward model: synthetic intensities and maps."""
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -38,7 +38,7 @@ class TestIntensity:
         apart = synthetic_intensity(one * EM_UNIT, RESPONSE) + factor * synthetic_intensity(other * EM_UNIT, RESPONSE)
         np.testing.assert_allclose(together.value, apart.value, rtol=1e-9, atol=1e-300)
 
-    def test_one_bin_gives_its_column_of_the_response(self):
+    def test_single_bin(self):
         for j in range(18):
             em = np.zeros(18)
             em[j] = 3e27
@@ -50,13 +50,13 @@ class TestIntensity:
         g = synthetic_intensity(em * EM_UNIT, RESPONSE)
         assert g.shape == (6, 3, 4)
         assert g.unit == INTENSITY_UNIT
-        by_hand = sum(RESPONSE.matrix[4, j].value * em[j, 1, 2] for j in range(18))
-        assert g[4, 1, 2].value == pytest.approx(by_hand)
+        expected = sum(RESPONSE.matrix[4, j].value * em[j, 1, 2] for j in range(18))
+        assert g[4, 1, 2].value == pytest.approx(expected)
 
-    def test_nothing_gives_nothing(self):
+    def test_zero(self):
         assert not synthetic_intensity(np.zeros((18, 5)) * EM_UNIT, RESPONSE).value.any()
 
-    def test_nan_stays_in_its_pixel(self):
+    def test_nan(self):
         em = np.ones((18, 2)) * EM_UNIT
         em[3, 0] = np.nan
         assert np.isnan(synthetic_intensity(em, RESPONSE)).tolist() == [[True, False]] * 6
@@ -70,54 +70,54 @@ class TestIntensity:
         with pytest.raises(ValueError, match="em must have the 18 bins of response along its first axis"):
             synthetic_intensity(np.ones(shape) * EM_UNIT, RESPONSE)
 
-    def test_a_unit_is_needed(self):
+    def test_unit_is_required(self):
         with pytest.raises(TypeError, match="em"):
             synthetic_intensity(np.ones(18), RESPONSE)
 
-    def test_the_sample_is_folded_the_same_way(self):
+    def test_consistent_with_the_sample(self):
         stack = ChannelStack.from_maps(sample_maps((16, 16), noise=False))
         np.testing.assert_allclose(synthetic_intensity(sample_em((16, 16)), RESPONSE), stack.intensity, rtol=1e-5)
 
 
 class TestMaps:
-    def test_six_aia_maps_in_order(self, synthetic):
+    def test_type_and_order(self, synthetic):
         assert isinstance(synthetic, MapSequence)
         assert [type(smap) for smap in synthetic] == [AIAMap] * 6
         assert [smap.wavelength.to_value("angstrom") for smap in synthetic] == list(CHANNELS)
 
-    def test_headers_are_those_of_the_observations(self, observed, synthetic):
-        for theirs, ours in zip(observed, synthetic, strict=True):
-            assert ours.unit == u.DN / u.s
-            assert ours.date.isot == theirs.date.isot
-            assert ours.exposure_time == theirs.exposure_time
-            assert ours.instrument == theirs.instrument
-            assert ours.processing_level == 1.5
-            assert u.allclose(u.Quantity(ours.scale), u.Quantity(theirs.scale))
-            assert u.allclose(ours.rsun_obs, theirs.rsun_obs, rtol=1e-6)
+    def test_headers(self, observed, synthetic):
+        for observation, map_ in zip(observed, synthetic, strict=True):
+            assert map_.unit == u.DN / u.s
+            assert map_.date.isot == observation.date.isot
+            assert map_.exposure_time == observation.exposure_time
+            assert map_.instrument == observation.instrument
+            assert map_.processing_level == 1.5
+            assert u.allclose(u.Quantity(map_.scale), u.Quantity(observation.scale))
+            assert u.allclose(map_.rsun_obs, observation.rsun_obs, rtol=1e-6)
             for name in ("lon", "lat", "radius"):
-                here, there = (getattr(smap.observer_coordinate, name) for smap in (ours, theirs))
+                here, there = (getattr(smap.observer_coordinate, name) for smap in (map_, observation))
                 assert u.allclose(here, there, rtol=1e-9, atol=1e-9 * here.unit)
 
-    def test_the_same_pixels_see_the_same_place(self, observed, synthetic):
+    def test_wcs(self, observed, synthetic):
         pixels = np.array([[0, 0], [31, 0], [10.5, 31]])
-        for theirs, ours in zip(observed, synthetic, strict=True):
+        for observation, map_ in zip(observed, synthetic, strict=True):
             np.testing.assert_allclose(
-                ours.wcs.wcs_pix2world(pixels, 0), theirs.wcs.wcs_pix2world(pixels, 0), rtol=0, atol=1e-9
+                map_.wcs.wcs_pix2world(pixels, 0), observation.wcs.wcs_pix2world(pixels, 0), rtol=0, atol=1e-9
             )
 
-    def test_marked_synthetic(self, synthetic):
+    def test_content(self, synthetic):
         assert all(smap.meta["content"] == "synthetic, from DEM" for smap in synthetic)
 
-    def test_dates_are_those_of_the_observations(self, synthetic, observed):
+    def test_dates(self, synthetic, observed):
         assert len({smap.date.isot for smap in synthetic}) == 6
         assert abs((synthetic[0].reference_date - Time(observed[0].meta["date-obs"])).to_value("s")) < 3
 
-    def test_they_can_be_plotted(self, synthetic):
+    def test_plot(self, synthetic):
         for smap in synthetic:
             smap.plot(axes=plt.figure().add_subplot(projection=smap))
         plt.close("all")
 
-    def test_what_is_masked_is_masked(self, observed):
+    def test_mask(self, observed):
         data = observed[3].data.copy()
         data[4, 5] = np.nan
         spoiled = [*observed[:3], changed(observed[3], data=data), *observed[4:]]
@@ -125,7 +125,7 @@ class TestMaps:
         for smap in synthetic:
             assert np.argwhere(smap.mask).tolist() == [[4, 5]]
 
-    def test_they_can_be_stacked_again(self, synthetic):
+    def test_stack_again(self, synthetic):
         again = ChannelStack.from_maps(synthetic, degradation=None)
         for smap, image in zip(synthetic, again.intensity.value, strict=True):
             np.testing.assert_allclose(image, smap.data, rtol=1e-6)
@@ -133,13 +133,13 @@ class TestMaps:
 
 
 class TestChiSquared:
-    def test_is_the_mean_over_channels(self, response):
+    def test_mean_over_channels(self, response):
         em = np.full(18, 1e26) << EM_UNIT
         sigma = 0.1 * synthetic_intensity(em, response)
         off = np.array([0, 0, 3, 0, 0, -1]) * sigma
         assert chi_squared(em, synthetic_intensity(em, response) + off, sigma, response) == pytest.approx(10 / 6)
 
-    def test_without_noise_nothing_else_fits(self, response):
+    def test_zero_sigma(self, response):
         em = np.full(18, 1e26) << EM_UNIT
         exact = synthetic_intensity(em, response)
         assert np.isinf(chi_squared(em, 1.1 * exact, 0 * exact, response))

@@ -1,4 +1,4 @@
-"""Spectra of CHIANTI by way of fiasco, for `sunpy_deepem.response.Emissivity.from_fiasco`."""
+"""Spectra of CHIANTI computed by fiasco, for `sunpy_deepem.response.Emissivity.from_fiasco`."""
 
 import astropy.constants as const
 import astropy.units as u
@@ -22,7 +22,7 @@ def spectrum(ions, wavelength, edges, pressure):
     ----------
     ions : `fiasco.IonCollection`
     wavelength, edges : `~astropy.units.Quantity`
-        Centres and edges of the bins, shapes ``(m,)`` and ``(m + 1,)``.
+        Centers and edges of the bins, shapes ``(m,)`` and ``(m + 1,)``.
     pressure : `~astropy.units.Quantity`
         Electron density times temperature, K cm-3.
 
@@ -32,8 +32,8 @@ def spectrum(ions, wavelength, edges, pressure):
         Shape ``(n, m)``, photon cm3 / (s sr Å).
     """
     per_photon = (const.h * const.c / wavelength).to(u.erg) / u.photon
-    # NOTE: fiasco 0.8 has free-free per steradian already, and all else over the whole sphere. Its free-free is 4 π
-    # times less than equation 5.14a of Rybicki & Lightman (1979), which is over the whole sphere.
+    # NOTE: fiasco 0.8 gives free-free per steradian (4 π times less than equation 5.14a of Rybicki & Lightman 1979),
+    # and everything else integrated over the sphere.
     continuum = ions.free_bound(wavelength) + ions.two_photon(wavelength, pressure / (1 * u.MK))[:, 0]
     continuum = continuum / (4 * np.pi * u.sr) + ions.free_free(wavelength) / u.sr
     values = continuum / per_photon
@@ -43,7 +43,7 @@ def spectrum(ions, wavelength, edges, pressure):
 
 
 def _lines(ion, edges, pressure):
-    """Lines of one ion in bins of wavelength, photons over the whole sphere; zero where CHIANTI has no lines."""
+    """Return the lines of an ion in bins of wavelength, integrated over the sphere; zero for ions without lines."""
     from fiasco.util.exceptions import MissingDatasetException
 
     values = np.zeros((ion.temperature.size, edges.size - 1))

@@ -1,4 +1,4 @@
-"""What plasma at each temperature radiates at each wavelength: `Emissivity`."""
+"""Spectral emissivity of plasma at each temperature: `Emissivity`."""
 
 from importlib import import_module, resources
 from pathlib import Path
@@ -11,15 +11,14 @@ from sunpy_deepem.units import EMISSIVITY_UNIT
 
 __all__ = ["Emissivity"]
 
-# How SolarSoft's files spell that unit, without carets and blanks.
+# Spellings of EMISSIVITY_UNIT in SolarSoft's files, without carets and blanks.
 _UNIT_IN_FILES = ("photonscm3s-1sr-1A-1", "phcm3s-1sr-1A-1")
 
-# AIA's narrowest passband, at 94 Å, is 0.9 Å wide; with steps beyond half of that, lines fall beside it or into it.
-_COARSEST_STEP = 0.45 * u.angstrom
+# Half the width of AIA's narrowest passband, at 94 Å; wider bins place lines inside or outside it by chance.
+_MAX_STEP = 0.45 * u.angstrom
 
-# NOTE: The wavelengths, temperatures and total emissivity of SolarSoft's aia_V9_fullemiss.genx and the components of
-# aia_V9_all_fullinst.genx, exported by pyEUVTools (MIT). The file in SolarSoft itself is of 790 MB, most of it the list
-# of lines.
+# NOTE: Wavelengths, temperatures and total emissivity of SolarSoft's aia_V9_fullemiss.genx and the components of
+# aia_V9_all_fullinst.genx, exported by pyEUVTools (MIT). SolarSoft's own file has 790 MB, mostly a list of lines.
 _EXPORT_NAME = "aia_v9_instrument_emissivity"
 _EXPORT_URL = (
     "https://github.com/suncast-org/pyEUVTools/raw/6e2324176fc224807dcac48577de61914fcf5a26/src/pyeuvtools/data/"
@@ -39,28 +38,27 @@ class Emissivity:
     r"""
     Spectral emissivity G(λ, T) of optically thin plasma, per unit of n_e n_H.
 
-    Radiation of a line of sight with emission measure EM at one temperature has the intensity G EM, in photons.
+    Isothermal plasma of emission measure EM has the intensity G EM, in photons.
 
     Parameters
     ----------
     wavelength : `~astropy.units.Quantity`
-        Wavelengths, ascending, shape ``(m,)``: the centres of bins that reach half-way to their neighbours.
+        Ascending centers of bins, whose edges lie half-way between them, shape ``(m,)``.
     temperature : `~astropy.units.Quantity`
-        Temperatures, ascending, shape ``(n,)``.
+        Ascending temperatures, shape ``(n,)``.
     values : `~astropy.units.Quantity`
-        Means over the bins in photon cm3 / (s sr Å), shape ``(n, m)``. Lines are spread over the bin they fall into.
+        Means over the bins in photon cm3 / (s sr Å), shape ``(n, m)``. A line is spread over its bin.
     meta : `dict`, optional
-        Where the emissivity comes from. ``meta["source"]`` and ``meta["version"]`` are handed on to the response.
+        Origin of the emissivity. The response copies ``meta["source"]`` and ``meta["version"]``.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, wavelengths or temperatures do not ascend, or a value is negative or not finite.
+        If shapes do not match, wavelengths or temperatures do not ascend, or a value is negative or not finite.
     TypeError
         If an argument has no unit.
     astropy.units.UnitsError
-        If an argument has another unit than expected. An emissivity in erg has to be divided by the photon's energy
-        first.
+        If an argument has an incompatible unit. Divide an emissivity in erg by the photon's energy.
 
     Examples
     --------
@@ -89,27 +87,29 @@ class Emissivity:
             raise ValueError(msg)
         bad = np.count_nonzero(~(np.isfinite(self._values.value) & (self._values.value >= 0)))
         if bad:
-            msg = f"values must be finite and not negative, found {bad} that are not. Replace them, by zeros perhaps."
+            msg = (
+                f"values must be finite and not negative, found {bad} that are not. Replace them, for example by zero."
+            )
             raise ValueError(msg)
 
     @property
     def wavelength(self):
-        """Centres of the bins of wavelength, `~astropy.units.Quantity` in Å, shape ``(m,)``."""
+        """Centers of the bins of wavelength in Å, shape ``(m,)``."""
         return self._wavelength
 
     @property
     def temperature(self):
-        """Temperatures, `~astropy.units.Quantity` in K, shape ``(n,)``."""
+        """Temperatures in K, shape ``(n,)``."""
         return self._temperature
 
     @property
     def values(self):
-        """Emissivity, `~astropy.units.Quantity` in photon cm3 / (s sr Å), shape ``(n, m)``."""
+        """Emissivity in photon cm3 / (s sr Å), shape ``(n, m)``."""
         return self._values
 
     @property
     def edges(self):
-        """Edges of the bins of wavelength, `~astropy.units.Quantity` in Å, shape ``(m + 1,)``."""
+        """Edges of the bins of wavelength in Å, shape ``(m + 1,)``."""
         middle = (self._wavelength[1:] + self._wavelength[:-1]) / 2
         first, last = 2 * self._wavelength[0] - middle[0], 2 * self._wavelength[-1] - middle[-1]
         return np.concatenate([first[np.newaxis], middle, last[np.newaxis]])
@@ -119,47 +119,47 @@ class Emissivity:
         """
         Integrate emissivity times a response over wavelength.
 
-        The response is taken at the centre of each bin, as SolarSoft does, because a line's place inside its bin is not
-        known. The bins at the ends of ``wavelength_range`` count with the part that lies inside.
+        The response is evaluated at the center of each bin, as in SolarSoft, because the positions of lines inside
+        their bins are unknown. Bins at the ends of ``wavelength_range`` contribute by the part inside.
 
         Parameters
         ----------
         wavelength : `~astropy.units.Quantity`
-            Wavelengths of the response, ascending, shape ``(k,)``.
+            Ascending wavelengths of the response, shape ``(k,)``.
         response : `~astropy.units.Quantity`
-            Response, of any unit, shape ``(k,)``. It is interpolated linearly, and is zero outside its wavelengths.
+            Response in any unit, shape ``(k,)``. It is interpolated linearly and zero beyond its wavelengths.
         wavelength_range : `~astropy.units.Quantity`, optional
-            Lower and upper limit of the integral, shape ``(2,)``; all wavelengths by default.
+            Lower and upper limit of the integral, shape ``(2,)``, by default all wavelengths.
 
         Returns
         -------
         `~astropy.units.Quantity`
-            The integral at each temperature, shape ``(n,)``.
+            Integral at each temperature, shape ``(n,)``.
 
         Raises
         ------
         ValueError
-            If the range is not two ascending wavelengths, has nothing in common with the emissivity's wavelengths, or
-            the bins there are too wide for AIA's passbands.
+            If the range is not two ascending wavelengths, does not overlap the emissivity, or contains bins that are
+            too wide for AIA's passbands.
         """
         sampled = np.interp(self._wavelength, wavelength, response, left=0, right=0)
         return (self._values @ (sampled * self._widths(wavelength_range))).to(EMISSIVITY_UNIT * response.unit * u.AA)
 
     def _widths(self, wavelength_range):
-        """Widths of the bins, as far as they lie inside the range."""
+        """Return the widths of the bins inside the range."""
         limits = self.edges[[0, -1]] if wavelength_range is None else wavelength_limits(wavelength_range)
         widths = np.diff(np.clip(self.edges, *limits))
         if not (widths > 0).any():
             msg = (
-                f"wavelength_range, from {limits[0]:g} to {limits[1]:g}, has nothing in common with the emissivity, "
-                f"which reaches from {self._wavelength[0]:g} to {self._wavelength[-1]:g}."
+                f"wavelength_range, from {limits[0]:g} to {limits[1]:g}, must overlap the emissivity, found "
+                f"{self._wavelength[0]:g} to {self._wavelength[-1]:g}."
             )
             raise ValueError(msg)
         widest = np.diff(self.edges)[widths > 0].max()
-        if widest > _COARSEST_STEP:
+        if widest > _MAX_STEP:
             msg = (
-                f"The emissivity has bins of up to {widest:.2g}, which do not resolve AIA's passbands: at most "
-                f"{_COARSEST_STEP:g} was expected. Compute it in steps of 0.1 Å, as SolarSoft does."
+                f"The emissivity has bins up to {widest:.2g}, which do not resolve AIA's passbands, expected at most "
+                f"{_MAX_STEP:g}. Compute it in steps of 0.1 Å, as in SolarSoft."
             )
             raise ValueError(msg)
         return widths
@@ -167,13 +167,13 @@ class Emissivity:
     @classmethod
     def read(cls, path):
         """
-        Read a file of SolarSoft or one derived from it.
+        Read an emissivity from a file of SolarSoft, or derived from it.
 
         Parameters
         ----------
         path : `str` or `pathlib.Path`
-            SolarSoft's ``aia_V*_fullemiss.genx`` (790 MB, so it takes minutes and as many GB of memory), an IDL save of
-            its parts as in the package pyeuvtools, or a ``.geny`` spectral model made for XRT.
+            SolarSoft's ``aia_V*_fullemiss.genx`` (790 MB; takes minutes and several GB of memory), an IDL save of its
+            parts as in the package pyeuvtools, or a ``.geny`` spectral model of XRT.
 
         Returns
         -------
@@ -182,9 +182,9 @@ class Emissivity:
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         ValueError
-            If the file holds something else.
+            If the file has other contents.
         """
         path = existing_file(path, "path")
         if path.suffix.lower() == ".genx":
@@ -194,9 +194,9 @@ class Emissivity:
     @classmethod
     def download(cls):
         """
-        Fetch the V9 emissivity (CHIANTI 9.0.1, 1 to 901 Å, log T from 4 to 9), which SolarSoft's V10 response has.
+        Download the V9 emissivity (CHIANTI 9.0.1, 1 to 901 Å, log T 4 to 9) of SolarSoft's V10 response.
 
-        It comes through sunpy's data manager, once, 8 MB; the file is checked by its hash.
+        sunpy's data manager downloads the file (8 MB) once and checks its hash.
 
         Returns
         -------
@@ -205,14 +205,14 @@ class Emissivity:
         Raises
         ------
         ConnectionError
-            If the file could not be had.
+            If the download fails.
         """
         try:
             path = _downloaded_export()
-        except Exception as error:  # sunpy's downloaders let through whatever goes wrong
+        except Exception as error:  # sunpy's downloaders raise many types
             msg = (
-                f"The emissivity could not be downloaded ({type(error).__name__}: {error}). Pass emissivity= the path "
-                "of SolarSoft's aia_V9_fullemiss.genx or of the save in the package pyeuvtools, or "
+                f"The emissivity could not be downloaded ({type(error).__name__}: {error}). Pass as emissivity= the "
+                "path of SolarSoft's aia_V9_fullemiss.genx or of the save in the package pyeuvtools, or "
                 "Emissivity.from_xrtpy(). TemperatureResponse.default() needs no download."
             )
             raise ConnectionError(msg) from error
@@ -221,17 +221,17 @@ class Emissivity:
     @classmethod
     def from_xrtpy(cls, abundance="coronal"):
         """
-        Take the CHIANTI spectra that are packaged with xrtpy, an optional dependency.
+        Read the CHIANTI spectra of xrtpy, an optional dependency.
 
-        They reach from 1 to 400 Å and from log T 5 to 8, at a density of 1e9 cm-3. As AIA's channels are sensitive up
-        to 900 Å, the responses lack their long-wavelength part: at log T 5.5 two thirds of 335 Å, a fifth of 211 Å and
-        a tenth of 171 and 193 Å; above log T 6, up to seven per cent of 335, 171 and 211 Å.
+        They cover 1 to 400 Å and log T 5 to 8, at a density of 1e9 cm-3. AIA's channels are sensitive up to 900 Å.
+        Without the long wavelengths, the responses at log T 5.5 lack two thirds of 335 Å, a fifth of 211 Å and a tenth
+        of 171 and 193 Å; above log T 6, up to seven per cent of 335, 171 and 211 Å.
 
         Parameters
         ----------
         abundance : {"coronal", "hybrid", "photospheric"}, optional
-            Elemental abundances. The coronal ones are of CHIANTI 10.0, the others of 9.0.1, say the files, all three of
-            which name the abundances of Feldman (1992).
+            Elemental abundances. According to the files, the coronal spectra are from CHIANTI 10.0, the others from
+            9.0.1, and all three use the abundances of Feldman (1992).
 
         Returns
         -------
@@ -242,7 +242,7 @@ class Emissivity:
         ModuleNotFoundError
             If xrtpy is not installed.
         ValueError
-            If there is no such abundance.
+            If ``abundance`` has another value.
 
         References
         ----------
@@ -261,17 +261,16 @@ class Emissivity:
         """
         Compute the emissivity from the CHIANTI database with fiasco, an optional dependency.
 
-        Lines, free-free, free-bound and two-photon continua, at constant pressure, except the two-photon continuum,
-        which has the density at 1 MK throughout. All of CHIANTI takes hours and much memory, and the database is a
-        download that fiasco sees to.
+        It includes lines and the free-free, free-bound and two-photon continua at constant pressure; the two-photon
+        continuum has the density at 1 MK. All of CHIANTI takes hours and much memory. fiasco downloads the database.
 
         Parameters
         ----------
         ions : `fiasco.IonCollection`, optional
-            The ions, with their temperatures, abundances and ionization fractions; by default all of CHIANTI's, with
-            log T from 5 to 8 and fiasco's defaults.
+            Ions with temperatures, abundances and ionization fractions; by default all ions of CHIANTI, with log T
+            from 5 to 8 and fiasco's defaults.
         wavelength : `~astropy.units.Quantity`, optional
-            Centres of the bins of wavelength, shape ``(m,)``; by default from 1 to 901 Å in steps of 0.1 Å.
+            Centers of the bins of wavelength, shape ``(m,)``, by default 1 to 901 Å in steps of 0.1 Å.
         pressure : `~astropy.units.Quantity`, optional
             Product of electron density and temperature, K cm-3.
 
@@ -307,7 +306,7 @@ class Emissivity:
 
 
 def wavelength_limits(wavelength_range):
-    """Return two ascending wavelengths (Å) as `~astropy.units.Quantity`, or say what is wrong with them."""
+    """Return two ascending wavelengths in Å, or raise `ValueError`."""
     limits = u.Quantity(wavelength_range).to(u.angstrom)
     if limits.shape != (2,) or not limits[0] < limits[1]:
         msg = f"wavelength_range must be two ascending wavelengths, as in [1, 901] * u.angstrom, found {limits}."
@@ -316,7 +315,7 @@ def wavelength_limits(wavelength_range):
 
 
 def existing_file(path, argument):
-    """Return the `~pathlib.Path` of a file that is there."""
+    """Return the `~pathlib.Path` of an existing file, or raise `FileNotFoundError`."""
     path = Path(path).expanduser()
     if not path.is_file():
         msg = f"{argument} names a file that does not exist: {path}. Give the path of a .genx or .sav file."
@@ -330,13 +329,13 @@ def read_genx_file(path):
 
     try:
         return read_genx(path)
-    except Exception as error:  # the reader has no error of its own: it stumbles over what it unpacks
+    except Exception as error:  # the reader has no error of its own
         msg = f"{path.name} could not be read as one of SolarSoft's genx files ({type(error).__name__}: {error})."
         raise ValueError(msg) from error
 
 
 def read_idl_save(path):
-    """Return the one structure in an IDL save (also one named .geny), a `numpy.record`."""
+    """Return the only structure in an IDL save (``.sav`` or ``.geny``), a `numpy.record`."""
     from scipy.io import readsav
 
     try:
@@ -346,7 +345,7 @@ def read_idl_save(path):
         raise ValueError(msg) from error
     structures = [value for value in variables.values() if getattr(getattr(value, "dtype", None), "names", None)]
     if len(structures) != 1:
-        msg = f"{path.name} must hold one structure, found the variables {sorted(variables)}."
+        msg = f"{path.name} must contain one structure, found the variables {sorted(variables)}."
         raise ValueError(msg)
     return structures[0][0]
 
@@ -375,7 +374,7 @@ def _ascending(quantity, argument):
 
 
 def _from_fullemiss(contents, name):
-    """Arguments of `Emissivity` from SolarSoft's genx file."""
+    """Return the arguments of `Emissivity` from the contents of SolarSoft's genx file."""
     total, general = contents.get("TOTAL", {}), contents.get("GENERAL", {})
     missing = [key for key in ("WAVE", "LOGTE", "EMISSIVITY") if key not in total]
     if missing:
@@ -394,7 +393,7 @@ def _from_fullemiss(contents, name):
 
 
 def _from_structure(structure, name):
-    """Arguments of `Emissivity` from the structure in an IDL save."""
+    """Return the arguments of `Emissivity` from the structure in an IDL save."""
     fields = structure.dtype.names
     if "EMISS_LOGTE" in fields:
         version = f"CHIANTI {_text(structure['EMISS_VERSION_NAME'])}"
@@ -405,7 +404,7 @@ def _from_structure(structure, name):
         wave, values, unit = (structure[key] for key in ("WAVE", "SPEC", "SPEC_UNITS"))
         log_t = np.log10(np.asarray(structure["TEMP"], dtype=float))
     else:
-        msg = f"{name} must hold an emissivity (EMISSIVITY or SPEC), found the fields {', '.join(fields)}."
+        msg = f"{name} must contain an emissivity (EMISSIVITY or SPEC), found the fields {', '.join(fields)}."
         raise ValueError(msg)
     return _arguments(wave, log_t, values, _text(unit), {"source": name, "version": version})
 
@@ -414,7 +413,7 @@ def _arguments(wave, log_t, values, unit, meta):
     if unit.replace("^", "").replace("(", "").replace(")", "").replace(" ", "") not in _UNIT_IN_FILES:
         msg = f"{meta['source']} has an emissivity in {unit!r}, expected 'photons cm3 s-1 sr-1 A-1'."
         raise ValueError(msg)
-    # Rounded, because the files hold single precision, in which log T 6.6 is 6.5999999.
+    # Rounded, because log T 6.6 is 6.5999999 in the single precision of the files.
     return {
         "wavelength": np.round(np.asarray(wave, dtype=float), 4) * u.angstrom,
         "temperature": 10 ** np.round(np.asarray(log_t, dtype=float), 4) * u.K,

@@ -1,6 +1,5 @@
-"""AIA's response by `aiapy.response.Channel`, with or without a network."""
+"""AIA's response from `aiapy.response.Channel`, with or without a network."""
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,42 +7,42 @@ from pathlib import Path
 import aiapy
 import astropy.units as u
 from aiapy.response import Channel
-from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem.channels import CHANNELS, channel_quantity
 from sunpy_deepem.response.emissivity import Emissivity, existing_file, read_genx_file, read_idl_save, wavelength_limits
 from sunpy_deepem.units import RESPONSE_UNIT
+from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["aiapy_response", "eve_factor", "instrument_channels", "wavelength_response"]
 
-# 94 and 304 Å share a telescope, as do 131 and 335 Å; the crosstalk takes its partner's data.
-_NEEDED = (*CHANNELS, 304)
+# Crosstalk in 94 Å needs the data of 304 Å, which shares its telescope.
+_REQUIRED = (*CHANNELS, 304)
 
 
 def aiapy_response(emissivity, instrument_file, table, *, obstime, eve, crosstalk, wavelength_range):
     """
-    Compute the temperature response of the six channels, without chiantifix.
+    Compute the temperature response of the channels without chiantifix.
 
     Parameters
     ----------
     emissivity, instrument_file, obstime, eve, crosstalk, wavelength_range
         As in `sunpy_deepem.TemperatureResponse.from_aiapy`.
     table : `~astropy.table.QTable`
-        As `sunpy_deepem.calibrate.correction_table` returns it.
+        As returned by `sunpy_deepem.calibrate.correction_table`.
 
     Returns
     -------
     temperature : `~astropy.units.Quantity`
-        Those of the emissivity, shape ``(n,)``.
-    response : `~astropy.units.Quantity`
+        Temperatures of the emissivity, shape ``(n,)``.
+    curves : `~astropy.units.Quantity`
         In cm5 DN / (pix s), shape ``(6, n)``.
     meta : `dict`
-        Where it comes from.
+        Origin of the response.
     """
     emissivity = _emissivity(emissivity)
     channels, origin = instrument_channels(instrument_file)
     limits = _integration_limits(emissivity, channels, wavelength_range)
-    response = [
+    curves = [
         channel.plate_scale
         * emissivity.integrate(
             channel.wavelength,
@@ -61,18 +60,19 @@ def aiapy_response(emissivity, instrument_file, table, *, obstime, eve, crosstal
         # In Å
         "wavelength_range": [float(limit) for limit in limits.to_value(u.angstrom)],
     }
-    return emissivity.temperature, u.Quantity(response).to(RESPONSE_UNIT), meta
+    return emissivity.temperature, u.Quantity(curves).to(RESPONSE_UNIT), meta
 
 
 def instrument_channels(source):
     """
-    Return the six channels, and a word on the origin of their data.
+    Return the channels and the origin of their data.
 
     Parameters
     ----------
     source : `None`, `str`, `pathlib.Path` or `dict`
-        `None` to have aiapy download SolarSoft's V8, which V9 repeats; the path of an ``aia_V*_all_fullinst.genx``, or
-        that of an IDL save of its parts; or their contents, ``{"A94_FULL": {"WAVE": …, "PRIMARY": …, …}, …}``.
+        `None` for a download of SolarSoft's V8, which equals V9, by aiapy; the path of an
+        ``aia_V*_all_fullinst.genx`` or of an IDL save of its parts; or their contents,
+        ``{"A94_FULL": {"WAVE": …, "PRIMARY": …, …}, …}``.
 
     Returns
     -------
@@ -82,57 +82,57 @@ def instrument_channels(source):
     Raises
     ------
     ConnectionError
-        If the download failed.
+        If the download fails.
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If channels are missing in it.
+        If channels are missing.
     """
     if source is None:
         return _downloaded_channels(), "V8, downloaded by aiapy"
     data, origin = _instrument_data(source)
-    missing = [f"A{channel}_FULL" for channel in _NEEDED if f"A{channel}_FULL" not in data]
+    missing = [f"A{channel}_FULL" for channel in _REQUIRED if f"A{channel}_FULL" not in data]
     if missing:
         msg = (
             f"instrument_file ({origin}) has no {', '.join(missing)}. Give SolarSoft's aia_V9_all_fullinst.genx, an "
             "IDL save of its parts, or None to download it."
         )
         raise ValueError(msg)
-    # aiapy takes the contents in place of the path, as it does itself for crosstalk, if they are an OrderedDict.
+    # aiapy accepts contents instead of a path if they are an OrderedDict.
     data = OrderedDict(data)
     return [Channel(channel_quantity(channel), instrument_file=data) for channel in CHANNELS], origin
 
 
 def wavelength_response(channel, table, *, obstime=None, eve=True, crosstalk=True):
     """
-    Wavelength response of a channel at ``obstime``, or at launch.
+    Return the wavelength response of a channel.
 
     Parameters
     ----------
     channel : `~aiapy.response.Channel`
     table : `~astropy.table.QTable`
-        As `sunpy_deepem.calibrate.correction_table` returns it.
+        As returned by `sunpy_deepem.calibrate.correction_table`.
     obstime : `~astropy.time.Time`, optional
-        When the response holds: at launch by default.
+        Time of the response, by default launch.
     eve, crosstalk : `bool`, optional
-        Whether to scale to SDO/EVE, and to add what comes from the channel that shares the telescope.
+        Whether to scale to SDO/EVE, and to add crosstalk from the channel that shares the telescope.
 
     Returns
     -------
     `~astropy.units.Quantity`
-        In cm2 DN / photon, at ``channel.wavelength``.
+        Response in cm2 DN / photon at ``channel.wavelength``.
     """
     if obstime is not None:
         return channel.wavelength_response(
             obstime=obstime, include_eve_correction=eve, include_crosstalk=crosstalk, correction_table=table
         )
-    # Without a time aiapy leaves out EVE as well, whose factor at launch is wanted.
+    # Without a time, aiapy omits the factor of EVE.
     response = channel.wavelength_response(include_crosstalk=crosstalk, correction_table=table)
     return response * eve_factor(channel, table) if eve else response
 
 
 def eve_factor(channel, table):
-    """Return the factor (`~astropy.units.Quantity`) that brings a channel into agreement with SDO/EVE at launch."""
+    """Return the factor (`~astropy.units.Quantity`) that scales a channel to SDO/EVE at launch."""
     return channel.eve_correction(table["T_START"].min(), table)
 
 
@@ -148,21 +148,19 @@ def _emissivity(source):
 
 
 def _integration_limits(emissivity, channels, wavelength_range):
-    """Limits of the integral; a warning if they were not asked for and cut off a part of some channel's response."""
+    """Return the limits of the integral; warn if the emissivity ends before the requested range does."""
     known = emissivity.wavelength[[0, -1]]
-    asked = u.Quantity([min(channel.wavelength[0] for channel in channels), max(c.wavelength[-1] for c in channels)])
+    needed = u.Quantity([min(channel.wavelength[0] for channel in channels), max(c.wavelength[-1] for c in channels)])
     if wavelength_range is not None:
         limits = wavelength_limits(wavelength_range)
-        asked = u.Quantity([max(asked[0], limits[0]), min(asked[1], limits[1])])
+        needed = u.Quantity([max(needed[0], limits[0]), min(needed[1], limits[1])])
         known = u.Quantity([max(known[0], limits[0]), min(known[1], limits[1])])
     edges = emissivity.edges
-    if asked[0] < edges[0] or asked[1] > edges[-1]:
-        warnings.warn(
-            f"The emissivity is known from {edges[0]:g} to {edges[-1]:g} only, and the channels respond from "
-            f"{asked[0]:g} to {asked[1]:g}; what lies beyond is left out. An end at 400 Å takes two thirds off 335 Å "
-            "at log T 5.5. Pass wavelength_range= if this is what you want.",
-            SunpyUserWarning,
-            stacklevel=4,
+    if needed[0] < edges[0] or needed[1] > edges[-1]:
+        warn_user(
+            f"The emissivity is known from {edges[0]:g} to {edges[-1]:g} only, but the channels respond from "
+            f"{needed[0]:g} to {needed[1]:g}; the rest is omitted. Without wavelengths above 400 Å, 335 Å loses two "
+            "thirds of its response at log T 5.5. Pass wavelength_range= to accept this."
         )
     return known
 
@@ -170,10 +168,10 @@ def _integration_limits(emissivity, channels, wavelength_range):
 def _downloaded_channels():
     try:
         return [Channel(channel_quantity(channel)) for channel in CHANNELS]
-    except Exception as error:  # aiapy lets through whatever its downloaders raise
+    except Exception as error:  # aiapy's downloaders raise many types
         msg = (
-            f"AIA's instrument data could not be downloaded ({type(error).__name__}: {error}). Pass instrument_file= "
-            "the path of SolarSoft's aia_V9_all_fullinst.genx or of the save in the package pyeuvtools. "
+            f"AIA's instrument data could not be downloaded ({type(error).__name__}: {error}). Pass as "
+            "instrument_file= the path of SolarSoft's aia_V9_all_fullinst.genx or the save in the package pyeuvtools. "
             "TemperatureResponse.default() needs no download."
         )
         raise ConnectionError(msg) from error
@@ -189,7 +187,7 @@ def _instrument_data(source):
 
 
 def _from_structure(structure):
-    """Arrange an IDL save of the parts as the genx file is."""
+    """Arrange an IDL save of the parts like the genx file."""
     parts = {name: structure[name] for name in structure.dtype.names}
     return {
         f"{name}_FULL": {field: part[field][0] for field in part.dtype.names}

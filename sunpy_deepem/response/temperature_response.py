@@ -8,7 +8,8 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-from sunpy_deepem.calibrate import photometry
+from sunpy_deepem.calibrate.degradation import correction_table as get_correction_table
+from sunpy_deepem.calibrate.degradation import degradation_factor
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
@@ -141,8 +142,8 @@ class TemperatureResponse:
         if chiantifix:
             curves[CHANNELS.index(94)] += table["chiantifix_94"]
         if obstime is not None:
-            correction, degraded_by = photometry.correction_table()
-            degraded = [photometry.degradation_factor(channel, obstime, table=correction) for channel in CHANNELS]
+            correction, degraded_by = get_correction_table()
+            degraded = [degradation_factor(channel, obstime, table=correction) for channel in CHANNELS]
             curves = curves * np.array(degraded)[:, np.newaxis]
         meta = {
             "origin": f"packaged table {_PACKAGED_TABLE}",
@@ -240,7 +241,7 @@ class TemperatureResponse:
         from sunpy_deepem.response.instrument import aiapy_response
 
         obstime = _checked_time(obstime)
-        table, table_origin = photometry.correction_table(correction_table)
+        table, table_origin = get_correction_table(correction_table)
         temperature, curves, meta = aiapy_response(
             emissivity,
             instrument_file,
@@ -251,7 +252,7 @@ class TemperatureResponse:
             wavelength_range=wavelength_range,
         )
         if chiantifix:
-            factor = 1 if obstime is None else photometry.degradation_factor(94, obstime, table=table)
+            factor = 1 if obstime is None else degradation_factor(94, obstime, table=table)
             curves[CHANNELS.index(94)] += _chiantifix(temperature) * factor
         meta |= {"chiantifix": bool(chiantifix), "obstime": _isot(obstime), "correction_table": table_origin}
         return cls(temperature, curves, bins=bins, meta=meta)
@@ -368,23 +369,6 @@ class TemperatureResponse:
             msg = f"{path} contains no complete response ({type(error).__name__}: {error}). Write it again."
             raise ValueError(msg) from error
         return cls(temperature, curves, bins=bins, channels=channels, meta=meta)
-
-    def plot(self, axes=None):
-        """
-        Plot the curves against log T.
-
-        Parameters
-        ----------
-        axes : `~matplotlib.axes.Axes`, optional
-            Axes to draw on, by default the current ones.
-
-        Returns
-        -------
-        `~matplotlib.axes.Axes`
-        """
-        from sunpy_deepem.visualization.figures import plot_response
-
-        return plot_response(self, axes=axes)
 
     def __eq__(self, other):
         if not isinstance(other, TemperatureResponse):

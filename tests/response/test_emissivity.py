@@ -1,4 +1,4 @@
-"""Spectral emissivities: what is refused, how they are integrated, and where they can be read from."""
+"""Spectral emissivities: validation, integration and reading."""
 
 import os
 import struct
@@ -67,7 +67,7 @@ def total(**changes):
 
 
 def idl_structure(**fields):
-    """An IDL structure as `scipy.io.readsav` gives it."""
+    """An IDL structure as returned by `scipy.io.readsav`."""
     record = np.recarray((1,), dtype=[(name, object) for name in fields])
     for name, value in fields.items():
         record[name][0] = value
@@ -75,13 +75,13 @@ def idl_structure(**fields):
 
 
 class TestValidation:
-    def test_axes_and_values_are_kept_with_their_units(self, flat):
+    def test_units_and_shape(self, flat):
         assert flat.wavelength.unit == u.angstrom
         assert flat.temperature.unit == u.K
         assert flat.values.unit == EMISSIVITY_UNIT
         assert flat.values.shape == (3, 101)
 
-    def test_edges_lie_half_way_between_the_wavelengths(self, flat):
+    def test_edges(self, flat):
         assert u.allclose(flat.edges[[0, 1, -1]], [89.95, 90.05, 100.05] * u.angstrom)
 
     @pytest.mark.parametrize(
@@ -94,69 +94,69 @@ class TestValidation:
             (WAVELENGTH, TEMPERATURE, FLAT * np.nan, "found 303 that are not"),
         ],
     )
-    def test_what_does_not_fit_is_refused(self, wavelength, temperature, values, message):
+    def test_invalid_arguments(self, wavelength, temperature, values, message):
         with pytest.raises(ValueError, match=message):
             Emissivity(wavelength, temperature, values)
 
-    def test_energy_in_place_of_photons_is_refused(self):
+    def test_energy_instead_of_photons(self):
         with pytest.raises(u.UnitsError, match="values"):
             Emissivity(WAVELENGTH, TEMPERATURE, FLAT.value * u.erg * u.cm**3 / (u.s * u.sr * u.angstrom))
 
-    def test_numbers_without_a_unit_are_refused(self):
+    def test_unit_is_required(self):
         with pytest.raises(TypeError, match="wavelength"):
             Emissivity(WAVELENGTH.value, TEMPERATURE, FLAT)
 
-    def test_other_units_of_the_same_kind_are_converted(self, flat):
+    def test_units_are_converted(self, flat):
         same = Emissivity(WAVELENGTH.to(u.nm), TEMPERATURE, FLAT.to(u.photon * u.m**3 / (u.s * u.sr * u.nm)))
         assert u.allclose(same.values, flat.values)
         assert u.allclose(same.wavelength, flat.wavelength)
 
 
 class TestIntegral:
-    def test_flat_times_flat_is_the_width_of_the_range(self, flat):
+    def test_flat_times_flat(self, flat):
         integral = flat.integrate([50, 150] * u.angstrom, [7, 7] * u.cm**2, wavelength_range=[91, 97] * u.angstrom)
         assert u.allclose(integral, np.array([1, 2, 3]) * 7 * 6 * u.photon * u.cm**5 / (u.s * u.sr), rtol=1e-12)
 
-    def test_a_bin_that_is_cut_counts_with_its_part(self, flat):
+    def test_cut_bin(self, flat):
         integral = flat.integrate(
             [50, 150] * u.angstrom, [1, 1] * u.cm**2, wavelength_range=[91.02, 97.29] * u.angstrom
         )
         assert integral[0].value == pytest.approx(6.27, rel=1e-12)
 
-    def test_without_a_range_all_bins_count(self, flat):
+    def test_default_range(self, flat):
         assert flat.integrate([50, 150] * u.angstrom, [1, 1] * u.cm**2)[0].value == pytest.approx(10.1, rel=1e-12)
 
-    def test_the_response_is_zero_outside_its_wavelengths(self, flat):
+    def test_response_is_zero_beyond_its_wavelengths(self, flat):
         integral = flat.integrate([92.95, 95.05] * u.angstrom, [1, 1] * u.cm**2)
         assert integral[0].value == pytest.approx(2.1, rel=1e-12)
 
-    def test_a_line_sees_the_response_at_its_wavelength(self):
+    def test_line(self):
         line = np.zeros(FLAT.shape) * EMISSIVITY_UNIT
         line[:, 40] = 10 * EMISSIVITY_UNIT
         integral = Emissivity(WAVELENGTH, TEMPERATURE, line).integrate([90, 100] * u.angstrom, [0, 10] * u.cm**2)
         assert integral.value == pytest.approx([4, 4, 4], rel=1e-9)
 
     @pytest.mark.parametrize("limits", [[97, 91], [91, 91], [91, 94, 97]])
-    def test_a_range_is_two_ascending_wavelengths(self, flat, limits):
+    def test_invalid_range(self, flat, limits):
         with pytest.raises(ValueError, match="wavelength_range must be two ascending wavelengths"):
             flat.integrate([50, 150] * u.angstrom, [1, 1] * u.cm**2, wavelength_range=limits * u.angstrom)
 
-    def test_a_range_has_to_meet_the_emissivity(self, flat):
-        with pytest.raises(ValueError, match="nothing in common"):
+    def test_range_without_overlap(self, flat):
+        with pytest.raises(ValueError, match="must overlap the emissivity"):
             flat.integrate([50, 150] * u.angstrom, [1, 1] * u.cm**2, wavelength_range=[200, 300] * u.angstrom)
 
-    def test_a_range_has_a_unit_of_length(self, flat):
+    def test_unit_of_range(self, flat):
         with pytest.raises(u.UnitsError):
             flat.integrate([50, 150] * u.angstrom, [1, 1] * u.cm**2, wavelength_range=[1, 2] * u.s)
 
-    def test_steps_wider_than_a_passband_are_refused(self):
+    def test_wide_bins(self):
         coarse = Emissivity(WAVELENGTH[::10], TEMPERATURE, FLAT[:, ::10])
         with pytest.raises(ValueError, match="do not resolve AIA's passbands"):
             coarse.integrate([50, 150] * u.angstrom, [1, 1] * u.cm**2)
 
 
 class TestReading:
-    def test_solarsofts_genx(self, tmp_path, flat):
+    def test_genx(self, tmp_path, flat):
         path = tmp_path / "aia_V9_fullemiss.genx"
         path.write_bytes(genx(GENERAL={"VERSION": "9.0.1"}, TOTAL=total()))
         read = Emissivity.read(path)
@@ -165,34 +165,34 @@ class TestReading:
         assert read.temperature.value == pytest.approx(10 ** np.array([6.0, 6.3, 6.6]))
         assert read.meta == {"source": "aia_V9_fullemiss.genx", "version": "CHIANTI 9.0.1"}
 
-    def test_genx_with_the_axes_the_other_way_round(self, tmp_path, flat):
+    def test_genx_with_swapped_axes(self, tmp_path, flat):
         path = tmp_path / "other.genx"
         path.write_bytes(genx(TOTAL=total(EMISSIVITY=FLAT.value.T)))
         assert u.allclose(Emissivity.read(path).values, flat.values)
 
-    def test_instrument_data_are_no_emissivity(self, tmp_path):
+    def test_instrument_file(self, tmp_path):
         path = tmp_path / "aia_V9_all_fullinst.genx"
         path.write_bytes(genx(A94_FULL={"WAVE": WAVELENGTH.value}))
         with pytest.raises(ValueError, match=r"aia_V9_all_fullinst\.genx has no WAVE, LOGTE, EMISSIVITY in TOTAL"):
             Emissivity.read(path)
 
-    def test_other_units_in_the_file_are_refused(self, tmp_path):
+    def test_other_units_in_a_file(self, tmp_path):
         path = tmp_path / "energy.genx"
         path.write_bytes(genx(TOTAL=total(UNITS="ergs cm3 s-1 sr-1 A-1")))
         with pytest.raises(ValueError, match="in 'ergs cm3 s-1 sr-1 A-1', expected 'photons"):
             Emissivity.read(path)
 
     @pytest.mark.parametrize("name", ["broken.genx", "broken.sav"])
-    def test_a_broken_file_is_named(self, tmp_path, name):
+    def test_broken_file(self, tmp_path, name):
         (tmp_path / name).write_bytes(b"not at all")
         with pytest.raises(ValueError, match=f"{name} could not be read"):
             Emissivity.read(tmp_path / name)
 
-    def test_a_missing_file_is_named(self, tmp_path):
+    def test_missing_file(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.sav"):
             Emissivity.read(tmp_path / "nowhere.sav")
 
-    def test_spectral_model_for_xrt(self, tmp_path, monkeypatch, flat):
+    def test_spectral_model_of_xrt(self, tmp_path, monkeypatch, flat):
         path = tmp_path / "model.geny"
         path.touch()
         monkeypatch.setattr("scipy.io.readsav", lambda _: {"p0": xrt_model()})
@@ -201,15 +201,15 @@ class TestReading:
         assert u.allclose(read.temperature, TEMPERATURE, rtol=1e-3)
         assert read.meta["version"] == "CHIANTI version 10.0"
 
-    def test_a_save_with_something_else_is_refused(self, tmp_path, monkeypatch):
+    def test_save_with_other_contents(self, tmp_path, monkeypatch):
         path = tmp_path / "other.sav"
         path.touch()
         monkeypatch.setattr("scipy.io.readsav", lambda _: {"other": idl_structure(FLUX=np.zeros(3))})
-        with pytest.raises(ValueError, match=r"must hold an emissivity .* found the fields FLUX"):
+        with pytest.raises(ValueError, match=r"must contain an emissivity .* found the fields FLUX"):
             Emissivity.read(path)
 
     @pytest.mark.skipif(not EXPORT.is_file(), reason="the reference files are not here")
-    def test_export_of_solarsofts_v9(self):
+    def test_export_of_solarsoft_v9(self):
         read = Emissivity.read(EXPORT)
         assert read.values.shape == (101, 9001)
         assert u.allclose(read.wavelength[[0, 1, -1]], [1, 1.1, 901] * u.angstrom, rtol=1e-12)
@@ -233,13 +233,13 @@ def xrt_model():
 
 
 class TestDownload:
-    def test_the_file_comes_through_sunpys_data_manager(self, tmp_path, flat):
+    def test_data_manager(self, tmp_path, flat):
         path = tmp_path / "instead.genx"
         path.write_bytes(genx(TOTAL=total()))
         with manager.override_file("aia_v9_instrument_emissivity", str(path)):
             assert u.allclose(Emissivity.download().values, flat.values)
 
-    def test_without_a_network_the_error_says_what_to_pass(self, monkeypatch):
+    def test_failed_download(self, monkeypatch):
         def unreachable():
             msg = "Name or service not known"
             raise RuntimeError(msg)
@@ -278,7 +278,7 @@ class TestXRTpy:
             ("photospheric", "XRT_emiss_model.default_CHIANTI_photospheric.geny"),
         ],
     )
-    def test_the_packaged_spectra_are_read(self, package, monkeypatch, flat, abundance, name):
+    def test_spectra_of_xrtpy(self, package, monkeypatch, flat, abundance, name):
         (package / "response" / "data" / "chianti_emission_models" / name).touch()
         monkeypatch.setattr("scipy.io.readsav", lambda _: {"p0": xrt_model()})
         read = Emissivity.from_xrtpy(abundance)
@@ -287,11 +287,11 @@ class TestXRTpy:
 
 
 class MissingDatasetException(Exception):
-    """Fiasco's word for an ion of which CHIANTI has no lines."""
+    """Fiasco's error for an ion without lines."""
 
 
 class Ion:
-    """An ion with lines of one erg cm3 / s each."""
+    """An ion with lines of 1 erg cm3 / s each."""
 
     temperature = TEMPERATURE
 
@@ -302,7 +302,7 @@ class Ion:
     def transitions(self):
         if self._lines.size == 0:
             raise MissingDatasetException
-        # The last is a two-photon transition, which contribution_function leaves out.
+        # The last is a two-photon transition, which contribution_function omits.
         return types.SimpleNamespace(
             wavelength=np.append(self._lines, 95) * u.angstrom,
             is_bound_bound=np.append(np.ones(self._lines.size, dtype=bool), False),
@@ -315,7 +315,7 @@ class Ion:
 
 
 class IonCollection(list):
-    """Ions with the continua that are asked for, in erg cm3 / (s Å)."""
+    """Ions with given continua in erg cm3 / (s Å)."""
 
     temperature = TEMPERATURE
     continuum = u.erg * u.cm**3 / (u.s * u.angstrom)
@@ -350,28 +350,28 @@ class TestFiasco:
         with pytest.raises(ModuleNotFoundError, match="pip install fiasco"):
             Emissivity.from_fiasco()
 
-    def test_a_line_falls_into_its_bin_as_photons(self, fiasco):
+    def test_line(self, fiasco):
         spectrum = Emissivity.from_fiasco(IonCollection(Ion(94.03, 200.0)), wavelength=WAVELENGTH)
         photons = (1 * u.erg * 94.03 * u.angstrom / (const.h * const.c)).to_value("") / (4 * np.pi)
         assert spectrum.values.value[:, 40] == pytest.approx(photons / 0.1, rel=1e-9)
         assert np.count_nonzero(spectrum.values.value[0]) == 1
 
-    def test_lines_in_one_bin_add_up(self, fiasco):
+    def test_lines_in_one_bin(self, fiasco):
         one = Emissivity.from_fiasco(IonCollection(Ion(94.01)), wavelength=WAVELENGTH)
         three = Emissivity.from_fiasco(IonCollection(Ion(94.01, 94.01), Ion(94.01), Ion()), wavelength=WAVELENGTH)
         assert u.allclose(three.values, 3 * one.values)
 
-    def test_continua_are_photons_per_steradian(self, fiasco):
+    def test_continua(self, fiasco):
         per_erg = (u.erg * WAVELENGTH / (const.h * const.c)).to_value("")
         for kind, solid_angle in (("free_free", 1), ("free_bound", 4 * np.pi), ("two_photon", 4 * np.pi)):
             spectrum = Emissivity.from_fiasco(IonCollection(**{kind: 2}), wavelength=WAVELENGTH)
             assert spectrum.values.value[1] == pytest.approx(2 * per_erg / solid_angle, rel=1e-9)
 
-    def test_all_of_chianti_by_default(self, fiasco, monkeypatch):
-        asked = []
+    def test_all_of_chianti(self, fiasco, monkeypatch):
+        requested = []
         fiasco.list_ions = lambda: ["Fe 9", "Fe 10"]
-        fiasco.Ion = lambda name, temperature: asked.append((name, temperature.size)) or Ion(171.0)
+        fiasco.Ion = lambda name, temperature: requested.append((name, temperature.size)) or Ion(171.0)
         spectrum = Emissivity.from_fiasco()
-        assert asked == [("Fe 9", 61), ("Fe 10", 61)]
+        assert requested == [("Fe 9", 61), ("Fe 10", 61)]
         assert spectrum.wavelength.size == 9001
         assert spectrum.meta == {"source": "fiasco 0.8.2, 2 ions", "version": "CHIANTI"}

@@ -1,4 +1,4 @@
-"""The response computed by aiapy: against what can be done by hand, against SolarSoft, and at a date."""
+"""The response computed by aiapy, compared with results by hand and with SolarSoft."""
 
 import importlib.util
 import os
@@ -13,8 +13,8 @@ from astropy.time import Time
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import CHANNELS, LogTBins, TemperatureResponse
-from sunpy_deepem.calibrate.photometry import correction_table, degradation_factor
-from sunpy_deepem.response import instrument as _instrument
+from sunpy_deepem.calibrate.degradation import correction_table, degradation_factor
+from sunpy_deepem.response import instrument as module
 from sunpy_deepem.response.emissivity import Emissivity
 from sunpy_deepem.units import EMISSIVITY_UNIT, RESPONSE_UNIT
 
@@ -35,7 +35,7 @@ PLATE_SCALE = 8.5e-12 * u.sr / u.pix
 
 @pytest.fixture
 def instrument():
-    """A telescope that lets everything through; its CCD makes up for the photon's energy, so the response is flat."""
+    """A telescope with a flat response: full transmission, and a CCD that compensates for the photon's energy."""
     wave = np.arange(400, 6001) / 10
     flat = np.ones(wave.size)
     channel = {
@@ -56,7 +56,7 @@ def instrument():
 
 @pytest.fixture
 def emissivity():
-    """One photon at each wavelength and temperature."""
+    """An emissivity of one at each wavelength and temperature."""
     wavelength = np.arange(200, 7001) / 10 * u.angstrom
     temperature = 10 ** np.arange(5, 8.01, 0.1) * u.K
     values = np.ones((temperature.size, wavelength.size)) * EMISSIVITY_UNIT
@@ -65,13 +65,13 @@ def emissivity():
 
 @pytest.fixture
 def dark(emissivity):
-    """Plasma that does not shine, which leaves chiantifix alone."""
+    """Plasma without emission, so that only chiantifix remains."""
     return Emissivity(emissivity.wavelength, emissivity.temperature, emissivity.values * 0)
 
 
 @pytest.fixture
 def compute(instrument, emissivity):
-    """`TemperatureResponse.from_aiapy` of the flat telescope and plasma, bare unless asked otherwise."""
+    """`TemperatureResponse.from_aiapy` for the flat telescope and plasma, by default without corrections."""
 
     def from_aiapy(obstime=None, **options):
         bare = {"eve": False, "chiantifix": False, "crosstalk": False}
@@ -82,7 +82,7 @@ def compute(instrument, emissivity):
 
 
 def flat_curve(width):
-    """The response by hand: area × gain at 100 Å × plate scale × width of the integral."""
+    """Area × gain at 100 Å × plate scale × width of the integral."""
     photon = (const.h * const.c / (100 * u.angstrom)).to_value(u.eV)
     gain = photon * 0.25 / 20 * u.DN / u.photon
     curve = AREA * gain * PLATE_SCALE * width * EMISSIVITY_UNIT
@@ -90,33 +90,33 @@ def flat_curve(width):
 
 
 class TestByHand:
-    def test_flat_response_times_flat_emissivity_is_exact(self, compute):
+    def test_flat_times_flat(self, compute):
         response = compute(wavelength_range=[50, 550] * u.angstrom)
         assert response.curves.unit == RESPONSE_UNIT
         assert response.curves.value == pytest.approx(np.full((6, 31), flat_curve(500 * u.angstrom)), rel=1e-9)
         assert response.matrix.value == pytest.approx(np.full((6, 18), flat_curve(500 * u.angstrom)), rel=1e-9)
 
-    def test_the_range_is_where_the_integral_ends(self, compute):
+    def test_wavelength_range(self, compute):
         whole, part = (compute(wavelength_range=[50, end] * u.angstrom) for end in (550, 150))
         assert (part.matrix / whole.matrix).value == pytest.approx(np.full((6, 18), 0.2), rel=1e-9)
 
-    def test_crosstalk_comes_to_the_channels_that_share_a_telescope(self, compute):
+    def test_crosstalk(self, compute):
         ratio = (compute(crosstalk=True).matrix / compute().matrix).value[:, 0]
         assert ratio == pytest.approx([2, 2, 1, 1, 1, 2])
 
-    def test_chiantifix_is_solarsofts_and_is_added_to_94(self, compute, dark):
+    def test_chiantifix(self, compute, dark):
         added = compute(emissivity=dark, chiantifix=True).curves.value
         packaged = QTable.read(ROOT / "sunpy_deepem" / "data" / "aia_v10_temperature_response.ecsv")
-        # Its log T is from 4 in steps of 0.05, and that of the emissivity from 5 in steps of 0.1.
+        # The table has log T from 4 in steps of 0.05, the emissivity from 5 in steps of 0.1.
         assert added[0] == pytest.approx(packaged["chiantifix_94"].value[20:81:2], rel=1e-6)
         assert not added[1:].any()
 
-    def test_bins_are_those_that_were_asked_for(self, compute):
+    def test_bins(self, compute):
         bins = LogTBins(6.0, 0.2, 5)
         assert compute(bins=bins).bins == bins
         assert compute(bins=bins).matrix.shape == (6, 5)
 
-    def test_meta_tells_how_it_was_made(self, compute):
+    def test_meta(self, compute):
         meta = compute(wavelength_range=[10, 413] * u.angstrom).meta
         assert meta["origin"].startswith("aiapy ")
         assert meta["source"] == "emissivity a test; instrument instrument data given by the user"
@@ -128,7 +128,7 @@ class TestByHand:
 
 
 def idl_structure(fields):
-    """A structure of structures as `scipy.io.readsav` gives it."""
+    """A structure of structures as returned by `scipy.io.readsav`."""
     record = np.recarray((1,), dtype=[(name, object) for name in fields])
     for name, value in fields.items():
         record[name][0] = idl_structure(value) if isinstance(value, dict) else value
@@ -136,7 +136,7 @@ def idl_structure(fields):
 
 
 class TestInstrumentFiles:
-    def test_solarsofts_genx(self, compute, instrument, tmp_path, monkeypatch):
+    def test_genx(self, compute, instrument, tmp_path, monkeypatch):
         path = tmp_path / "aia_V9_all_fullinst.genx"
         path.touch()
         monkeypatch.setattr("sunpy.io.special.read_genx", {path: instrument}.get)
@@ -156,16 +156,16 @@ class TestInstrumentFiles:
 
 
 class TestTime:
-    def test_without_a_time_there_is_no_degradation(self, compute):
+    def test_default_is_launch(self, compute):
         launch = Time("2010-03-24T00:00:00")
         assert compute(launch).matrix.value == pytest.approx(compute().matrix.value, rel=1e-12)
 
-    def test_channels_degrade_by_the_table(self, compute):
+    def test_degradation(self, compute):
         ratio = (compute(DATE).matrix / compute().matrix).value
         for index, channel in enumerate(CHANNELS):
             assert ratio[index] == pytest.approx(degradation_factor(channel, DATE), rel=1e-12)
 
-    def test_eve_brings_the_effective_area_to_the_tables(self, compute):
+    def test_eve(self, compute):
         table, _ = correction_table()
         ratio = (compute(eve=True).matrix / compute().matrix).value[:, 0]
         for index, channel in enumerate(CHANNELS):
@@ -173,14 +173,14 @@ class TestTime:
             area = AREA * row["EFF_WVLN"] / (100 * u.angstrom)
             assert ratio[index] == pytest.approx((row["EFF_AREA"] / area).to_value(""), rel=1e-9)
 
-    def test_chiantifix_degrades_along_with_its_channel(self, compute, dark):
+    def test_chiantifix_is_degraded(self, compute, dark):
         fix, later = (compute(time, emissivity=dark, chiantifix=True).matrix[0] for time in (None, DATE))
         assert (later / fix).value == pytest.approx(np.full(18, degradation_factor(94, DATE)), rel=1e-12)
 
-    def test_the_time_is_in_the_meta(self, compute):
+    def test_meta(self, compute):
         assert compute(DATE).meta["obstime"] == "2014-01-01T00:00:00.000"
 
-    def test_the_packaged_response_at_a_date(self):
+    def test_packaged_response(self):
         launch, later = TemperatureResponse.default(), TemperatureResponse.default(obstime=DATE)
         factors = [degradation_factor(channel, DATE) for channel in CHANNELS]
         assert (later.matrix / launch.matrix).value == pytest.approx(np.repeat(factors, 18).reshape(6, 18), rel=1e-12)
@@ -190,49 +190,49 @@ class TestTime:
         assert later != launch
 
     @pytest.mark.parametrize("make", [TemperatureResponse.default, TemperatureResponse.from_aiapy])
-    def test_one_time_only(self, make):
+    def test_several_times(self, make):
         with pytest.raises(ValueError, match="obstime must be one time, found 2"):
             make(obstime=Time(["2014-01-01", "2015-01-01"]))
 
-    def test_a_time_before_launch_is_refused(self, compute):
+    def test_time_before_launch(self, compute):
         for make in (TemperatureResponse.default, compute):
             with pytest.raises(ValueError, match="No valid calibration epoch"):
                 make(obstime=Time("2009-01-01"))
 
 
-class TestRefusals:
-    def test_an_emissivity_that_ends_early_is_told_of(self, compute, emissivity):
+class TestErrors:
+    def test_short_emissivity(self, compute, emissivity):
         index = emissivity.wavelength <= 400 * u.angstrom
         short = Emissivity(emissivity.wavelength[index], emissivity.temperature, emissivity.values[:, index])
         with pytest.warns(SunpyUserWarning, match="known from 19.95 Angstrom to 400.05 Angstrom only.*335"):
             compute(emissivity=short)
-        # No warning where it is asked for.
+        # No warning for an explicit range.
         assert compute(emissivity=short, wavelength_range=[20, 400] * u.angstrom).meta["wavelength_range"] == [20, 400]
 
-    def test_the_emissivity_is_one(self, compute):
+    def test_type_of_emissivity(self, compute):
         with pytest.raises(TypeError, match="emissivity must be an Emissivity, the path of one or None, found ndarray"):
             compute(emissivity=np.ones(3))
 
-    def test_files_that_are_not_there_are_named(self, compute, tmp_path):
+    def test_missing_files(self, compute, tmp_path):
         for argument in ("emissivity", "instrument_file"):
             with pytest.raises(FileNotFoundError, match=r"nowhere\.genx"):
                 compute(**{argument: tmp_path / "nowhere.genx"})
 
-    def test_missing_channels_are_named(self, compute, instrument):
+    def test_missing_channels(self, compute, instrument):
         del instrument["A304_FULL"], instrument["A171_FULL"]
         with pytest.raises(ValueError, match="has no A171_FULL, A304_FULL"):
             compute()
 
-    def test_the_range_is_of_wavelengths(self, compute):
+    def test_unit_of_range(self, compute):
         with pytest.raises(u.UnitsError):
             compute(wavelength_range=[1, 901] * u.K)
 
-    def test_without_a_network_the_error_says_what_to_pass(self, compute, monkeypatch):
+    def test_failed_download(self, compute, monkeypatch):
         def unreachable(channel, *, instrument_file=None):
             msg = "Name or service not known"
             raise RuntimeError(msg)
 
-        monkeypatch.setattr(_instrument, "Channel", unreachable)
+        monkeypatch.setattr(module, "Channel", unreachable)
         with pytest.raises(ConnectionError, match=r"service not known.*instrument_file=.*fullinst\.genx"):
             compute(instrument_file=None)
 
@@ -250,24 +250,24 @@ def solarsoft():
 @needs_reference
 class TestAgainstSolarSoft:
     @pytest.mark.parametrize("channel", CHANNELS)
-    def test_the_curves_are_solarsofts(self, bare, solarsoft, channel):
+    def test_curves(self, bare, solarsoft, channel):
         log_t = np.log10(bare.temperature.value).round(2)
         known = (log_t >= 5.0) & (log_t <= 7.5)
         ratio = (bare.curves[CHANNELS.index(channel)] / solarsoft[f"response_{channel}"]).to_value("")
-        # Required to 1e-3; what is left is the last figures of h c.
+        # The difference is due to the value of h c.
         assert ratio[known] == pytest.approx(1, abs=1e-4)
 
-    def test_the_factors_of_eve_are_the_published_ones(self, bare):
+    def test_eve_factors(self, bare):
         eve = TemperatureResponse.from_aiapy(chiantifix=False, instrument_file=EXPORT, emissivity=EXPORT)
         assert (eve.matrix / bare.matrix).value[:, 0] == pytest.approx(EVE_FACTORS, abs=5e-4)
 
     @pytest.mark.parametrize("obstime", [None, DATE])
-    def test_the_packaged_response_is_this_one(self, obstime):
+    def test_packaged_response(self, obstime):
         computed = TemperatureResponse.from_aiapy(obstime, instrument_file=EXPORT, emissivity=EXPORT)
         packaged = TemperatureResponse.default(obstime=obstime)
         assert (computed.matrix / packaged.matrix).value == pytest.approx(np.ones((6, 18)), abs=5e-4)
 
-    def test_335_needs_the_long_wavelengths(self, bare):
+    def test_long_wavelengths(self, bare):
         short = TemperatureResponse.from_aiapy(
             eve=False,
             chiantifix=False,
@@ -278,7 +278,7 @@ class TestAgainstSolarSoft:
         ratio = (short.curves / bare.curves).value[:, np.argmin(np.abs(np.log10(bare.temperature.value) - 5.5))]
         assert ratio == pytest.approx([0.968, 1.0, 0.900, 0.910, 0.784, 0.351], abs=2e-3)
 
-    def test_the_packaged_table_is_what_the_tool_makes(self, solarsoft):
+    def test_packaged_table(self, solarsoft):
         path = ROOT / "tools" / "make_response_table.py"
         spec = importlib.util.spec_from_file_location(path.stem, path)
         tool = importlib.util.module_from_spec(spec)

@@ -1,7 +1,6 @@
 """The temperature response and its folding onto bins."""
 
 import astropy.units as u
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -141,12 +140,3 @@ class TestErrors:
     def test_bins_up_to_the_last_temperature(self):
         edges = np.linspace(5.45, 7.25, 19)
         np.testing.assert_allclose(make(np.ones(19), edges).matrix.value, 1e-26)
-
-
-def test_plot(response):
-    axes = response.plot(plt.figure().add_subplot())
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"{channel} Å" for channel in CHANNELS]
-    assert axes.get_xlabel() == r"$\log_{10}$ (T / K)"
-    assert "response" in axes.get_ylabel()
-    assert axes.get_yscale() == "log"
-    plt.close("all")
