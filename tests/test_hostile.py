@@ -126,7 +126,7 @@ def test_invert_no_file(expected):
         deepem("invert", "no")
 
 
-@command_table("deepem invert", ("a file of another kind", ExitStatus(1, "which is no folder")))
+@command_table("deepem invert", ("a file of another kind", ExitStatus(1, "which is not a folder")))
 def test_invert_file_of_another_kind(expected):
     path = junk()
     with expected:

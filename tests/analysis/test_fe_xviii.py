@@ -34,7 +34,7 @@ def test_map_peaks_in_hot_core(cube):
 
 
 def test_invalid_intensity():
-    with pytest.raises(ValueError, match="six channels"):
+    with pytest.raises(ValueError, match="the 6 channels"):
         fe_xviii(np.ones(5) * INTENSITY_UNIT)
     with pytest.raises(u.UnitsError):
         fe_xviii(np.ones(6) * u.DN)

@@ -18,7 +18,7 @@ def test_em_loci(expected):
 @table(
     "fe_xviii(intensity)",
     ("in kelvin", np.ones(6) * u.K, u.UnitsError("'intensity'")),
-    ("five channels", np.ones(5) * u.DN / (u.s * u.pix), ValueError("must have the six")),
+    ("five channels", np.ones(5) * u.DN / (u.s * u.pix), ValueError("must have the 6 channels")),
 )
 def test_fe_xviii(value, expected):
     with expected:

@@ -13,7 +13,7 @@ network_table = Table("Without a network or a GPU")
 @maps_table(
     "prepare(maps)",
     ("``None``", None, TypeError("maps must be AIA maps, found NoneType")),
-    ("numbers", [1], TypeError("maps must hold AIA maps, found int")),
+    ("numbers", [1], TypeError("maps must contain AIA maps, found int")),
 )
 def test_source(value, expected):
     with expected:
@@ -35,7 +35,7 @@ def test_pointing(expected):
 
 
 @network_table(
-    "prepare(maps, pointing=True)", ("no network", ConnectionError("Without a network pass pointing= a table"))
+    "prepare(maps, pointing=True)", ("no network", ConnectionError("Without a network pass a table as pointing="))
 )
 def test_pointing_without_a_network(expected):
     with expected, offline():

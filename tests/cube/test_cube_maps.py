@@ -7,7 +7,7 @@ from astropy.time import Time
 from helpers import true_cube
 
 from sunpy_deepem import ChannelStack, TemperatureResponse, invert
-from sunpy_deepem.calibrate.photometry import degradation_factor
+from sunpy_deepem.calibrate.degradation import degradation_factor
 from sunpy_deepem.sample import sample_maps
 
 

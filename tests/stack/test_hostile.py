@@ -16,9 +16,9 @@ options_table = Table("Options of an inversion")
     "invert(maps)",
     ("nothing", [], ValueError("found 0 maps, missing: 94 Å, 131 Å")),
     ("``None``", None, TypeError("maps must be a MapSequence, a folder")),
-    ("an array", np.ones((6, 8, 8)), TypeError("maps must hold sunpy maps")),
-    ("a folder that does not exist", "no", FileNotFoundError("which is no folder")),
-    ("an empty folder", ".", FileNotFoundError("holds no FITS file")),
+    ("an array", np.ones((6, 8, 8)), TypeError("maps must contain sunpy maps")),
+    ("a folder that does not exist", "no", FileNotFoundError("which is not a folder")),
+    ("an empty folder", ".", FileNotFoundError("contains no FITS file")),
 )
 def test_source(value, expected):
     with expected:
@@ -86,15 +86,15 @@ def test_big_endian_integers():
 
 @maps_table(
     "invert(maps)",
-    ("complex numbers", (1j, complex), ValueError("must hold real numbers")),
-    ("strings", ("a", "U1"), ValueError("must hold real numbers, found <U1")),
+    ("complex numbers", (1j, complex), ValueError("must contain real numbers")),
+    ("strings", ("a", "U1"), ValueError("must contain real numbers, found <U1")),
 )
 def test_data_type(value, expected):
     with expected:
         invert(maps(*value))
 
 
-NO_WCS = "must tell where on the Sun its pixels lie, by CTYPE"
+NO_WCS = "must have a valid solar WCS"
 
 
 @maps_table(
