@@ -12,6 +12,8 @@ import torch
 from sunpy_deepem import LogTBins
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import calibration
+import diagnostics
 import loops
 from families import CASES, FAMILIES, SimulatedNoise, covered, observe, wasserstein
 
@@ -245,3 +247,103 @@ def test_a_failing_benchmark_is_reported_and_its_output_kept(tmp_path):
     assert status == 3
     assert seconds > 0
     assert (tmp_path / "log").read_text() == "half done\n"
+
+
+def toy_posterior(width=1.0, shift=0.0, n=1000, dimensions=3):
+    """Draws and truths of a conjugate Gaussian with a posterior of wrong width or mean: prior N(0, 1), noise 0.5."""
+    rng = np.random.default_rng(5)
+    truth = rng.standard_normal((dimensions, n))
+    data = truth + 0.5 * rng.standard_normal((dimensions, n))
+    std = np.sqrt(0.2)
+    draws = 0.8 * data + std * (shift + width * rng.standard_normal((400, dimensions, n)))
+    return draws, truth, rng
+
+
+def test_simulation_based_calibration_of_an_exact_posterior_passes():
+    draws, truth, rng = toy_posterior()
+    transform = diagnostics.probability_transform(draws, truth, rng)
+    assert diagnostics.holm(diagnostics.uniformity(transform)).min() > 0.05
+    for level, held in zip(diagnostics.LEVELS, diagnostics.coverage(transform), strict=True):
+        low, high = diagnostics.binomial_band(level, 1000, confidence=0.999)
+        assert ((held > low) & (held < high)).all()
+    values = diagnostics.tarp(draws, truth, (-3, 3), rng)
+    assert diagnostics.tarp_area(values) < 0.03
+    assert diagnostics.contraction(draws, np.ones(3)).mean() == pytest.approx(0.8, abs=0.01)
+    z = diagnostics.z_score(draws, truth)
+    assert abs(z.mean()) < 0.1
+    assert z.std() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(("width", "shift", "held"), [(0.7, 0, 0.51), (1.5, 0, 0.86), (1, 0.4, 0.64)])
+def test_simulation_based_calibration_notices_a_wrong_posterior(width, shift, held):
+    draws, truth, rng = toy_posterior(width, shift)
+    transform = diagnostics.probability_transform(draws, truth, rng)
+    assert diagnostics.holm(diagnostics.uniformity(transform)).max() < 1e-4
+    assert diagnostics.coverage(transform, (0.68,)) == pytest.approx(held, abs=0.05)
+    # Points on all sides do not see a common shift.
+    assert shift or diagnostics.tarp_area(diagnostics.tarp(draws, truth, (-3, 3), rng)) > 0.03
+
+
+def test_ties_are_ranked_at_random():
+    rng = np.random.default_rng(0)
+    transform = diagnostics.probability_transform(np.zeros((50, 2000)), np.zeros(2000), rng)
+    assert diagnostics.uniformity(transform) > 0.01
+
+
+def test_holm_adjusts_in_order():
+    np.testing.assert_allclose(diagnostics.holm([0.04, 0.01, 0.03, 0.005]), [0.06, 0.03, 0.06, 0.02])
+
+
+def test_band_of_the_ecdf_holds_as_many_as_it_says():
+    z, low, high = diagnostics.ecdf_band(200, points=30, trials=500)
+    values = np.sort(np.random.default_rng(1).random((500, 200)), axis=1)
+    ecdf = np.stack([np.searchsorted(row, z, side="right") for row in values]) / 200
+    inside = ((ecdf >= low) & (ecdf <= high)).all(axis=1).mean()
+    assert 0.91 < inside < 0.99
+
+
+def test_quantities_are_those_of_the_package(response):
+    bins, em = response.bins, DEMPrior().sample(20, seed=2)
+    values = dict(zip(calibration.names_of(bins), calibration.quantities(em, bins), strict=True))
+    np.testing.assert_allclose(values["EM 6.1"], np.log10(np.maximum(em[6], 1e10)), atol=1e-5)
+    np.testing.assert_allclose(
+        values["6.3-6.6"], np.log10(0.5 * em[8] + em[9:11].sum(axis=0) + 0.5 * em[11]), atol=1e-4
+    )
+    np.testing.assert_allclose(values["log T"], bins.centers @ em / em.sum(axis=0), atol=1e-4)
+    one = one_bin(7) * 1e27
+    alone = dict(zip(calibration.names_of(bins), calibration.quantities(one, bins)[:, 0], strict=True))
+    assert alone["width"] == pytest.approx(0.1 / np.sqrt(12), rel=1e-3)
+
+
+def test_posterior_that_ignores_the_data_is_calibrated_but_does_not_contract(response):
+    prior = DEMPrior()
+
+    def sample(intensity, uncertainty, n, seed, *, lower_limit):
+        em = prior.sample(n * intensity.shape[1], seed=seed)
+        return np.moveaxis(em.reshape(18, n, -1), 1, 0)
+
+    condition = calibration.Condition("prior")
+    observed = calibration.pixels(condition, 300, prior, response, seed=3)
+    result = calibration.evaluate(sample, observed, response, draws=200)
+    assert diagnostics.holm(diagnostics.uniformity(result.transform)).min() > 0.01
+    variance = calibration.quantities(prior.sample(5000, seed=8), response.bins).var(axis=1)
+    rows = calibration.table_rows(condition, result, None, variance)
+    assert {row["brightness"].split()[0] for row in rows} == {"all", "dim", "medium", "bright"}
+    assert abs(next(row for row in rows if row["quantity"] == "log T")["contraction"]) < 0.1
+    results = {condition: result}
+    line = calibration.summary(condition, result, (result, result))
+    assert line["difference"] == "0.000 (0.000); 0.000"
+    asked = {line["what"]: line for line in calibration.verdicts(results, {condition: (result, result)})}
+    assert asked["χ² of draws over that of exact ones"]["met"]
+    assert "own pixels, TARP area" in asked
+
+
+def test_saturated_channels_exceed_their_limits(response):
+    whole = calibration.pixels(calibration.Condition("prior"), 200, DEMPrior(), response, seed=3)
+    observed = calibration.pixels(calibration.Condition("prior", saturated=2), 200, DEMPrior(), response, seed=3)
+    lower = observed.lower_limit
+    assert 0.1 < lower.mean() < 1 / 3
+    assert (observed.intensity[lower] <= whole.intensity[lower]).all()
+    np.testing.assert_array_equal(observed.intensity[~lower], whole.intensity[~lower])
+    missing = calibration.pixels(calibration.Condition("prior", missing=3), 200, DEMPrior(), response, seed=3)
+    assert (np.isnan(missing.intensity).sum(axis=0) == 3).all()

@@ -1,0 +1,521 @@
+"""
+Calibration of a posterior: do 68 % intervals hold the truth in 68 % of cases, and are they as narrow as they can be?
+
+Usage: ``python benchmarks/calibration.py [--method network] [--weights default] [--truths 2000] [--draws 1000]
+[--exact 100] [--quick] [--output benchmarks/output]``. ``--method importance`` tests `Importance` under the training
+prior, which must be calibrated, so that the test itself is tested.
+
+- *Simulation-based calibration*: truths are drawn from the prior, observed with noise, and ranked among draws of their
+  posterior, for the EM of every bin and for eight derived quantities. Ranks must be uniform (Kolmogorov-Smirnov, Holm's
+  correction), intervals must hold as much as they state, and TARP tests the joint distribution of the bins. This is
+  repeated for levels of noise, brightness, missing and saturated channels.
+- *Families unlike the prior*: coverage, hot EM and χ². A wrong prior cannot be calibrated; the exact posterior
+  (`Importance`) under the same prior shows what is possible.
+- *Quantiles against the exact posterior*, same prior and pixels, where a band holds more than 5 % of the EM.
+- *Contraction* (1 - posterior/prior variance) shows what the data constrain.
+
+EM below a thousandth of the pixel's mean total counts as equal: nothing of it is visible, and networks do not resolve
+it. Bands of the families are judged where the posterior mean holds at least 1 % of the EM in them. Electron density has
+the ranks of the total EM. Every 50 pixels have their own random numbers; with common ones the ranks of all pixels would
+share the scatter of the draws.
+
+Leaves ``calibration.csv``, ``calibration.json``, ``calibration.rst`` and three figures.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from diagnostics import (
+    LEVELS,
+    binomial_band,
+    coverage,
+    ecdf_band,
+    holm,
+    probability_transform,
+    tarp,
+    tarp_area,
+    uniformity,
+    z_score,
+)
+from families import Case, SimulatedNoise, observe
+from tables import list_table, print_table, write_csv
+
+from sunpy_deepem import DeepEM, TemperatureResponse
+from sunpy_deepem.methods import Importance
+from sunpy_deepem.training import DEMPrior, simulate_observation
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+
+BANDS = ((5.6, 6.0), (6.0, 6.3), (6.3, 6.6), (6.6, 7.0))
+DERIVED = (*(f"{low}-{high}" for low, high in BANDS), "total", "log T", "width", "energy")
+_HOT = DERIVED.index("6.6-7.0")
+#: Families that the prior does not contain.
+UNLIKE = ("Gaussian", "two components", "cool and hot", "hot minority", "top hat", "loop strands", "loop corona")
+_MAIN = Case(64, 0.1)
+_NOISE = tuple(Case(n_sample, systematic) for systematic in (0.1, 0.05, 0.02, 0.0) for n_sample in (64, 1))
+_FLOOR = 1e-3  # of the mean total EM
+_LEAST = 0.01  # of the mean total EM, for a band to be judged
+_MAJOR = 0.05  # of the EM, for bands whose quantiles or hot EM are compared
+_QUANTILES = (0.16, 0.5, 0.84)
+_BATCH = 50
+_LEAST_KNOWN = 20  # pixels with enough effective draws of the exact posterior
+
+
+class Result(NamedTuple):
+    """A posterior on the pixels of a family."""
+
+    #: Quantities' names.
+    names: tuple
+    #: Truth and posterior mean, shape ``(quantities, n)``; quantities are logarithms where they are EM or energy.
+    truth: np.ndarray
+    mean: np.ndarray
+    #: `probability_transform`, shape ``(quantities, n)``, and of TARP, shape ``(n,)``.
+    transform: np.ndarray
+    joint: np.ndarray
+    #: Quantiles of `_QUANTILES`, shape ``(3, quantities, n)``.
+    quantiles: np.ndarray
+    #: Posterior variance and z-score, shape ``(quantities, n)``.
+    variance: np.ndarray
+    z: np.ndarray
+    #: Fraction of the posterior mean EM in each quantity, one for those that are no EM, shape ``(quantities, n)``.
+    fraction: np.ndarray
+    #: Hot EM of the posterior mean over the true one, NaN where that is minor, shape ``(n,)``.
+    hot: np.ndarray
+    #: Median over the draws of χ² per channel, shape ``(n,)``.
+    chi2: np.ndarray
+
+
+class Observed(NamedTuple):
+    """Pixels of known EM."""
+
+    #: True EM in cm^-5, shape ``(bins, n)``.
+    truth: np.ndarray
+    #: DN s^-1 pix^-1, shape ``(channels, n)``.
+    intensity: np.ndarray
+    uncertainty: np.ndarray
+    #: Saturated channels, of the same shape.
+    lower_limit: np.ndarray
+
+
+def select(record, chosen):
+    """Return a `Result` or `Observed` of some of the pixels."""
+    return type(record)(*(value if isinstance(value, tuple) else value[..., chosen] for value in record))
+
+
+def quantities(em, bins, floor=0.0):
+    """
+    Return the quantities of EM distributions, shape ``(..., bins, n)``, as ``(..., bins + 8, n)``.
+
+    EM and energy are given as log10, no less than that of ``floor``.
+    """
+    em = np.asarray(em, dtype=np.float32)
+    low, high = bins.edges[:-1], bins.edges[1:]
+    parts = [(np.minimum(high, b) - np.maximum(low, a)).clip(0) / bins.step for a, b in BANDS]
+    # Mean temperature of a bin that is uniform per dex.
+    heat = (10**high - 10**low) / (np.log(10) * bins.step)
+    sums = np.matmul(np.array([*parts, np.ones(len(bins)), bins.centers, heat], dtype=np.float32), em)
+    total = sums[..., 4, :]
+    mean = sums[..., 5, :] / total
+    spread = np.matmul(((bins.centers[:, np.newaxis] - 6.3) ** 2).T.astype(np.float32), em)[..., 0, :] / total
+    width = np.sqrt(np.maximum(spread - (mean - 6.3) ** 2, 0) + bins.step**2 / 12)
+    log_em = np.log10(np.maximum(np.concatenate([em, sums[..., :5, :]], axis=-2), np.maximum(floor, 1e10)))
+    energy = np.log10(sums[..., 6, :] / np.sqrt(total))
+    return np.concatenate([log_em, np.stack([mean, width, energy], axis=-2)], axis=-2)
+
+
+def names_of(bins):
+    """Return the names of `quantities`."""
+    return (*(f"EM {center:.1f}" for center in bins.centers), *DERIVED)
+
+
+def evaluate(sample, observed, response, *, draws, seed=0):
+    """
+    Compare a posterior with the truth.
+
+    Parameters
+    ----------
+    sample : callable
+        ``sample(intensity, uncertainty, n, seed, lower_limit=...)`` to draws, shape ``(n, bins, pixels)``.
+    observed : `Observed`
+    response : `TemperatureResponse`
+    draws : `int`
+        Draws per pixel.
+    seed : `int`, optional
+
+    Returns
+    -------
+    `Result`
+    """
+    truth = observed.truth
+    rng, parts = np.random.default_rng([seed, 77]), []
+    every = quantities(truth, response.bins, _FLOOR * truth.sum(axis=0))[: len(response.bins)]
+    limits = every.min(axis=1, keepdims=True), every.max(axis=1, keepdims=True)
+    for start in range(0, truth.shape[1], _BATCH):
+        true, g, sigma, lower = select(observed, slice(start, start + _BATCH))
+        em = np.asarray(sample(g, sigma, draws, seed + start, lower_limit=lower))
+        mean_em = em.mean(axis=0, dtype=float)
+        total = mean_em.sum(axis=0)
+        drawn, mean = quantities(em, response.bins, _FLOOR * total), quantities(mean_em, response.bins, _FLOOR * total)
+        known = quantities(true, response.bins, _FLOOR * total)
+        bins = len(response.bins)
+        linear = np.concatenate([10 ** mean[: bins + 5] / total, np.ones((3, total.size))])
+        measured = np.isfinite(g) & np.isfinite(sigma) & ~lower
+        with np.errstate(invalid="ignore"):
+            misfit = np.square((np.matmul(response.matrix.value.astype(np.float32), em) - g) / sigma)
+            hot = 10 ** (mean - known)[bins + _HOT]
+        chi2 = np.where(measured, misfit, 0).sum(axis=1) / measured.sum(axis=0)
+        hot[10 ** (known[bins + _HOT] - known[bins + 4]) < _MAJOR] = np.nan
+        parts.append(
+            (
+                known,
+                mean,
+                probability_transform(drawn, known, rng),
+                tarp(drawn[:, :bins], known[:bins], limits, rng),
+                np.quantile(drawn, _QUANTILES, axis=0),
+                drawn.var(axis=0),
+                z_score(drawn, known),
+                linear,
+                hot,
+                np.median(chi2, axis=0),
+            )
+        )
+    return Result(names_of(response.bins), *(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
+
+
+class Condition(NamedTuple):
+    """What is observed."""
+
+    family: str
+    case: Case = _MAIN
+    #: Channels left out of each pixel, at random.
+    missing: int = 0
+    #: Channels of each pixel that saturate above a random threshold.
+    saturated: int = 0
+
+    @property
+    def channels(self):
+        """The channels in words."""
+        return f"{self.saturated} may saturate" if self.saturated else f"{6 - self.missing} channels"
+
+    @property
+    def compared(self):
+        """Whether the exact posterior is computed, too; at less noise it needs too many draws."""
+        return self.case.systematic == 0.1 and not self.missing and not self.saturated
+
+    @property
+    def name(self):
+        """Short name for tables."""
+        return f"{self.family}, {self.case.name}" + (f", {self.channels}" if self.missing or self.saturated else "")
+
+
+def pixels(condition, n, prior, response, seed):
+    """Return ``n`` pixels as `Observed`."""
+    if condition.family == "prior":
+        truth = prior.sample(n, seed=np.random.default_rng([seed, 10]))
+        noise = {"systematic": condition.case.systematic, "n_sample": condition.case.n_sample}
+        intensity, uncertainty = simulate_observation(truth, response, seed=[seed, 11], **noise)
+    else:
+        truth, intensity, uncertainty = observe(condition.family, condition.case, n, response, seed=seed)
+    rng = np.random.default_rng([seed, 12])
+    order = rng.random(intensity.shape).argsort(axis=0)
+    intensity = np.where(order < condition.missing, np.nan, intensity)
+    if not condition.saturated:
+        return Observed(truth, intensity, uncertainty, np.zeros(intensity.shape, dtype=bool))
+    # Thresholds are other pixels' intensities; with limits that depend on the pixel itself they would be informative.
+    threshold = rng.permuted(intensity, axis=1)
+    lower = (order < condition.saturated) & (intensity > threshold) & (threshold > 0)
+    uncertainty = np.where(lower, uncertainty * threshold / intensity, uncertainty)
+    return Observed(truth, np.where(lower, threshold, intensity), uncertainty, lower)
+
+
+def run(method, exact, prior, response, args):
+    """Return the results of the method, and pairs of it and the exact posterior on the same pixels, by `Condition`."""
+    few = max(args.truths // 4, _BATCH)
+    wanted = {Condition("prior", case): args.truths if case == _MAIN else few for case in _NOISE}
+    wanted |= {Condition("prior", missing=missing): few for missing in (1, 2, 3)}
+    wanted[Condition("prior", saturated=2)] = few
+    for case in (_MAIN, Case(1, 0.1), Case(64, 0.02), Case(64, 0.0)):
+        wanted |= {Condition(family, case): few for family in args.families}
+    results, pairs = {}, {}
+    options = {"draws": args.draws, "seed": args.seed}
+    for condition, n in wanted.items():
+        start = time.perf_counter()
+        observed = pixels(condition, n, prior, response, args.seed)
+        if method is exact:
+            observed = select(observed, known(exact, condition.case, observed))
+            if observed.truth.shape[1] < _LEAST_KNOWN:
+                print(f"{condition.name}: left out, too few effective draws")
+                continue
+        results[condition] = evaluate(sampler(method, condition.case), observed, response, **options)
+        if method is not exact and args.exact and condition.compared:
+            part = select(observed, slice(args.exact))
+            chosen = np.flatnonzero(known(exact, condition.case, part))
+            best = evaluate(sampler(exact, condition.case), select(part, chosen), response, **options)
+            pairs[condition] = select(results[condition], chosen), best
+        print(
+            f"{condition.name}: {observed.truth.shape[1]} pixels, {time.perf_counter() - start:.0f} s"
+            + (f", exact {pairs[condition][1].joint.size}" if condition in pairs else ""),
+            flush=True,
+        )
+    return results, pairs
+
+
+def sampler(method, case):
+    """Return the function that draws from a method's posterior; the exact one knows the noise of the simulation."""
+    if isinstance(method, Importance):
+        # The likelihood that a network learns: σ depends on the true intensity.
+        method.noise = SimulatedNoise(*case)
+    return method.sample
+
+
+def known(exact, case, observed):
+    """Return where `Importance` has enough effective draws, shape ``(n,)``."""
+    sampler(exact, case)
+    return exact.solve(observed.intensity, observed.uncertainty, lower_limit=observed.lower_limit).status == 0
+
+
+def judged(result):
+    """Return the transform of the eight derived quantities, NaN where a band holds less than 1 % of the EM."""
+    first = len(result.names) - len(DERIVED)
+    return np.where(result.fraction[first:] >= _LEAST, result.transform[first:], np.nan)
+
+
+def differences(result, exact):
+    """
+    Return the absolute differences of the quantiles from the exact ones, in dex, of the bands and of log T.
+
+    Only bands with more than 5 % of the exact EM count.
+    """
+    first = len(result.names) - len(DERIVED)
+    difference = np.abs(result.quantiles[:, first:] - exact.quantiles[:, first:])
+    major = exact.fraction[first : first + len(BANDS)] > _MAJOR
+    return difference[:, : len(BANDS)][:, major].ravel(), difference[:, DERIVED.index("log T")].ravel()
+
+
+def table_rows(condition, result, pair, prior_variance):
+    """Return the lines of the CSV file of a condition: one per quantity and range of brightness."""
+    first = len(result.names) - len(DERIVED)
+    total = result.mean[first + DERIVED.index("total")]
+    edges = np.quantile(total, [0, 1 / 3, 2 / 3, 1])
+    groups = {"all": np.ones(total.size, dtype=bool)}
+    if condition == Condition("prior"):
+        for word, low, high in zip(("dim", "medium", "bright"), edges[:-1], edges[1:], strict=True):
+            groups[f"{word} (log EM {low:.1f}-{high:.1f})"] = (total >= low) & (total <= high)
+    lines = []
+    for group, chosen in groups.items():
+        transform = result.transform[:, chosen]
+        held, p = coverage(transform), holm(uniformity(transform))
+        shrunk = 1 - np.median(result.variance[:, chosen], axis=1) / prior_variance
+        for index, name in enumerate(result.names):
+            line = {"family": condition.family, "errors": condition.case.name, "channels": condition.channels}
+            line |= {"brightness": group, "quantity": name, "pixels": int(chosen.sum())}
+            line |= {
+                f"in {100 * level:.0f} %": 100 * value for level, value in zip(LEVELS, held[:, index], strict=True)
+            }
+            line["exact in 68 %"] = np.nan if pair is None else 100 * coverage(pair[1].transform[index], (0.68,))[0]
+            line |= {"Holm p": p[index], "contraction": shrunk[index]}
+            line |= {"z mean": result.z[index, chosen].mean(), "z std": result.z[index, chosen].std()}
+            lines.append(
+                {key: value if isinstance(value, str | int) else float(f"{value:.4g}") for key, value in line.items()}
+            )
+    return lines
+
+
+def summary(condition, result, pair):
+    """Return the line of a condition in the table of the documentation."""
+    held = 100 * coverage(judged(result), (0.68,))[0]
+    line = {"pixels": condition.name} | {f"{name}": f"{value:.0f}" for name, value in zip(DERIVED, held, strict=True)}
+    every = 100 * coverage(result.transform, (0.68, 0.95))
+    line["all, 68 %"], line["all, 95 %"] = (f"{row.min():.0f}-{row.max():.0f}" for row in every)
+    line["Holm p"], line["TARP"] = f"{holm(uniformity(result.transform)).min():.2g}", f"{tarp_area(result.joint):.3f}"
+    line["hot EM"] = "" if np.isnan(result.hot).all() else f"{np.nanmedian(result.hot):.2f}"
+    line["χ²"], line["exact χ²"], line["difference"] = f"{np.median(result.chi2):.2f}", "", ""
+    if pair is not None:
+        band, log_t = differences(*pair)
+        line["exact χ²"] = f"{np.median(pair[1].chi2):.2f}"
+        line["difference"] = f"{np.median(band):.3f} ({np.quantile(band, 0.9):.3f}); {np.median(log_t):.3f}"
+    return line
+
+
+def verdicts(results, pairs):
+    """Return what is asked, what was measured and whether it is met, a `list` of `dict`."""
+    lines = []
+
+    def ask(what, asked, values, good, worst=max):
+        values = {key: float(value) for key, value in values.items() if np.isfinite(value)}
+        if values:
+            key = worst(values, key=values.get) if callable(worst) else min(values, key=values.get)
+            met = all(map(good, values.values()))
+            lines.append({"what": what, "asked": asked, "measured": f"{values[key]:.3g} ({key})", "met": met})
+
+    own = results[Condition("prior")]
+    for level, margin in ((0.68, 3), (0.95, 1.5)):
+        held = dict(zip(own.names, 100 * (coverage(own.transform, (level,))[0] - level), strict=True))
+        ask(
+            f"own pixels, in {100 * level:.0f} %: farthest from it, points",
+            f"<= {margin}",
+            {key: abs(value) for key, value in held.items()},
+            lambda value, margin=margin: value <= margin,
+        )
+    p = dict(zip(own.names, holm(uniformity(own.transform)), strict=True))
+    ask("own pixels, Holm's p of uniform ranks, least", "> 0.05", p, lambda value: value > 0.05, min)
+    ask("own pixels, TARP area", "<= 0.03", {"18 bins": tarp_area(own.joint)}, lambda value: value <= 0.03)
+    quantiles = {c.name: differences(*pair) for c, pair in pairs.items() if c.case == _MAIN}
+    for what, most, of in (
+        ("median", 0.02, lambda pair: np.median(pair[0])),
+        ("90 %", 0.08, lambda pair: np.quantile(pair[0], 0.9)),
+        ("median, log T", 0.015, lambda pair: np.median(pair[1])),
+    ):
+        values = {name: of(pair) for name, pair in quantiles.items()}
+        ask(f"quantiles against the exact ones, dex: {what}", f"<= {most}", values, lambda v, most=most: v <= most)
+    unlike = {c: result for c, result in results.items() if c.family in UNLIKE and c.case.systematic == 0.1}
+    near, far = {}, {}
+    for condition, result in unlike.items():
+        held = 100 * coverage(judged(result), (0.68,))[0]
+        for name, value in zip(DERIVED, held, strict=True):
+            if condition.case == _MAIN:
+                far[f"{condition.family}, {name}"] = value
+        if condition in pairs and condition.case != _MAIN:
+            both = [100 * coverage(judged(one), (0.68,))[0] for one in pairs[condition]]
+            near |= {
+                f"{condition.family}, {name}": value
+                for name, value in zip(DERIVED, np.abs(both[0] - both[1]), strict=True)
+            }
+    ask("families, 64 px, in 68 %: least", ">= 42", far, lambda value: value >= 42, min)
+    ask("families, 64 px, in 68 %: most", "<= 88", far, lambda value: value <= 88)
+    ask("families, 1 px, in 68 %: farthest from the exact posterior's, points", "<= 8", near, lambda value: value <= 8)
+    hot = {c.name: np.nanmedian(r.hot) for c, r in results.items() if c.case == _MAIN and np.isfinite(r.hot).sum() > 10}
+    hot = {name: value for name, value in hot.items() if "channels" not in name and "saturate" not in name}
+    ask("hot EM over the true one, 64 px: least", ">= 0.8", hot, lambda value: value >= 0.8, min)
+    ask("hot EM over the true one, 64 px: most", "<= 1.25", hot, lambda value: value <= 1.25)
+    chi2 = {c.name: np.median(own.chi2) / np.median(best.chi2) for c, (own, best) in pairs.items()}
+    ask("χ² of draws over that of exact ones", "<= 1.3", chi2, lambda value: value <= 1.3)
+    low = {c.name: np.median(r.chi2) for c, r in results.items() if c.case.systematic in (0.0, 0.02)}
+    ask("χ² of draws at 0 and 2 %", "<= 3", low, lambda value: value <= 3)
+    return lines
+
+
+def plot_ecdf(result, path):
+    """ECDF of the ranks of every quantity minus the diagonal, with the band of a calibrated posterior."""
+    z, low, high = ecdf_band(result.truth.shape[1])
+    fig, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    axes.fill_between(z, low - z, high - z, color="0.85", label="95 % of calibrated posteriors")
+    first = len(result.names) - len(DERIVED)
+    for index, (name, values) in enumerate(zip(result.names, result.transform, strict=True)):
+        ecdf = np.searchsorted(np.sort(values), z, side="right") / values.size
+        style = {"color": "0.5", "lw": 0.6} if index < first else {"color": f"C{index - first}", "label": name}
+        axes.plot(z, ecdf - z, **style)
+    axes.set(xlabel="fraction of the posterior below the truth", ylabel="ECDF - diagonal")
+    fig.legend(loc="outside right upper", fontsize=8, title="single bins are grey", title_fontsize=8)
+    fig.savefig(path, dpi=120)
+
+
+def plot_coverage(results, path):
+    """Coverage of the derived quantities at each level: the prior's own pixels, and other families."""
+    fig, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained", sharey=True)
+    levels = np.linspace(0.05, 0.99, 48)
+    for panel, title, chosen in (
+        (
+            axes[0],
+            "the prior's own pixels",
+            [c for c in results if c == Condition("prior", c.case) and c.case.n_sample == 64],
+        ),
+        (axes[1], f"other families, {_MAIN.name}", [c for c in results if c.family in UNLIKE and c.case == _MAIN]),
+    ):
+        for color, condition in enumerate(chosen):
+            held = coverage(judged(results[condition]), levels)
+            label = condition.case.name if condition.family == "prior" else condition.family
+            panel.plot(levels, np.nanmean(held, axis=1), color=f"C{color}", label=label)
+            panel.fill_between(levels, np.nanmin(held, axis=1), np.nanmax(held, axis=1), color=f"C{color}", alpha=0.1)
+        low, high = binomial_band(levels, results[Condition("prior")].truth.shape[1] if panel is axes[0] else 500)
+        panel.plot(levels, levels, "k:", lw=1)
+        panel.fill_between(levels, low, high, color="0.6", alpha=0.5, lw=0)
+        panel.set(title=title, xlabel="stated level")
+        panel.legend(fontsize=8)
+    axes[0].set_ylabel("fraction held: mean and range of eight quantities")
+    fig.savefig(path, dpi=120)
+
+
+def plot_contraction(results, prior_variance, path):
+    """Contraction of each bin at several levels of noise and with fewer channels."""
+    fig, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    n_bins = len(prior_variance) - len(DERIVED)
+    for condition, result in results.items():
+        if condition.family == "prior" and condition.case.n_sample == 64 and not condition.saturated:
+            shrunk = 1 - np.median(result.variance[:n_bins], axis=1) / prior_variance[:n_bins]
+            label = condition.case.name if not condition.missing else condition.channels
+            axes.plot(range(n_bins), shrunk, marker="o", ms=3, ls="--" if condition.missing else "-", label=label)
+    axes.set_xticks(range(n_bins), [name.removeprefix("EM ") for name in result.names[:n_bins]], fontsize=8)
+    axes.set(xlabel="log T", ylabel="contraction of log EM", ylim=(min(0, axes.get_ylim()[0]), 1))
+    fig.legend(loc="outside right upper", fontsize=8)
+    fig.savefig(path, dpi=120)
+
+
+def methods(args, response):
+    """Return the method, the exact posterior and the prior."""
+    network = DeepEM.load(args.weights) if args.method == "network" else None
+    weights = getattr(network, "prior", None)
+    prior = DEMPrior(response.bins, weights=weights or None)
+    importance = Importance(prior, draws=args.prior_draws, seed=[args.seed, 2**20], response=response)
+
+    if network is None:
+        return importance, importance, prior
+    if not getattr(network, "has_posterior", False):
+        raise SystemExit(f"The weights {args.weights!r} state no posterior. Use --method importance.")
+    return network, importance, prior
+
+
+def main():
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", choices=("network", "importance"), default="network")
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--truths", type=int, default=2000, help="of the prior at 10 %% errors; a quarter elsewhere")
+    parser.add_argument("--draws", type=int, default=1000, help="of each posterior")
+    parser.add_argument("--exact", type=int, default=100, help="pixels of each family for the exact posterior; 0: none")
+    parser.add_argument("--prior-draws", type=int, default=1_000_000, help="of the prior, for the exact posterior")
+    parser.add_argument("--families", nargs="*", choices=UNLIKE, default=list(UNLIKE))
+    parser.add_argument("--quick", action="store_true", help="few pixels and draws: shows that it works")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "output")
+    args = parser.parse_args()
+    if args.quick:
+        args.truths, args.draws, args.exact, args.prior_draws = 200, 200, 10, 50_000
+        args.families = ["hot minority", "loop strands"]
+    args.output.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    response = TemperatureResponse.default()
+    method, exact, prior = methods(args, response)
+    results, pairs = run(method, exact, prior, response, args)
+    ensemble = prior.sample(20_000, seed=[args.seed, 13])
+    prior_variance = quantities(ensemble, response.bins, _FLOOR * ensemble.sum(axis=0)).var(axis=1)
+    lines = [summary(c, result, pairs.get(c)) for c, result in results.items()]
+    asked = verdicts(results, pairs)
+    rows = [row for c, result in results.items() for row in table_rows(c, result, pairs.get(c), prior_variance)]
+    write_csv(rows, args.output / "calibration.csv")
+    card = {"method": args.method, "weights": str(args.weights), "truths": args.truths, "draws": args.draws}
+    card |= {"asked": asked, "table": lines}
+    (args.output / "calibration.json").write_text(
+        json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    text = list_table("Truths in 68 % intervals (%), and other measures", lines)
+    text += "\n" + list_table("Asked and measured", [line | {"met": "yes" if line["met"] else "no"} for line in asked])
+    (args.output / "calibration.rst").write_text(text, encoding="utf-8")
+    plot_ecdf(results[Condition("prior")], args.output / "calibration_ecdf.png")
+    plot_coverage(results, args.output / "calibration_coverage.png")
+    plot_contraction(results, prior_variance, args.output / "calibration_contraction.png")
+    print()
+    print_table(lines)
+    print()
+    print_table([line | {"met": "yes" if line["met"] else "NO"} for line in asked])
+    print(f"\n{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
