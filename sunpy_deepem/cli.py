@@ -159,7 +159,7 @@ def show(cube, out, in_browser, overwrite):
     "--teacher",
     default="basis-pursuit",
     show_default=True,
-    help="Inversion of the maps: 'basis-pursuit' or 'demregpy'.",
+    help="Method for the maps: 'basis-pursuit' or 'demregpy'.",
 )
 @click.option("--validation", type=click.Path(path_type=Path), help="Folder of validation maps.  [default: the last]")
 @click.option("--patience", type=int, help="Epochs without a lower validation loss before stopping.")

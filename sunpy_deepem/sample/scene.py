@@ -62,7 +62,7 @@ def hole_depth(longitude, latitude):
     return np.maximum(polar, equatorial)
 
 
-def _disc_plates(rng):
+def _disk_plates(rng):
     """Images of the components of quiet Sun and coronal holes on the sphere, shape (5, n, n), with a mean near 1."""
     shape = (_PLATE_SIZE, _PLATE_SIZE)
     fine = random_field(rng, shape, 1.0, longest=0.05)
@@ -100,7 +100,7 @@ class Scene:
 
     def __init__(self, seed):
         rng = np.random.default_rng(seed)
-        self._plates = _disc_plates(rng)
+        self._plates = _disk_plates(rng)
         self._grass = random_field(rng, _RAYS_SHAPE, 1.0, longest=0.02, aspect=30)
         self._rays = random_field(rng, _RAYS_SHAPE, 2.0, longest=0.05, aspect=60)
         self._stamps = [draw_region(rng, region) for region in ACTIVE_REGIONS]
@@ -122,14 +122,14 @@ class Scene:
         amplitudes = np.zeros((len(COMPONENTS), y.size, x.size), dtype=np.float32)
         xx, yy = np.broadcast_arrays(x, y[:, np.newaxis])
         radius = np.hypot(xx, yy)
-        on_disc = radius < 1
-        amplitudes[: len(_BACKGROUND), on_disc] = self._disc(xx[on_disc], yy[on_disc], radius[on_disc])
-        amplitudes[: len(_BACKGROUND), ~on_disc] = self._corona(xx[~on_disc], yy[~on_disc], radius[~on_disc])
+        on_disk = radius < 1
+        amplitudes[: len(_BACKGROUND), on_disk] = self._disk(xx[on_disk], yy[on_disk], radius[on_disk])
+        amplitudes[: len(_BACKGROUND), ~on_disk] = self._corona(xx[~on_disk], yy[~on_disk], radius[~on_disk])
         for region, images in zip(ACTIVE_REGIONS, self._stamps, strict=True):
             add_region(amplitudes, region, images, x, y)
         return amplitudes
 
-    def _disc(self, x, y, radius):
+    def _disk(self, x, y, radius):
         """Quiet Sun and coronal holes, shape (5, n)."""
         mu = np.sqrt(1 - radius**2)
         stretch = 1 / np.sinc(np.arcsin(radius) / np.pi)

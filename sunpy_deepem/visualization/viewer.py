@@ -3,7 +3,7 @@ Interactive viewer: an image of the Sun and the EM curve and fit of the pixel un
 
 The viewer is a bokeh layout with callbacks that run in the browser. It works in a notebook and as a self-contained
 HTML file without network or Python. The cube is binned to at most 256 pixels a side and EM is rounded to 0.03 %, so
-that the page of a full disc has about 11 MB.
+that the page of a full disk has about 11 MB.
 """
 
 import matplotlib as mpl
@@ -329,11 +329,11 @@ def _image_panel(cube, shared):
     """Return the controls, the figure of the Sun and the data source of its marker."""
     nx, ny, left, bottom = (shared[name] for name in ("nx", "ny", "left", "bottom"))
     width, height = nx * shared["dx"], ny * shared["dy"]
-    turned = not np.allclose(shared["rotation"], np.eye(2), atol=1e-3)
+    rotated = not np.allclose(shared["rotation"], np.eye(2), atol=1e-3)
     side = _SIDE / max(abs(width), abs(height))
     names = (
         ("From Sun center along rows", "From Sun center along columns")
-        if turned
+        if rotated
         else ("Helioprojective x", "Helioprojective y")
     )
     fig = figure(

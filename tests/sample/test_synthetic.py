@@ -225,10 +225,10 @@ class TestMaps:
         real = np.array([0.71, 3.4, 120, 151, 41, 1.19]) / [0.914, 0.752, 0.876, 0.887, 0.825, 0.443]
         maps = sample_maps((256, 256), noise=False)
         y, x = np.mgrid[:256, :256] - 127.5
-        disc = np.hypot(x, y) * 9.6 < 0.95 * 976
+        disk = np.hypot(x, y) * 9.6 < 0.95 * 976
         for m, value in zip(maps, real, strict=True):
             factor = m.exposure_time.to_value("s") * degradation_factor(int(m.wavelength.value), m.date)
-            assert np.median(m.data[disc]) / factor == pytest.approx(value, rel=0.25)
+            assert np.median(m.data[disk]) / factor == pytest.approx(value, rel=0.25)
 
     def test_save_and_read(self, noisy, tmp_path):
         path = tmp_path / "aia_171.fits"
