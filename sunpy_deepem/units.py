@@ -4,6 +4,7 @@ import astropy.units as u
 
 __all__ = [
     "ALIGNMENT_TOLERANCE",
+    "COVERAGE",
     "EMISSIVITY_UNIT",
     "EM_SCALE",
     "EM_UNIT",
@@ -46,3 +47,6 @@ MIN_VALID_FRACTION = 0.5
 
 #: log10(T/K) axes that differ by less than this are the same.
 LOG_T_TOLERANCE = 1e-6
+
+#: Probability within one standard deviation of a Gaussian, that of all intervals.
+COVERAGE = 0.6827
