@@ -19,7 +19,7 @@ def em_loci(intensity: INTENSITY_UNIT, response):
     Parameters
     ----------
     intensity : `~astropy.units.Quantity`
-        Intensity of a pixel or mean of a region, DN s^-1 pix^-1, shape ``(6,)``.
+        Intensity of a pixel or mean of a region in the channels of the response, DN s^-1 pix^-1, shape ``(6,)``.
     response : `TemperatureResponse`
 
     Returns
@@ -41,7 +41,7 @@ def em_loci(intensity: INTENSITY_UNIT, response):
     >>> em_loci([0.8, 4.5, 140, 170, 50, 2.7] * u.DN / (u.s * u.pix), response).shape
     (6, 101)
     """
-    check_channels(intensity)
+    check_channels(intensity, channels=response.channels)
     if intensity.ndim != 1:
         msg = f"intensity must be of one pixel or the mean of a region, shape (6,), found {intensity.shape}."
         raise ValueError(msg)

@@ -1,10 +1,8 @@
 """Inversion of many observations: `invert_series`."""
 
 import tempfile
-import warnings
 
 import astropy.units as u
-from sunpy.util.exceptions import SunpyUserWarning
 from tqdm.auto import tqdm
 
 from sunpy_deepem.series.cluster import open_pool
@@ -13,6 +11,7 @@ from sunpy_deepem.series.jobs import check_file, error_reason, invert_set, make_
 from sunpy_deepem.series.report import make_report
 from sunpy_deepem.series.sequence import DEMCubeSequence
 from sunpy_deepem.utils.files import FITS_SUFFIXES, checked_path
+from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["invert_series"]
 
@@ -155,5 +154,5 @@ def _sequence(cubes, report):
         msg = f"No set of source could be inverted.\n{report}"
         raise ValueError(msg)
     if report.failed:
-        warnings.warn(f"Sets are missing from the sequence.\n{report}", SunpyUserWarning, stacklevel=3)
+        warn_user(f"Sets are missing from the sequence.\n{report}")
     return DEMCubeSequence(cubes, meta={"report": report})

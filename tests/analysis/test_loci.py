@@ -32,6 +32,12 @@ def test_negative_intensity_gives_nan(response):
     assert (loci[1:] > 0).all()
 
 
-def test_invalid_intensity():
+def test_some_channels(response):
+    intensity = np.ones(6) * INTENSITY_UNIT
+    some = em_loci(intensity[1:4], response.with_channels((131, 171, 193)))
+    np.testing.assert_array_equal(some, em_loci(intensity, response)[1:4])
+
+
+def test_invalid_intensity(response):
     with pytest.raises(ValueError, match=r"one pixel .* found \(6, 2\)"):
-        em_loci(np.ones((6, 2)) * INTENSITY_UNIT, response=None)
+        em_loci(np.ones((6, 2)) * INTENSITY_UNIT, response)

@@ -18,6 +18,7 @@ from sunpy_deepem.visualization.figures import (
     animate,
     plot_bins,
     plot_profile,
+    plot_response,
     plot_roundtrip,
     plot_summary,
     plot_temperature,
@@ -85,6 +86,17 @@ def bars(fig):
 def drawn(fig):
     fig.canvas.draw()
     return fig
+
+
+def test_response(response):
+    axes = plot_response(response, axes=plt.figure().add_subplot())
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"{channel} Å" for channel in CHANNELS]
+    assert axes.get_xlabel() == r"$\log_{10}$ (T / K)"
+    assert axes.get_ylabel().startswith("response")
+    assert axes.get_yscale() == "log"
+    for line, curve in zip(axes.lines, response.curves.value, strict=True):
+        np.testing.assert_allclose(line.get_xdata(), np.log10(response.temperature.value))
+        np.testing.assert_allclose(line.get_ydata(), curve)
 
 
 class TestSummary:
