@@ -5,6 +5,7 @@ import astropy.units as u
 __all__ = [
     "ALIGNMENT_TOLERANCE",
     "COVERAGE",
+    "EDGE_TOLERANCE",
     "EMISSIVITY_UNIT",
     "EM_SCALE",
     "EM_UNIT",
@@ -41,6 +42,9 @@ SATURATION = 15000
 
 #: Grids that differ by less than this many pixels are treated as the same.
 ALIGNMENT_TOLERANCE = 0.1
+
+#: Fields overlap if they share more than this many pixels: rounding and seconds of orbit move their edges that much.
+EDGE_TOLERANCE = 0.01
 
 #: Fraction of a binned or reprojected pixel that must hold valid data.
 MIN_VALID_FRACTION = 0.5

@@ -7,11 +7,9 @@ from sunpy.map import contains_full_disk
 from sunpy.map.header_helper import make_fitswcs_header
 
 from sunpy_deepem.stack.counts import pixel_area
+from sunpy_deepem.units import EDGE_TOLERANCE
 
 __all__ = ["binned_header", "common_field", "common_grid", "output_shape", "part_header"]
-
-# Overlaps smaller than this many pixels are ignored: rounding and seconds of orbit move the edges of a field that much.
-_EDGE_TOLERANCE = 0.01
 
 
 def common_grid(channels):
@@ -27,8 +25,8 @@ def common_field(channels, grid):
     """
     whole = np.array([0, 0, *grid.shape], dtype=float)
     footprints = np.array([counts.footprint(grid) for counts in channels])
-    first = np.ceil(np.max([*footprints[:, :2], whole[:2]], axis=0) - 0.5 + _EDGE_TOLERANCE)
-    end = np.floor(np.min([*footprints[:, 2:], whole[2:]], axis=0) + 0.5 - _EDGE_TOLERANCE)
+    first = np.ceil(np.max([*footprints[:, :2], whole[:2]], axis=0) - 0.5 + EDGE_TOLERANCE)
+    end = np.floor(np.min([*footprints[:, 2:], whole[2:]], axis=0) + 0.5 - EDGE_TOLERANCE)
     if (first >= end).any():
         msg = "maps have no field of view in common. Give cutouts of the same part of the Sun."
         raise ValueError(msg)

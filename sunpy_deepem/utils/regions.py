@@ -11,12 +11,11 @@ from sunpy.coordinates import SphericalScreen
 from sunpy.coordinates.utils import get_rectangle_coordinates
 from sunpy.map import GenericMap
 
+from sunpy_deepem.units import EDGE_TOLERANCE
 from sunpy_deepem.utils.wcs import sky_wcs
 
 __all__ = ["resolve_region"]
 
-# Overlaps smaller than this many pixels are ignored: rounding and seconds of orbit move the edges of a field that much.
-_EDGE_TOLERANCE = 0.01
 # Points along each side of a field of view, which need not be straight on another grid.
 _POINTS_PER_SIDE = 17
 _OUTSIDE = "region holds no pixel. Give one inside the field of view of the maps or cube."
@@ -147,6 +146,6 @@ def _span(points, n):
     """Return the slice of ``n`` pixels that contains the points, rounded as in `sunpy.map.GenericMap.submap`."""
     if not np.isfinite(points).all():
         raise ValueError(_OUTSIDE)
-    first = np.floor(points.min() + 0.5 + _EDGE_TOLERANCE)
-    end = np.ceil(points.max() - 0.5 - _EDGE_TOLERANCE) + 1
+    first = np.floor(points.min() + 0.5 + EDGE_TOLERANCE)
+    end = np.ceil(points.max() - 0.5 - EDGE_TOLERANCE) + 1
     return slice(*np.clip([first, end], 0, n).astype(int).tolist())
