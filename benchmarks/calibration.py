@@ -80,7 +80,7 @@ class Result(NamedTuple):
     joint: np.ndarray
     #: Quantiles of `_QUANTILES`, shape ``(3, quantities, n)``.
     quantiles: np.ndarray
-    #: Posterior variance and z-score, shape ``(quantities, n)``.
+    #: Posterior variance of `relative` quantities and z-score, shape ``(quantities, n)``.
     variance: np.ndarray
     z: np.ndarray
     #: Fraction of the posterior mean EM in each quantity, one for those that are no EM, shape ``(quantities, n)``.
@@ -127,6 +127,12 @@ def quantities(em, bins, floor=0.0):
     log_em = np.log10(np.maximum(np.concatenate([em, sums[..., :5, :]], axis=-2), np.maximum(floor, 1e10)))
     energy = np.log10(sums[..., 6, :] / np.sqrt(total))
     return np.concatenate([log_em, np.stack([mean, width, energy], axis=-2)], axis=-2)
+
+
+def relative(values, bins):
+    """Return `quantities` with the EM of bins and bands relative to the total, which the data always constrain."""
+    split = len(bins) + len(BANDS)
+    return np.concatenate([values[..., :split, :] - values[..., [split], :], values[..., split:, :]], axis=-2)
 
 
 def names_of(bins):
@@ -178,7 +184,7 @@ def evaluate(sample, observed, response, *, draws, seed=0):
                 probability_transform(drawn, known, rng),
                 tarp(drawn[:, :bins], known[:bins], limits, rng),
                 np.quantile(drawn, _QUANTILES, axis=0),
-                drawn.var(axis=0),
+                relative(drawn, response.bins).var(axis=0),
                 z_score(drawn, known),
                 linear,
                 hot,
@@ -311,7 +317,7 @@ def table_rows(condition, result, pair, prior_variance):
     for group, chosen in groups.items():
         transform = result.transform[:, chosen]
         held, p = coverage(transform), holm(uniformity(transform))
-        shrunk = 1 - np.median(result.variance[:, chosen], axis=1) / prior_variance
+        shrunk = 1 - result.variance[:, chosen].mean(axis=1) / prior_variance
         for index, name in enumerate(result.names):
             line = {"family": condition.family, "errors": condition.case.name, "channels": condition.channels}
             line |= {"brightness": group, "quantity": name, "pixels": int(chosen.sum())}
@@ -448,11 +454,11 @@ def plot_contraction(results, prior_variance, path):
     n_bins = len(prior_variance) - len(DERIVED)
     for condition, result in results.items():
         if condition.family == "prior" and condition.case.n_sample == 64 and not condition.saturated:
-            shrunk = 1 - np.median(result.variance[:n_bins], axis=1) / prior_variance[:n_bins]
+            shrunk = 1 - result.variance[:n_bins].mean(axis=1) / prior_variance[:n_bins]
             label = condition.case.name if not condition.missing else condition.channels
             axes.plot(range(n_bins), shrunk, marker="o", ms=3, ls="--" if condition.missing else "-", label=label)
     axes.set_xticks(range(n_bins), [name.removeprefix("EM ") for name in result.names[:n_bins]], fontsize=8)
-    axes.set(xlabel="log T", ylabel="contraction of log EM", ylim=(min(0, axes.get_ylim()[0]), 1))
+    axes.set(xlabel="log T", ylabel="contraction of log EM / total EM", ylim=(min(0, axes.get_ylim()[0]), 1))
     fig.legend(loc="outside right upper", fontsize=8)
     fig.savefig(path, dpi=120)
 
@@ -494,7 +500,8 @@ def main():
     method, exact, prior = methods(args, response)
     results, pairs = run(method, exact, prior, response, args)
     ensemble = prior.sample(20_000, seed=[args.seed, 13])
-    prior_variance = quantities(ensemble, response.bins, _FLOOR * ensemble.sum(axis=0)).var(axis=1)
+    values = quantities(ensemble, response.bins, _FLOOR * ensemble.sum(axis=0))
+    prior_variance = relative(values, response.bins).var(axis=1)
     lines = [summary(c, result, pairs.get(c)) for c, result in results.items()]
     asked = verdicts(results, pairs)
     rows = [row for c, result in results.items() for row in table_rows(c, result, pairs.get(c), prior_variance)]

@@ -326,7 +326,8 @@ def test_posterior_that_ignores_the_data_is_calibrated_but_does_not_contract(res
     observed = calibration.pixels(condition, 300, prior, response, seed=3)
     result = calibration.evaluate(sample, observed, response, draws=200)
     assert diagnostics.holm(diagnostics.uniformity(result.transform)).min() > 0.01
-    variance = calibration.quantities(prior.sample(5000, seed=8), response.bins).var(axis=1)
+    values = calibration.quantities(prior.sample(5000, seed=8), response.bins)
+    variance = calibration.relative(values, response.bins).var(axis=1)
     rows = calibration.table_rows(condition, result, None, variance)
     assert {row["brightness"].split()[0] for row in rows} == {"all", "dim", "medium", "bright"}
     assert abs(next(row for row in rows if row["quantity"] == "log T")["contraction"]) < 0.1

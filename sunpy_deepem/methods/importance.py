@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_ndtr
 
-from sunpy_deepem.methods.base import SolveStatus
+from sunpy_deepem.methods.base import Solution, SolveStatus, checked_pixels
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
-from sunpy_deepem.utils.checks import plain_array, whole_number
+from sunpy_deepem.utils.checks import whole_number
 
 __all__ = ["QUANTILES", "Importance", "Posterior"]
 
@@ -38,29 +38,21 @@ _RESAMPLED = 2000
 _STEPS = 4
 
 
-@dataclass(frozen=True)
-class Posterior:
+@dataclass(frozen=True, eq=False)
+class Posterior(Solution):
     """
-    The posterior of pixels, `Importance.solve`.
+    The `Solution` of `Importance.solve`: posterior mean and half the 68 % interval of the EM.
 
     Attributes
     ----------
-    em, em_std : `~numpy.ndarray`
-        Posterior mean and half the 68 % interval in cm^-5, shape ``(bins, ...)``; NaN where ``status`` is not zero.
-    status : `~numpy.ndarray`
-        `SolveStatus` of each pixel, shape ``(...)``.
     quantiles : `~numpy.ndarray`
         `QUANTILES` of the EM in cm^-5, shape ``(5, bins, ...)``.
     ess : `~numpy.ndarray`
         Effective number of prior draws that explain the pixel, shape ``(...)``.
     """
 
-    em: np.ndarray
-    em_std: np.ndarray
-    status: np.ndarray
-    quantiles: np.ndarray
-    ess: np.ndarray
-    deviation: None = None
+    quantiles: np.ndarray | None = None
+    ess: np.ndarray | None = None
 
 
 class Importance:
@@ -112,6 +104,8 @@ class Importance:
     (100, 18, 4)
     """
 
+    name = "importance"
+
     def __init__(self, prior, *, draws=1_000_000, seed=0, response=None, min_ess=50, noise=None):
         if not callable(prior) and not hasattr(prior, "sample"):
             msg = (
@@ -124,6 +118,11 @@ class Importance:
         self.response = response
         self.bins = getattr(prior, "bins", None) or (LogTBins() if response is None else response.bins)
         self._shapes = self._folded = None
+
+    @property
+    def provenance(self):
+        """Parameters, for the provenance of a cube."""
+        return {"prior": type(self.prior).__name__, "draws": self.draws, "seed": self.seed}
 
     def solve(self, intensity, uncertainty, response=None, *, lower_limit=None):
         """
@@ -167,8 +166,8 @@ class Importance:
             em.reshape(bins, *shape),
             em_std.reshape(bins, *shape),
             status.reshape(shape),
-            quantiles.reshape(len(QUANTILES), bins, *shape),
-            ess.reshape(shape),
+            quantiles=quantiles.reshape(len(QUANTILES), bins, *shape),
+            ess=ess.reshape(shape),
         )
 
     def sample(self, intensity, uncertainty, n=64, seed=0, *, response=None, lower_limit=None):
@@ -296,15 +295,13 @@ def _batch(prior, n, seed):
 
 def _pixels(intensity, uncertainty, lower_limit, response):
     """Return a list of `_Pixel`, `None` without a usable channel, and the shape of the sky."""
-    arrays = [plain_array(intensity, "intensity"), plain_array(uncertainty, "uncertainty")]
-    arrays.append(np.zeros(arrays[0].shape, dtype=bool) if lower_limit is None else np.asarray(lower_limit, dtype=bool))
-    channels = len(response.channels)
-    for name, array in zip(("intensity", "uncertainty", "lower_limit"), arrays, strict=True):
-        if array.shape[:1] != (channels,) or array.shape != arrays[0].shape:
-            msg = f"{name} must have shape ({channels}, ...), channels first, as intensity has, found {array.shape}."
-            raise ValueError(msg)
-    shape = arrays[0].shape[1:]
-    g, sigma, lower = (array.reshape(channels, -1) for array in arrays)
+    intensity, uncertainty = checked_pixels(intensity, uncertainty, response)
+    lower_limit = np.asarray(np.zeros(intensity.shape) if lower_limit is None else lower_limit, dtype=bool)
+    if lower_limit.shape != intensity.shape:
+        msg = f"lower_limit must have the shape of intensity, {intensity.shape}, found {lower_limit.shape}."
+        raise ValueError(msg)
+    shape = intensity.shape[1:]
+    g, sigma, lower = (array.reshape(len(intensity), -1) for array in (intensity, uncertainty, lower_limit))
     usable = np.isfinite(g) & np.isfinite(sigma) & (sigma > 0)
     pixels = []
     for index in range(g.shape[1]):

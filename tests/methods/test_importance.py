@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from sunpy_deepem import LogTBins, TemperatureResponse
+from sunpy_deepem import LogTBins, TemperatureResponse, invert
 from sunpy_deepem.methods import Importance, SolveStatus
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import DEMPrior, simulate_observation
 
 UNIT = 1e27
@@ -220,6 +221,15 @@ def test_a_fixed_prior_of_the_same_draws_agrees_with_the_integrated_one(pixels):
     assert np.median(integrated.ess / 20000) > 3 * np.median(fixed.ess / 100000)
 
 
+def test_cube_of_a_small_sun():
+    cube = invert(sample_maps((8, 8)), shape=None, method=Importance(DEMPrior(), draws=20000, min_ess=5))
+    assert cube.meta["provenance"]["method"] == "importance"
+    solved = ~cube.mask.any(axis=0)
+    assert solved.sum() > 10
+    assert (cube.uncertainty.array[:, solved] > 0).any(axis=0).all()
+    assert np.nanmedian(cube.chi2) < 2
+
+
 def test_wrong_arguments_are_refused(pixels, method):
     with pytest.raises(TypeError, match="prior must be callable"):
         Importance(3)
@@ -231,7 +241,9 @@ def test_wrong_arguments_are_refused(pixels, method):
         Importance(lambda n, seed: np.zeros((18, n)), draws=10, response=RESPONSE).solve(*pixels[1:])
     with pytest.raises(ValueError, match="response is missing"):
         Importance(DEMPrior(), draws=10).solve(*pixels[1:])
-    with pytest.raises(ValueError, match="uncertainty must have shape"):
+    with pytest.raises(ValueError, match="uncertainty must have the shape"):
         method.solve(pixels[1], pixels[2][:, :3])
+    with pytest.raises(ValueError, match="lower_limit must have the shape"):
+        method.solve(*pixels[1:], lower_limit=[True] * 6)
     with pytest.raises(ValueError, match="bins of the prior"):
         method.solve(*pixels[1:], TemperatureResponse.default(bins=LogTBins(5.6, 0.1, 15)))
