@@ -88,9 +88,10 @@ def run_stages(paths, shape, refine, out):
     from threadpoolctl import threadpool_limits
 
     from sunpy_deepem import DeepEM
-    from sunpy_deepem.cube import operations as _operations
-    from sunpy_deepem.io import fits as _fits
-    from sunpy_deepem.io import stream as _streaming
+    from sunpy_deepem.cube import DEMCube, Planes
+    from sunpy_deepem.cube.fit import evaluate_fit
+    from sunpy_deepem.inversion import invert_part
+    from sunpy_deepem.io.stream import FitsSink
     from sunpy_deepem.network import refinement
     from sunpy_deepem.response.temperature_response import TemperatureResponse
     from sunpy_deepem.stack.channel_stack import Observation
@@ -101,13 +102,9 @@ def run_stages(paths, shape, refine, out):
         maps = [sunpy.map.Map(path) for path in paths]
         observation = Observation(maps, shape=shape)
     columns = slice(0, observation.shape[1])
-    unrefined = network.with_options(refine=0)
-    images = _streaming._images(observation.part(slice(0, 1), columns), unrefined, response, None)[0]
-    cube = _streaming._cube(images, observation, unrefined, response)
-    with (
-        threadpool_limits(limits=1, user_api="blas"),
-        _streaming._FitsImages(out, _fits.image_hdus(cube), observation.shape[0]) as file,
-    ):
+    first = invert_part(observation, network.with_options(refine=0), response, slice(0, 1), columns)
+    first = DEMCube.from_planes(first, response, observation.header, inputs=observation.inputs)
+    with threadpool_limits(limits=1, user_api="blas"), FitsSink(out, first, observation.shape[0]) as file:
         for rows in observation.bands():
             with clock.stage("calibrate, align, bin"):
                 stack = observation.part(rows, columns)
@@ -119,12 +116,10 @@ def run_stages(paths, shape, refine, out):
             with clock.stage("refine"):
                 refinement.refine(em, intensity, sigma, response.matrix.value, em_std=std, updates=updates, out=em)
             with clock.stage("χ², flags"):
-                chi2, quality = _operations.judge_fit(em, stack.intensity, stack.uncertainty, response, stack.quality)
+                chi2, quality = evaluate_fit(em, stack.intensity, stack.uncertainty, response, stack.quality)
             with clock.stage("write"):
-                companions = _operations.companions_of(intensity, sigma, chi2, quality, stack.saturation)
-                parts = {"EM": em, "UNCERT": std, "MASK": stack.mask} | companions
-                for name, image in parts.items():
-                    file.write(name.upper(), rows.start, image)
+                planes = Planes(em, std, stack.mask, intensity, sigma, chi2, quality, stack.saturation)
+                file.write(planes, rows.start)
                 file.release()
     return {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in clock.stages.items()}
 

@@ -1,20 +1,34 @@
 """From six maps to a cube: `invert`."""
 
 from collections import Counter
+from functools import partial
 
 import astropy.units as u
 import numpy as np
 from astropy.time import Time
+from tqdm.auto import tqdm
 
+from sunpy_deepem.calibrate.alignment import block_mean
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.dem_cube import DEMCube
+from sunpy_deepem.cube.fit import evaluate_fit
+from sunpy_deepem.cube.planes import Planes
+from sunpy_deepem.io.fits import import_dask_array
+from sunpy_deepem.io.stream import FitsSink, lazy_planes
 from sunpy_deepem.methods.base import get_method, method_bins, method_provenance, status_name
-from sunpy_deepem.quality import Quality, image_deviation, unusual_flags
+from sunpy_deepem.quality import MASKED, Quality, image_deviation, unusual_flags
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.stack.channel_stack import ChannelStack, Observation
+from sunpy_deepem.units import INTENSITY_UNIT
+from sunpy_deepem.utils.files import atomic_path, check_target
+from sunpy_deepem.utils.parallel import thread_map
 
-__all__ = ["invert"]
+__all__ = ["invert", "invert_part"]
 
+# Misalignment is measured on images of about this size.
+_ALIGNED = 512
+# Rows from which the deviations of a whole image are estimated.
+_SURVEYED = 16
 # Degradation does not change noticeably within this time.
 _SAME_EPOCH = 1 * u.day
 
@@ -109,87 +123,163 @@ def invert(
     >>> invert(maps, method="basis-pursuit", region=corners).shape
     (18, 12, 16)
     """
-    whole = out is None and chunks is None
-    method = _configured(method, weights, device, refine, progress=progress and whole)
+    in_memory = out is None and chunks is None
+    method = _configured(method, weights, device, refine, progress=progress and in_memory)
     observation, response = _observation_and_response(maps, response, stack_options, method_bins(method))
     _check_response(method, response)
-    if whole:
-        stack = observation if isinstance(observation, ChannelStack) else observation.stack()
-        return _inverted(stack, method, response)
+    if in_memory:
+        return _to_memory(observation, method, response)
     _check_streaming(observation, out, chunks)
-    from sunpy_deepem.io import stream as _streaming  # it is needed for large cubes alone
-
     if chunks is not None:
-        return _streaming.lazy_cube(observation, method, response, chunks)
-    _streaming.write_bands(observation, method, response, out, overwrite=overwrite, progress=progress)
+        return _to_dask(observation, method, response, chunks)
+    _to_fits(observation, method, response, out, overwrite=overwrite, progress=progress)
     return DEMCube.read(out, chunks="auto")
 
 
-def _inverted(stack, method, response):
-    """Return the `DEMCube` of a `ChannelStack`."""
-    em, em_std, quality, unsolved = solve_stack(stack, method, response)
-    return DEMCube.from_arrays(
-        em,
-        em_std,
-        response,
-        stack.header,
-        stack.inputs,
-        intensity=stack.intensity,
-        uncertainty=stack.uncertainty,
-        quality=quality,
-        saturation=stack.saturation,
-        meta=stack.meta | method_provenance(method) | ({"unsolved": dict(unsolved)} if unsolved else {}),
-    )
-
-
-def solve_stack(stack, method, response, deviation_of_image=None):
+def invert_part(observation, method, response, rows, columns, *, deviation=None):
     """
-    Invert a `ChannelStack`.
+    Calibrate and invert a part of an observation.
 
     Parameters
     ----------
-    stack : `ChannelStack`
-    method : `Method`
+    observation : `~sunpy_deepem.stack.Observation`
+    method : `~sunpy_deepem.methods.Method`
     response : `TemperatureResponse`
-    deviation_of_image : `~numpy.ndarray`, optional
-        As of `survey`, if the stack is a part of an image.
+    rows, columns : `slice`
+        The part of the sky.
+    deviation : `~numpy.ndarray`, optional
+        Deviation of each channel over the whole image, see `image_deviation`; by default that of the part.
 
     Returns
     -------
-    em, em_std : `~numpy.ndarray`
-        In cm^-5, `~numpy.float32`; the latter may be `None`.
-    quality : `~numpy.ndarray`
-        Flags of the stack, UNSOLVED and UNUSUAL.
-    unsolved : `~collections.Counter`
-        Number of unsolved pixels by the name of their status.
+    `~sunpy_deepem.cube.Planes`
+        In single precision.
     """
+    return _invert_stack(observation.part(rows, columns), method, response, deviation=deviation)
+
+
+def _invert_stack(stack, method, response, *, deviation=None, dtype=np.float32):
+    """Return the `Planes` of a `ChannelStack`."""
     intensity, uncertainty = _unmasked(stack)
     solution = method.solve(intensity, uncertainty, response)
     failed = (solution.status != 0) & ~stack.mask
     quality = stack.quality | np.where(failed, Quality.UNSOLVED, 0).astype(np.uint16)
     if solution.deviation is not None:
-        if deviation_of_image is None:
-            deviation_of_image = image_deviation(solution.deviation, intensity, uncertainty)
-        quality |= unusual_flags(solution.deviation, deviation_of_image)
-    em, em_std = (
-        None if values is None else np.asarray(values, dtype=np.float32) for values in (solution.em, solution.em_std)
+        if deviation is None:
+            deviation = image_deviation(solution.deviation, intensity, uncertainty)
+        quality |= unusual_flags(solution.deviation, deviation)
+    # Copies, as masked pixels become NaN. All methods are rounded to single precision.
+    em = np.array(solution.em, dtype=np.float32).astype(dtype, copy=False)
+    std = None if solution.em_std is None else np.asarray(solution.em_std, dtype=np.float32)
+    chi2, quality = evaluate_fit(em, stack.intensity, stack.uncertainty, response, quality)
+    return Planes(
+        em,
+        std,
+        (quality & MASKED) != 0,
+        stack.intensity.to_value(INTENSITY_UNIT),
+        stack.uncertainty.to_value(INTENSITY_UNIT),
+        chi2,
+        quality,
+        stack.saturation,
+        unsolved=Counter(map(status_name, solution.status[failed].tolist())),
     )
-    return em, em_std, quality, Counter(map(status_name, solution.status[failed].tolist()))
 
 
-def survey(stacks, method):
-    """Return the deviation of each channel over an image, from a few parts of it, or `None` if a method has none."""
+def _unmasked(stack):
+    """Return intensity and uncertainty of a stack, the former NaN where it is masked."""
+    return np.where(stack.mask, np.float32(np.nan), stack.intensity.value), stack.uncertainty.value
+
+
+def _survey(observation, method):
+    """Return the deviation of each channel over an image, from a few of its rows; `None` if the method has none."""
     if not hasattr(method, "deviation"):
         return None
+    ny, nx = observation.shape
+    rows = np.unique(np.linspace(0, ny - 1, min(_SURVEYED, ny)).round().astype(int)).tolist()
+    stacks = [observation.part(slice(row, row + 1), slice(0, nx)) for row in rows]
     parts = zip(*map(_unmasked, stacks), strict=True)
     pixels = [np.concatenate([part.reshape(len(part), -1) for part in each], axis=1) for each in parts]
     deviation = method.deviation(*pixels)
     return None if deviation is None else image_deviation(deviation, *pixels)
 
 
-def _unmasked(stack):
-    """Return intensity and uncertainty of a stack, the former NaN where it is masked."""
-    return np.where(stack.mask, np.float32(np.nan), stack.intensity.value), stack.uncertainty.value
+# ---------------------------------------------------------------------------------------------------------------------
+# Sinks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _cube(planes, observation, method, response, **facts):
+    """Return the `DEMCube` of planes; ``facts`` are added to the provenance."""
+    provenance = observation.meta | method_provenance(method) | {key: value for key, value in facts.items() if value}
+    return DEMCube.from_planes(planes, response, observation.header, inputs=observation.inputs, provenance=provenance)
+
+
+def _to_memory(observation, method, response):
+    """Return the `DEMCube` of an `Observation` or a `ChannelStack`."""
+    stack = observation if isinstance(observation, ChannelStack) else observation.stack()
+    # χ² is computed in double precision, like everything that is derived from the cube.
+    planes = _invert_stack(stack, method, response, dtype=np.float64)
+    return _cube(planes, stack, method, response, unsolved=dict(planes.unsolved))
+
+
+def _to_dask(observation, method, response, chunks):
+    """Return the `DEMCube` of dask arrays of an `Observation`."""
+    steps = _checked_chunks(chunks)
+    import_dask_array()  # before any work
+    part = partial(invert_part, observation, method, response, deviation=_survey(observation, method))
+    return _cube(lazy_planes(part, observation.shape, steps), observation, method, response)
+
+
+def _to_fits(observation, method, response, path, *, overwrite, progress):
+    """Invert an `Observation` into a FITS file, band by band of rows."""
+    if not str(path).lower().endswith(".fits"):
+        msg = f"out must end in .fits, found {path}. Other formats are written by DEMCube.write."
+        raise ValueError(msg)
+    check_target(path, overwrite=overwrite)
+    block = min(max(1, max(observation.shape) // _ALIGNED), *observation.shape)
+    bands = observation.bands(multiple=block)
+    part = partial(
+        invert_part,
+        observation,
+        method,
+        response,
+        columns=slice(0, observation.shape[1]),
+        deviation=_survey(observation, method) if len(bands) > 1 else None,
+    )
+    first_row = _cube(part(slice(0, 1)), observation, method, response)
+    coarse, unsolved = {}, Counter()
+    workers = method.workers if hasattr(method, "workers") else partial(thread_map, limit_blas=True)
+    with atomic_path(path, overwrite=overwrite) as partial_path:
+        with FitsSink(partial_path, first_row, observation.shape[0]) as sink:
+
+            def invert_band(rows):
+                planes = part(rows)
+                sink.write(planes, rows.start)
+                means = [block_mean(np.nan_to_num(image), block) for image in planes.intensity]
+                return rows.start, np.array(means, dtype=np.float32), planes.unsolved
+
+            with workers() as map_bands:
+                for start, means, failed in tqdm(map_bands(invert_band, bands), total=len(bands), disable=not progress):
+                    # In this thread, while others work on the next bands, as it may wait for the disk.
+                    sink.release()
+                    coarse[start] = means
+                    unsolved += failed
+        misalignment = observation.misalignment(np.concatenate([coarse[start] for start in sorted(coarse)], axis=1))
+        facts = {"misalignment": misalignment, "unsolved": dict(unsolved)}
+        sink.write_tables(_cube(first_row.planes, observation, method, response, **facts))
+
+
+def _checked_chunks(chunks):
+    steps = (chunks, chunks) if np.ndim(chunks) == 0 else tuple(chunks)
+    if len(steps) != 2 or not all(isinstance(step, int | np.integer) and step > 0 for step in steps):
+        msg = f"chunks must be a positive whole number or two of them, (rows, columns), found {chunks!r}."
+        raise ValueError(msg)
+    return steps
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arguments
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _configured(method, weights, device, refine, *, progress):

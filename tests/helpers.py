@@ -7,6 +7,7 @@ import numpy as np
 import sunpy.map
 
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, LogTBins, TemperatureResponse
+from sunpy_deepem.cube import Planes
 from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.sample import sample_em, sample_maps
 from sunpy_deepem.units import INTENSITY_UNIT
@@ -78,11 +79,17 @@ def centroid(image, x, y):
     return np.array([(image * x).sum(), (image * y).sum()]) / image.sum()
 
 
+def cube_from_arrays(em, em_std, response, header, inputs, *, meta=None, **options):
+    """Make a cube of arrays; ``options`` are those of `Planes.from_fit`, ``meta`` is its provenance."""
+    planes = Planes.from_fit(em, em_std, response, **options)
+    return DEMCube.from_planes(planes, response, header, inputs=inputs, provenance=meta)
+
+
 def true_cube(maps=None, n=32):
     """Make a cube of the synthetic Sun's true EM and its observed intensities, without a network."""
     stack = ChannelStack.from_maps(sample_maps((n, n)) if maps is None else maps, shape=None)
     em = _true_em(n)
-    return DEMCube.from_arrays(
+    return cube_from_arrays(
         em,
         0.2 * em + 1e23,
         TemperatureResponse.default(),
@@ -104,7 +111,7 @@ def cube_of(em, em_std=None, **options):
     inputs = [{"channel": channel, "date": "2014-01-01T00:00:00.000", "exposure_time": 2.0} for channel in CHANNELS]
     options = {"intensity": seen, "uncertainty": 0.1 * seen + 1 * INTENSITY_UNIT} | options
     em_std = None if em_std is None else np.asarray(em_std, dtype=float)[:, np.newaxis]
-    return DEMCube.from_arrays(em, em_std, response, header, inputs, **options)
+    return cube_from_arrays(em, em_std, response, header, inputs, **options)
 
 
 def uniform_em(low, high, total=1e27):

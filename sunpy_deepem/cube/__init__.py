@@ -1,5 +1,6 @@
-"""The result of an inversion: an NDCube of emission measure on log T, y and x."""
+"""`DEMCube`, an NDCube of emission measure on log T, y and x, and its arrays, `Planes`."""
 
 from sunpy_deepem.cube.dem_cube import DEMCube
+from sunpy_deepem.cube.planes import Planes
 
-__all__ = ["DEMCube"]
+__all__ = ["DEMCube", "Planes"]

@@ -1,87 +1,187 @@
-"""What a `DEMCube` consists of, taken apart for files and put together again, whatever the file's format."""
+"""All arrays on the grid of a `DEMCube`: `Planes`."""
 
-import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
 
+import astropy.units as u
 import numpy as np
-from astropy.nddata import StdDevUncertainty
-from ndcube import NDMeta
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.cube.dem_cube import DEMCube
-from sunpy_deepem.utils.uncertainty import standard_deviation
+from sunpy_deepem.cube.fit import evaluate_fit
+from sunpy_deepem.quality import MASKED
+from sunpy_deepem.response.temperature_response import TemperatureResponse
+from sunpy_deepem.units import INTENSITY_UNIT
+from sunpy_deepem.utils.checks import plain_array
 
-__all__ = ["compact", "companions", "extra_meta", "in_memory", "join_parts", "json_facts"]
-
-# Parts of a cube's meta that are no images.
-_FACTS = ("response", "inputs", "provenance")
-_IMAGES = {"chi2", "quality", "saturation"}
-_IMAGES |= {f"{kind}_{channel}" for kind in ("intensity", "sigma") for channel in CHANNELS}
+__all__ = ["Planes"]
 
 
-def companions(cube):
-    """Return the images that are sliced with ``cube``: χ², quality, saturation, intensities, by name."""
-    return {key: np.asarray(cube.meta[key]) for key in cube.meta.axes}
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """
+    The arrays of a `DEMCube`, from NumPy or dask.
+
+    Attributes
+    ----------
+    em : `~numpy.ndarray`
+        EM per bin, usually in cm^-5, shape ``(number of bins, ny, nx)``. The cube of a slice may have fewer axes.
+    std : `~numpy.ndarray` or `None`
+        Uncertainty of ``em``, of the same shape.
+    mask : `~numpy.ndarray` or `None`
+        `True` where ``em`` is not to be used, shape ``(ny, nx)`` or that of ``em``.
+    intensity, sigma : sequence of `~numpy.ndarray`
+        Observed intensities and their σ in DN s^-1 pix^-1, an image for each of ``channels``.
+    chi2 : `~numpy.ndarray`
+        Mean over channels of ((synthetic − observed) / σ)², shape ``(ny, nx)``.
+    quality : `~numpy.ndarray`
+        `Quality` flags, `~numpy.uint16`, shape ``(ny, nx)``.
+    saturation : `~numpy.ndarray`
+        Fraction of native pixels that are saturated, shape ``(ny, nx)``.
+    others : `dict`
+        More images by name, shape ``(ny, nx)``.
+    channels : `tuple` of `int`
+        Wavelengths of the channels in Å.
+    unsolved : `~collections.Counter`
+        Number of unsolved pixels by the name of their status, after an inversion.
+    """
+
+    em: np.ndarray
+    std: np.ndarray | None
+    mask: np.ndarray | None
+    intensity: np.ndarray
+    sigma: np.ndarray
+    chi2: np.ndarray
+    quality: np.ndarray
+    saturation: np.ndarray
+    others: dict = field(default_factory=dict)
+    channels: tuple = CHANNELS
+    unsolved: Counter = field(default_factory=Counter)
+
+    @classmethod
+    def from_fit(cls, em, em_std, response, *, intensity, uncertainty, quality=None, saturation=None):
+        """
+        Compute χ² and the quality flags of an EM, and mask pixels without a solution.
+
+        Parameters
+        ----------
+        em : array-like
+            EM per bin in cm^-5, shape ``(number of bins, ny, nx)``.
+        em_std : array-like or `None`
+            Its uncertainty, of the same shape.
+        response : `TemperatureResponse`
+            Response on the bins of ``em``.
+        intensity, uncertainty : `~astropy.units.Quantity`
+            Observed intensities and their σ in DN s^-1 pix^-1, shape ``(6, ny, nx)``.
+        quality : array-like, optional
+            `Quality` flags so far, shape ``(ny, nx)``. Pixels with MISSING, SATURATED, UNSOLVED or OUTSIDE are masked.
+            Other pixels in which EM or intensity is not finite are flagged MISSING.
+        saturation : array-like, optional
+            Fraction of native pixels that are saturated, shape ``(ny, nx)``, zero by default.
+
+        Returns
+        -------
+        `Planes`
+
+        Raises
+        ------
+        TypeError
+            If an argument is of the wrong type.
+        ValueError
+            If the shapes do not fit.
+        astropy.units.UnitsError
+            If ``intensity`` or ``uncertainty`` has another unit.
+        """
+        _check_types(response, intensity, uncertainty)
+        # Copies, as masked pixels become NaN; in double precision, as the squares of EM overflow single.
+        em = plain_array(em, "em", unit="cm-5").astype(float)
+        em_std = None if em_std is None else plain_array(em_std, "em_std", unit="cm-5").astype(float)
+        sky, channels = em.shape[1:], response.channels
+        quality = np.zeros(sky) if quality is None else plain_array(quality, "quality", unit="whole numbers")
+        saturation = (
+            np.zeros(sky, np.float32) if saturation is None else plain_array(saturation, "saturation", unit="fractions")
+        )
+        _check_shapes(
+            {"em": (em, (len(response.bins), *sky)), "em_std": (em_std, em.shape)}
+            | {"intensity": (intensity, (len(channels), *sky)), "uncertainty": (uncertainty, (len(channels), *sky))}
+            | {"quality": (quality, sky), "saturation": (saturation, sky)}
+        )
+        chi2, quality = evaluate_fit(em, intensity, uncertainty, response, quality.astype(np.uint16))
+        observed = (array.to_value(INTENSITY_UNIT) for array in (intensity, uncertainty))
+        mask = (quality & MASKED) != 0
+        return cls(em, em_std, mask, *observed, chi2, quality, saturation, channels=channels)
+
+    @classmethod
+    def from_images(cls, em, std, mask, images, *, channels=CHANNELS):
+        """
+        Put together planes that were taken apart by `images`.
+
+        Parameters
+        ----------
+        em, std, mask : `~numpy.ndarray`
+        images : `dict`
+            Images by name.
+        channels : `tuple` of `int`, optional
+
+        Returns
+        -------
+        `Planes`
+
+        Raises
+        ------
+        ValueError
+            If an image is missing.
+        """
+        names = cls.image_names(channels)
+        if missing := [name for name in names if name not in images]:
+            msg = f"it lacks the images {missing}"
+            raise ValueError(msg)
+        chi2, quality, saturation, *observed = (images[name] for name in names)
+        others = {name: image for name, image in images.items() if name not in names}
+        return cls(
+            em, std, mask, observed[::2], observed[1::2], chi2, quality, saturation, others=others, channels=channels
+        )
+
+    @staticmethod
+    def image_names(channels):
+        """Return the names of `images` that every cube has, as a `list`."""
+        by_channel = (f"{kind}_{channel}" for channel in channels for kind in ("intensity", "sigma"))
+        return ["chi2", "quality", "saturation", *by_channel]
+
+    @property
+    def images(self):
+        """The images of the sky by name, as in the meta of a cube and in files: all but EM, its std and the mask."""
+        observed = (image for pair in zip(self.intensity, self.sigma, strict=True) for image in pair)
+        images = (self.chi2, self.quality, self.saturation, *observed)
+        return dict(zip(self.image_names(self.channels), images, strict=True)) | self.others
+
+    def compute(self):
+        """Return the same planes as NumPy arrays; dask computes all of them together."""
+        arrays = {"em": self.em, "std": self.std, "mask": self.mask, "images": self.images}
+        if not any(hasattr(array, "dask") for array in [self.em, self.std, self.mask, *self.images.values()]):
+            return self
+        import dask
+
+        (arrays,) = dask.compute(arrays)
+        return replace(Planes.from_images(**arrays, channels=self.channels), unsolved=self.unsolved)
 
 
-def extra_meta(cube):
-    """Return what a user has put into the meta of ``cube``."""
-    return {key: value for key, value in cube.meta.items() if key not in _FACTS and key not in cube.meta.axes}
+def _check_types(response, intensity, uncertainty):
+    if not isinstance(response, TemperatureResponse):
+        msg = f"response must be a TemperatureResponse, found {type(response).__name__}."
+        raise TypeError(msg)
+    for name, array in (("intensity", intensity), ("uncertainty", uncertainty)):
+        if not isinstance(array, u.Quantity):
+            msg = f"{name} must be a Quantity in {INTENSITY_UNIT}, found {type(array).__name__}."
+            raise TypeError(msg)
+        if not array.unit.is_equivalent(INTENSITY_UNIT):
+            msg = f"{name} must be in {INTENSITY_UNIT}, found {array.unit}."
+            raise u.UnitsError(msg)
 
 
-def join_parts(em, *, wcs, unit, mask, uncertainty, images, response, inputs, provenance, extra):
-    """Return the `DEMCube` of these parts: arrays, a `dict` of ``images``, and what is known of them."""
-    if missing := _IMAGES - images.keys():
-        msg = f"it lacks the images {sorted(missing)}"
-        raise ValueError(msg)
-    facts = {"response": response, "inputs": tuple(inputs), "provenance": provenance}
-    return DEMCube(
-        em,
-        wcs=wcs,
-        uncertainty=uncertainty,
-        mask=mask,
-        unit=unit,
-        meta=NDMeta(images | facts | extra, axes=dict.fromkeys(images, (1, 2)), data_shape=em.shape),
-    )
-
-
-def in_memory(cube):
-    """Return ``cube`` with NumPy's arrays where they are dask's, all of them computed together."""
-    std = standard_deviation(cube)
-    images = {key: cube.meta[key] for key in cube.meta.axes}
-    lazy = {"data": cube.data, "mask": cube.mask, "std": std, **images}
-    if not any(hasattr(array, "dask") for array in lazy.values()):
-        return cube
-    import dask
-
-    (arrays,) = dask.compute(lazy)
-    return join_parts(
-        arrays["data"],
-        wcs=cube.wcs,
-        unit=cube.unit,
-        mask=arrays["mask"],
-        uncertainty=None if std is None else StdDevUncertainty(arrays["std"], copy=False),
-        images={key: arrays[key] for key in images},
-        response=cube.meta["response"],
-        inputs=cube.inputs,
-        provenance=cube.meta["provenance"],
-        extra=extra_meta(cube),
-    )
-
-
-def compact(data):
-    """Return double precision as single where nothing is lost by it, as in a cube fresh from the network."""
-    if data.dtype != np.float64:
-        return data
-    with np.errstate(over="ignore"):
-        single = data.astype(np.float32)
-    changed = data[single != data]
-    return single if np.isnan(changed).all() else data
-
-
-def json_facts(facts):
-    """Return ``facts`` as JSON would give them back: lists, texts and Python's own numbers."""
-    return json.loads(json.dumps(facts, default=_jsonable))
-
-
-def _jsonable(value):
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
+def _check_shapes(expected):
+    em = expected["em"][0]
+    for name, (array, shape) in expected.items():
+        if array is not None and (array.shape != shape or em.ndim != 3):
+            wanted = shape if em.ndim == 3 else "(bins, ny, nx)"
+            msg = f"{name} must have shape {wanted}, found {array.shape}."
+            raise ValueError(msg)

@@ -1,5 +1,8 @@
-"""Cubes in files and in other libraries: FITS, ASDF, xarray, and cubes larger than memory."""
+"""Files of cubes: FITS, ASDF, and FITS files larger than memory."""
 
-from sunpy_deepem.io.files import check_path, read_cube, write_cube
+from sunpy_deepem.io.files import register
+from sunpy_deepem.io.stream import FitsSink, lazy_planes
 
-__all__ = ["check_path", "read_cube", "write_cube"]
+__all__ = ["FitsSink", "lazy_planes"]
+
+register()

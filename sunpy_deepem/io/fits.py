@@ -1,4 +1,4 @@
-"""The FITS layout of cubes, both ways; docs/topics/file_format.rst describes it for other writers and readers."""
+"""Cubes as FITS; the layout is described in docs/topics/file_format.rst."""
 
 import gzip
 import io
@@ -9,26 +9,27 @@ from contextlib import contextmanager, nullcontext
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import StdDevUncertainty
 from astropy.table import Table
 from astropy.time import Time
 from astropy.utils.exceptions import AstropyUserWarning
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.cube.planes import compact, companions, extra_meta, join_parts, json_facts
+from sunpy_deepem.cube.dem_cube import DEMCube
+from sunpy_deepem.cube.planes import Planes
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
+from sunpy_deepem.utils.serialization import compact, json_facts
 from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.utils.wcs import cube_wcs, sky_header, sky_wcs
 
 __all__ = ["image_hdus", "import_dask_array", "read_fits", "table_hdus", "write_fits"]
 
 _FORMAT = "sunpy_deepem 2"
-# The FITS standard has no DN. SunPy reads it in images, as AIA's files write it; in tables it is the standard's adu.
+# The FITS standard has no DN. SunPy reads it in images, as in AIA's files; tables use adu, as in the standard.
 _INTENSITY_UNIT = "DN / (pix s)"
 _RESPONSE_COLUMN_UNIT = "cm5 adu pixel-1 s-1"
-# Pixels in a tile of a compressed image: some whole rows.
+# Pixels per tile of a compressed image: a few whole rows.
 _TILE = 2**13
 _MEANINGS = {
     "EM": "emission measure per bin of log T, with n_e n_H",
@@ -36,20 +37,20 @@ _MEANINGS = {
     "MASK": "1 where EM is not to be used",
     "CHI2": "mean over channels of ((model - observed) / sigma)^2",
     "QUALITY": "bit flags, see sunpy_deepem.Quality",
-    "SATURATION": "share of native pixels that are saturated",
+    "SATURATION": "fraction of native pixels that are saturated",
 }
 
 
 def write_fits(cube, file, *, compress=False):
-    """Write ``cube`` (`DEMCube`) to ``file`` (path or open file), its images compressed without loss where asked."""
+    """Write a `DEMCube` to a path or open file, optionally with lossless compression of the images."""
     fits.HDUList(image_hdus(cube, compress=compress) + table_hdus(cube)).writeto(file, checksum=True)
 
 
 def image_hdus(cube, *, compress=False):
-    """Return the HDUs of the images of ``cube``, the first of which says what layout it is."""
-    images = _images(cube)
+    """Return the HDUs of the images of ``cube``; the first names the layout."""
+    images = _named_images(cube)
     if compress:
-        # A primary HDU cannot be compressed, so that an empty one goes before the images.
+        # A primary HDU cannot be compressed, so an empty one precedes the images.
         hdus = [fits.PrimaryHDU(), *(_compressed(*image) for image in images)]
     else:
         (_, em, header), *others = images
@@ -59,20 +60,20 @@ def image_hdus(cube, *, compress=False):
 
 
 def table_hdus(cube):
-    """Return the HDUs of what is known of ``cube``, which follow its images."""
+    """Return the HDUs of response, inputs, provenance and other meta, which follow the images."""
     hdus = [_response_table(cube.response), fits.BinTableHDU(Table(rows=list(cube.inputs)), name="INPUTS")]
     hdus.append(_facts_table("PROVENANCE", cube.meta["provenance"] | {"response": cube.response.meta}))
-    if extra := extra_meta(cube):
+    if extra := cube.user_meta:
         hdus.append(_facts_table("META", extra))
     return hdus
 
 
 def read_fits(path, *, chunks=None):
     """
-    Read the cube in the FITS file at ``path``, or leave that to dask where ``chunks`` are given.
+    Read the cube in the FITS file at ``path``, by dask if ``chunks`` are given.
 
-    Whatever is wrong raises: a warning of astropy's, too, as a file that is cut short or fails its checksum is no cube,
-    however much of it can be read. Checksums are left out where the arrays are read later.
+    Warnings of astropy are errors, as they mean that the file is truncated or fails its checksum. Checksums are not
+    verified with ``chunks``.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", AstropyUserWarning)
@@ -81,25 +82,25 @@ def read_fits(path, *, chunks=None):
             if found != _FORMAT:
                 msg = f"it holds no DEM cube of this layout, DEMFMT must be {_FORMAT!r}, found {found!r}"
                 raise ValueError(msg)
-            return _cube(hdus, chunks)
+            return _read_hdus(hdus, chunks)
 
 
 @contextmanager
 def _opened(path, chunks):
     if path.suffix.lower() == ".gz":
-        # astropy inflates a gzipped file from its beginning for every HDU, so that it is better done once.
+        # astropy inflates a gzipped file from its beginning for every HDU, so it is inflated once here.
         source = io.BytesIO(gzip.decompress(path.read_bytes()))
     else:
-        # Where astropy cannot open a file by its path it leaves it open, and some systems then do not replace it.
+        # If astropy fails to open a path, the file stays open, and some systems then do not replace it.
         source = path.open("rb") if chunks is None else nullcontext(path)
-    # None maps all images to memory that can be, which those of unsigned integers cannot.
+    # None maps images to memory where possible; images of unsigned integers cannot be mapped.
     memmap = False if chunks is None else None
     with source as file, fits.open(file, memmap=memmap, checksum=chunks is None) as hdus:
         yield hdus
 
 
-def _images(cube):
-    """Return name, data and header of each image."""
+def _named_images(cube):
+    """Return the name, data and header of each image."""
     sky = cube.sky_header
     log_t = {"wcsaxes": 3, "ctype3": ("LOGT", "log10 of temperature in K"), "cunit3": "", "crpix3": 1.0}
     log_t |= {"crval3": cube.bins.first, "cdelt3": cube.bins.step}
@@ -111,7 +112,7 @@ def _images(cube):
         images.append(("UNCERT", standard_deviation(cube), sky | log_t | unit))
     images.append(("MASK", np.broadcast_to(mask, cube.data.shape).astype(np.uint8), sky | log_t))
     channels = _channel_headers(cube)
-    images += [(key.upper(), image, channels.get(key, sky)) for key, image in companions(cube).items()]
+    images += [(key.upper(), image, channels.get(key, sky)) for key, image in cube.planes.images.items()]
     return [(name, compact(data), _header(name, cards)) for name, data, cards in images]
 
 
@@ -122,7 +123,7 @@ def _header(name, cards):
 
 
 def _channel_headers(cube):
-    """Return the header of each channel's intensity and σ: that of its map."""
+    """Return the headers of intensity and σ of each channel, from its map."""
     headers = {}
     for channel, smap in zip(CHANNELS, cube.observed_maps(), strict=True):
         header = dict(smap.meta) | {"bunit": _INTENSITY_UNIT}
@@ -132,7 +133,7 @@ def _channel_headers(cube):
 
 
 def _compressed(name, data, header):
-    # GZIP without quantisation gives every bit back, NaN included. It takes several times as long on larger tiles.
+    # GZIP without quantization is lossless, NaN included. It is several times slower on larger tiles.
     ny, nx = data.shape[-2:]
     tile = (*[1] * (data.ndim - 2), min(ny, max(1, _TILE // nx)), nx)
     return fits.CompImageHDU(data, header, compression_type="GZIP_2", quantize_level=0, tile_shape=tile)
@@ -151,7 +152,7 @@ def _facts_table(name, facts):
 
 
 class _OnDisk:
-    """An array mapped to memory that stays on disk until it is sliced; of one of NumPy's dask would take a copy."""
+    """An array on disk that is read when it is sliced; dask would copy a NumPy array."""
 
     def __init__(self, array):
         self._array = array
@@ -161,7 +162,7 @@ class _OnDisk:
         return self._array[part]
 
 
-def _cube(hdus, chunks):
+def _read_hdus(hdus, chunks):
     def array(name, dtype=None):
         stored = hdus[name].data
         # FITS is big-endian.
@@ -173,32 +174,35 @@ def _cube(hdus, chunks):
     header = hdus["EM"].header
     em = array("EM", float)
     bins = LogTBins(round(header["CRVAL3"] + (1 - header["CRPIX3"]) * header["CDELT3"], 9), header["CDELT3"], len(em))
-    provenance = _facts(hdus["PROVENANCE"])
-    return join_parts(
+    provenance = _read_facts(hdus["PROVENANCE"])
+    planes = Planes.from_images(
         em,
-        wcs=cube_wcs(sky_header(sky_wcs(header)), bins),
-        unit=u.Unit(header["BUNIT"]),
-        mask=array("MASK", bool),
-        uncertainty=StdDevUncertainty(array("UNCERT", float), copy=False) if "UNCERT" in hdus else None,
-        images={hdu.name.lower(): array(hdu.name) for hdu in hdus if hdu.is_image and hdu.header["NAXIS"] == 2},
-        response=_response(hdus["RESPONSE"].data, bins, provenance.pop("response", {})),
-        inputs=[_plain(row) for row in Table.read(hdus["INPUTS"], mask_invalid=False)],
+        array("UNCERT", float) if "UNCERT" in hdus else None,
+        array("MASK", bool),
+        {hdu.name.lower(): array(hdu.name) for hdu in hdus if hdu.is_image and hdu.header["NAXIS"] == 2},
+    )
+    return DEMCube.from_planes(
+        planes,
+        _read_response(hdus["RESPONSE"].data, bins, provenance.pop("response", {})),
+        cube_wcs(sky_header(sky_wcs(header)), bins),
+        inputs=[_row_as_dict(row) for row in Table.read(hdus["INPUTS"], mask_invalid=False)],
         provenance=provenance,
-        extra=_facts(hdus["META"]) if "META" in hdus else {},
+        unit=u.Unit(header["BUNIT"]),
+        meta=_read_facts(hdus["META"]) if "META" in hdus else {},
     )
 
 
-def _response(table, bins, meta):
+def _read_response(table, bins, meta):
     curves = np.array([table[f"response_{channel}"] for channel in CHANNELS], dtype=float)
     return TemperatureResponse(table["temperature"].astype(float) << u.K, curves << RESPONSE_UNIT, bins=bins, meta=meta)
 
 
-def _facts(hdu):
+def _read_facts(hdu):
     return {str(row["key"]): json.loads(row["value"]) for row in Table.read(hdu)}
 
 
 def import_dask_array():
-    """Return dask.array, or raise ImportError with the way to install it."""
+    """Return dask.array, or raise ImportError with the extra to install."""
     try:
         import dask.array
     except ImportError as error:
@@ -207,6 +211,6 @@ def import_dask_array():
     return dask.array
 
 
-def _plain(row):
-    """Return a table row as a `dict` of Python's own types."""
+def _row_as_dict(row):
+    """Return a table row as a `dict` of Python types."""
     return {name: row[name].item() if hasattr(row[name], "item") else str(row[name]) for name in row.colnames}

@@ -1,147 +1,96 @@
-"""Cubes larger than memory: written to a file band by band, or computed in chunks as they are needed."""
+"""Sinks for cubes larger than memory: a FITS file that is written part by part, and dask arrays."""
 
 import io
 import os
-from collections import Counter
 from threading import Lock
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import StdDevUncertainty
-from tqdm.auto import tqdm
 
-from sunpy_deepem.calibrate.alignment import block_mean
-from sunpy_deepem.cube import operations as _operations
-from sunpy_deepem.cube.planes import join_parts
-from sunpy_deepem.inversion import solve_stack, survey
-from sunpy_deepem.io import fits as _fits
-from sunpy_deepem.methods.base import method_provenance
-from sunpy_deepem.quality import MASKED
-from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
-from sunpy_deepem.utils.files import atomic_path, check_target
-from sunpy_deepem.utils.parallel import thread_map
-from sunpy_deepem.utils.wcs import cube_wcs
+from sunpy_deepem.cube.planes import Planes
+from sunpy_deepem.io.fits import image_hdus, import_dask_array, table_hdus
 
-__all__ = ["lazy_cube", "write_bands"]
+__all__ = ["FitsSink", "lazy_planes"]
 
-# Misalignment is measured on images of about this size.
-_TO_ALIGN = 512
 _FITS_BLOCK = 2880
-# Rows, evenly spaced, by which an image is judged as a whole.
-_SURVEYED = 16
-# Names of a cube's parts in its file; those of its companions are the same but for their case.
+# Names of HDUs that differ from those of the images.
 _HDU_NAMES = {"em": "EM", "std": "UNCERT", "mask": "MASK"}
 
 
-def write_bands(observation, method, response, path, *, overwrite=False, progress=False):
+def lazy_planes(part, shape, steps):
     """
-    Invert an observation band by band of rows into a FITS file, in single precision.
+    Return planes of dask arrays, each chunk of which is computed when it is needed.
 
     Parameters
     ----------
-    observation : `sunpy_deepem.stack.Observation`
-    method : `Method`
-    response : `TemperatureResponse`
-    path : `str` or `pathlib.Path`
-        Ends in ``.fits``.
-    overwrite : `bool`, optional
-        Whether a file that is there may be replaced.
-    progress : `bool`, optional
-        Whether to show a progress bar.
+    part : callable
+        ``part(rows, columns)`` returns the `Planes` of a part of the sky, for two `slice`.
+    shape : `tuple` of `int`
+        Shape of the sky, ``(ny, nx)``.
+    steps : `tuple` of `int`
+        Rows and columns per chunk.
+
+    Returns
+    -------
+    `~sunpy_deepem.cube.Planes`
+
+    Raises
+    ------
+    ImportError
+        If dask is not installed.
     """
-    if not str(path).lower().endswith(".fits"):
-        msg = f"out must end in .fits, found {path}. Other formats are written by DEMCube.write."
-        raise ValueError(msg)
-    check_target(path, overwrite=overwrite)
-    block = min(max(1, max(observation.shape) // _TO_ALIGN), *observation.shape)
-    bands = observation.bands(multiple=block)
-    deviation = None
-    if len(bands) > 1:
-        deviation = survey(_surveyed(observation), method)
-    whole_columns = slice(0, observation.shape[1])
-    coarse, unsolved = {}, Counter()
-    with atomic_path(path, overwrite=overwrite) as partial:
-        # One row tells the layout of all.
-        first = _images(observation.part(slice(0, 1), whole_columns), method, response, deviation)[0]
-        cube = _cube(first, observation, method, response)
-        with _FitsImages(partial, _fits.image_hdus(cube), observation.shape[0]) as file:
-
-            def invert(rows):
-                stack = observation.part(rows, whole_columns)
-                images, failed = _images(stack, method, response, deviation)
-                for name, image in images.items():
-                    file.write(_HDU_NAMES.get(name, name.upper()), rows.start, image)
-                means = [block_mean(np.nan_to_num(image), block) for image in stack.intensity.value]
-                return rows.start, np.array(means, dtype=np.float32), failed
-
-            with _workers(method) as map_bands:
-                for start, means, failed in tqdm(map_bands(invert, bands), total=len(bands), disable=not progress):
-                    # Here, while the bands that come next are worked on, as it may have to wait for the disk.
-                    file.release()
-                    coarse[start] = means
-                    unsolved += failed
-        misalignment = observation.misalignment(np.concatenate([coarse[start] for start in sorted(coarse)], axis=1))
-        cube.meta["provenance"] |= {"misalignment": misalignment} | ({"unsolved": dict(unsolved)} if unsolved else {})
-        with fits.open(partial, mode="append") as hdus:
-            for table in _fits.table_hdus(cube):
-                hdus.append(table)
-
-
-def lazy_cube(observation, method, response, chunks):
-    """
-    Return a `DEMCube` of dask arrays, of which a chunk is calibrated and inverted when it is needed.
-
-    Parameters
-    ----------
-    observation, method, response
-        As for `write_bands`.
-    chunks : `int` or `tuple` of two `int`
-        Rows and columns of a chunk.
-    """
-    steps = _checked_chunks(chunks)
-    da = _fits.import_dask_array()
+    da = import_dask_array()
     import dask
+
+    def arrays_of(rows, columns):
+        planes = part(rows, columns)
+        return _arrays(planes)
 
     rows, columns = (
         [slice(start, min(start + step, n)) for start in range(0, n, step)]
-        for n, step in zip(observation.shape, steps, strict=True)
+        for n, step in zip(shape, steps, strict=True)
     )
-    deviation = survey(_surveyed(observation), method)
-    like = _images(observation.part(slice(0, 1), slice(0, 1)), method, response, deviation)[0]
+    like = part(slice(0, 1), slice(0, 1))
+    delayed = dask.delayed(arrays_of, pure=False)
+    chunks = [[(delayed(r, c), (r.stop - r.start, c.stop - c.start)) for c in columns] for r in rows]
 
-    def invert(rows, columns):
-        return _images(observation.part(rows, columns), method, response, deviation)[0]
-
-    delayed = dask.delayed(invert, pure=False)
-    parts = [[(delayed(r, c), (r.stop - r.start, c.stop - c.start)) for c in columns] for r in rows]
-    images = {
-        name: da.block(
+    def joined(name, array):
+        return da.block(
             [
-                [da.from_delayed(part[name], (*image.shape[:-2], *shape), dtype=image.dtype) for part, shape in line]
-                for line in parts
+                [da.from_delayed(chunk[name], (*array.shape[:-2], *sky), dtype=array.dtype) for chunk, sky in line]
+                for line in chunks
             ]
         )
-        for name, image in like.items()
-    }
-    return _cube(images, observation, method, response)
+
+    lazy = {name: joined(name, array) for name, array in _arrays(like).items()}
+    em, std, mask = lazy.pop("em"), lazy.pop("std", None), lazy.pop("mask")
+    return Planes.from_images(em, std, mask, lazy, channels=like.channels)
 
 
-class _FitsImages:
+def _arrays(planes):
+    """Return the arrays of planes by name."""
+    own = {"em": planes.em, "std": planes.std, "mask": planes.mask}
+    return {name: array for name, array in own.items() if array is not None} | planes.images
+
+
+class FitsSink:
     """
-    The images of a FITS file, of which rows are written in any order and by any thread.
+    A FITS file of a cube that is written part by part, in single precision, in any order and by any thread.
+
+    It is a context manager, at the end of which the checksums are written. `write_tables` follows.
 
     Parameters
     ----------
     path : `pathlib.Path`
-    hdus : `list`
-        HDUs of the same images with one row each.
+    first_row : `DEMCube`
+        The first row of the cube, in single precision, which determines the layout.
     n_rows : `int`
-        How many rows they are to have.
+        Number of rows of the cube.
     """
 
-    def __init__(self, path, hdus, n_rows):
-        template = io.BytesIO()
-        fits.HDUList(hdus).writeto(template)
+    def __init__(self, path, first_row, n_rows):
+        self._path, template = path, io.BytesIO()
+        fits.HDUList(image_hdus(first_row)).writeto(template)
         template.seek(0)
         with fits.open(template) as opened:
             self._headers = {hdu.name: hdu.header.copy() for hdu in opened}
@@ -157,8 +106,21 @@ class _FitsImages:
             self._file.seek(_padded(_n_bytes(header)), os.SEEK_CUR)
         self._file.truncate()
 
-    def write(self, name, row, image):
-        """Write rows, from ``row`` on, of shape ``(rows, columns)`` for all planes or ``(planes, rows, columns)``."""
+    def write(self, planes, row):
+        """
+        Write the planes of whole rows.
+
+        Parameters
+        ----------
+        planes : `~sunpy_deepem.cube.Planes`
+        row : `int`
+            Index of their first row.
+        """
+        for name, array in _arrays(planes).items():
+            self._write_image(_HDU_NAMES.get(name, name.upper()), row, array)
+
+    def _write_image(self, name, row, image):
+        """Write rows of an image, shape ``(rows, columns)`` for all planes or ``(planes, rows, columns)``."""
         header = self._headers[name]
         stored = _stored(image, header)
         row_bytes = header["NAXIS1"] * stored.itemsize
@@ -172,9 +134,22 @@ class _FitsImages:
                 self._file.write(data.data)
 
     def release(self):
-        """Have the system send what was written to the disk soon, rather than keep all of the file in memory."""
+        """Ask the system to write to the disk soon, so that the file does not fill the memory."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def write_tables(self, cube):
+        """
+        Append the tables of a cube, after the end of the context.
+
+        Parameters
+        ----------
+        cube : `DEMCube`
+            Its arrays are not used.
+        """
+        with fits.open(self._path, mode="append") as hdus:
+            for table in table_hdus(cube):
+                hdus.append(table)
 
     def __enter__(self):
         return self
@@ -197,14 +172,14 @@ def _padded(n):
 
 
 def _stored(image, header):
-    """Return the values as FITS stores them: big-endian, unsigned integers as signed ones."""
+    """Return the values as FITS stores them: big-endian, and unsigned integers as signed with an offset."""
     dtype = np.dtype(fits.BITPIX2DTYPE[header["BITPIX"]]).newbyteorder(">")
     zero = header.get("BZERO", 0)
     return (image.astype(np.int64) - zero if zero else image).astype(dtype)
 
 
 def _sum_of_words(data, start):
-    """Return the sum of the words of 32 bits of an array that lies ``start`` bytes after the first of the image."""
+    """Return the sum of the 32-bit words of an array that starts ``start`` bytes after the image."""
     words = data.reshape(-1).view(np.uint8)
     before, after = start % 4, -(start + words.size) % 4
     if before or after:
@@ -213,60 +188,7 @@ def _sum_of_words(data, start):
 
 
 def _datasum(total):
-    """Return the ones' complement sum that FITS asks for."""
+    """Return the ones' complement sum of FITS."""
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total
-
-
-def _workers(method):
-    """Return a context that yields a ``map`` over parts of an image."""
-    return method.workers() if hasattr(method, "workers") else thread_map(limit_blas=True)
-
-
-def _surveyed(observation):
-    """Return a few rows of an observation, each as a `ChannelStack`."""
-    ny, nx = observation.shape
-    rows = np.unique(np.linspace(0, ny - 1, min(_SURVEYED, ny)).round().astype(int))
-    return [observation.part(slice(row, row + 1), slice(0, nx)) for row in rows.tolist()]
-
-
-def _checked_chunks(chunks):
-    steps = (chunks, chunks) if np.ndim(chunks) == 0 else tuple(chunks)
-    if len(steps) != 2 or not all(isinstance(step, int | np.integer) and step > 0 for step in steps):
-        msg = f"chunks must be a positive whole number or two of them, (rows, columns), found {chunks!r}."
-        raise ValueError(msg)
-    return steps
-
-
-def _images(stack, method, response, deviation):
-    """Return what a `DEMCube` of a stack holds for each pixel, by name, and the `Counter` of unsolved ones."""
-    em, em_std, quality, unsolved = solve_stack(stack, method, response, deviation)
-    images = {"em": em} | ({} if em_std is None else {"std": em_std})
-    chi2, quality = _operations.judge_fit(images["em"], stack.intensity, stack.uncertainty, response, quality)
-    images["mask"] = (quality & MASKED) != 0
-    observed = (array.to_value(INTENSITY_UNIT) for array in (stack.intensity, stack.uncertainty))
-    return images | _operations.companions_of(*observed, chi2, quality, stack.saturation), unsolved
-
-
-def _cube(images, observation, method, response):
-    """Return the `DEMCube` of the images, be they NumPy's or dask's."""
-    em, std, mask, companions = (
-        images["em"].astype(float),
-        images.get("std"),
-        images["mask"],
-        {name: image for name, image in images.items() if name not in ("em", "std", "mask")},
-    )
-    log_t_range = {"log_t_range": response.bins.edges[[0, -1]].tolist()}
-    return join_parts(
-        em,
-        wcs=cube_wcs(observation.header, response.bins),
-        unit=EM_UNIT,
-        mask=np.broadcast_to(mask, em.shape),
-        uncertainty=None if std is None else StdDevUncertainty(std.astype(float), copy=False),
-        images=companions,
-        response=response,
-        inputs=observation.inputs,
-        provenance=observation.meta | method_provenance(method) | log_t_range,
-        extra={},
-    )

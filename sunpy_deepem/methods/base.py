@@ -8,7 +8,6 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.utils.checks import plain_array
 
@@ -322,7 +321,7 @@ def checked_pixels(intensity, uncertainty, response):
     ValueError
         If the shapes do not fit.
     """
-    if not isinstance(response, TemperatureResponse):
+    if not (hasattr(response, "matrix") and hasattr(response, "channels")):
         msg = f"response must be a TemperatureResponse, found {type(response).__name__}."
         raise TypeError(msg)
     intensity, uncertainty = plain_array(intensity, "intensity"), plain_array(uncertainty, "uncertainty")

@@ -14,6 +14,7 @@ from sunpy_deepem.calibrate.degradation import degradation_factor
 from sunpy_deepem.calibrate.photometry import counts_uncertainty, native_pixels
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.dem_cube import DEMCube
+from sunpy_deepem.cube.planes import Planes
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.sample.active_regions import ACTIVE_REGIONS, FLARE_RADIUS
 from sunpy_deepem.sample.plasma import COMPONENTS, em_per_bin
@@ -234,17 +235,11 @@ def sample_cube(shape=(1024, 1024), *, seed=0, obstime=_OBSTIME):
     """
     response = TemperatureResponse.default()
     stack = ChannelStack.from_maps(sample_maps(shape, seed=seed, obstime=obstime), shape=None)
-    return DEMCube.from_arrays(
-        sample_em(shape, seed=seed, obstime=obstime).value,
-        None,
-        response,
-        stack.header,
-        stack.inputs,
-        intensity=stack.intensity,
-        uncertainty=stack.uncertainty,
-        quality=stack.quality,
-        meta=stack.meta | {"method": "truth of the synthetic Sun"},
+    em, provenance = sample_em(shape, seed=seed, obstime=obstime).value, {"method": "truth of the synthetic Sun"}
+    planes = Planes.from_fit(
+        em, None, response, intensity=stack.intensity, uncertainty=stack.uncertainty, quality=stack.quality
     )
+    return DEMCube.from_planes(planes, response, stack.header, inputs=stack.inputs, provenance=stack.meta | provenance)
 
 
 def sample_regions(shape=(1024, 1024), *, obstime=_OBSTIME):

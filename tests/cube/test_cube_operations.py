@@ -214,7 +214,9 @@ class TestRebin:
                 cube.rebin(bin_shape, operation)
 
     def test_a_cube_cut_in_log_t_has_no_chi2(self, cube):
-        with pytest.warns(SunpyUserWarning, match="no chi2, which are NaN, as it cannot be told of a part") as warned:
+        with pytest.warns(
+            SunpyUserWarning, match="no chi2, which are NaN, as the cube lacks a part of the log T range"
+        ) as warned:
             part = cube[4:10].rebin((1, 2, 2))
         assert [one.filename for one in warned] == [__file__]
         assert np.isnan(part.chi2).all()

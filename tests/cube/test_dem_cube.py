@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
-from helpers import aia_map, changed, true_cube
+from helpers import aia_map, changed, cube_from_arrays, true_cube
 from ndcube import NDCube
 from sunpy.coordinates import frames
 from sunpy.map.sources import AIAMap
@@ -48,7 +48,7 @@ def made(em, header, *, intensity=None, sigma=0.1, **options):
     intensity = seen if intensity is None else intensity
     inputs = [{"channel": channel, "date": "2014-01-01T00:00:00.000", "exposure_time": 2.0} for channel in CHANNELS]
     options = {"intensity": intensity, "uncertainty": sigma * (seen + 1 * INTENSITY_UNIT)} | options
-    return DEMCube.from_arrays(em, None, RESPONSE, header, inputs, **options)
+    return cube_from_arrays(em, None, RESPONSE, header, inputs, **options)
 
 
 def isothermal(*bins, total=1e27):
@@ -349,12 +349,12 @@ class TestErrors:
         arrays[name] = np.ones(shape, dtype=int) * (INTENSITY_UNIT if shape[0] == 6 else 1)
         em, em_std = arrays.pop("em"), arrays.pop("em_std")
         with pytest.raises(ValueError, match=rf"^{name} must have shape .*found"):
-            DEMCube.from_arrays(em, em_std, RESPONSE, header, [{}] * 6, **arrays)
+            cube_from_arrays(em, em_std, RESPONSE, header, [{}] * 6, **arrays)
 
     def test_a_spectrum_is_no_cube(self, header):
         g = np.ones(6) * INTENSITY_UNIT
         with pytest.raises(ValueError, match=r"em must have shape \(bins, ny, nx\), found \(18,\)"):
-            DEMCube.from_arrays(np.ones(18), None, RESPONSE, header, [{}] * 6, intensity=g, uncertainty=g)
+            cube_from_arrays(np.ones(18), None, RESPONSE, header, [{}] * 6, intensity=g, uncertainty=g)
 
 
 class TestProducts:

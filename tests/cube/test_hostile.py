@@ -2,9 +2,8 @@
 
 import astropy.units as u
 import numpy as np
+from helpers import cube_from_arrays
 from hostile import Table, cube, maps, response
-
-from sunpy_deepem import DEMCube
 
 INTENSITY_UNIT = u.DN / (u.s * u.pix)
 table = Table("Cubes")
@@ -22,11 +21,11 @@ def from_arrays(**changes):
         "intensity": whole.intensity,
         "uncertainty": whole.intensity_uncertainty,
     }
-    return DEMCube.from_arrays(**parts | changes)
+    return cube_from_arrays(**parts | changes)
 
 
 @table(
-    "DEMCube.from_arrays(em=)",
+    "Planes.from_fit(em=)",
     ("a string", "a", TypeError("em must be an array of real numbers")),
     ("in kelvin", np.ones((18, 8, 8)) * u.K, TypeError("em must be a plain array, found one in K")),
     ("17 bins", np.ones((17, 8, 8)), ValueError("em must have shape (18, 8, 8)")),
@@ -36,26 +35,26 @@ def test_em(value, expected):
         from_arrays(em=value)
 
 
-@table("DEMCube.from_arrays(em_std=)", ("a number", ValueError("em_std must have shape (18, 8, 8), found ()")))
+@table("Planes.from_fit(em_std=)", ("a number", ValueError("em_std must have shape (18, 8, 8), found ()")))
 def test_em_std(expected):
     with expected:
         from_arrays(em_std=3)
 
 
-@table("DEMCube.from_arrays(response=)", ("``None``", TypeError("response must be a TemperatureResponse")))
+@table("Planes.from_fit(response=)", ("``None``", TypeError("response must be a TemperatureResponse")))
 def test_response(expected):
     with expected:
         from_arrays(response=None)
 
 
-@table("DEMCube.from_arrays(header=)", ("``None``", TypeError("header must be a dict")))
+@table("DEMCube.from_planes(header=)", ("``None``", TypeError("header must be a dict")))
 def test_header(expected):
     with expected:
         from_arrays(header=None)
 
 
 @table(
-    "DEMCube.from_arrays(intensity=)",
+    "Planes.from_fit(intensity=)",
     ("no unit", np.ones((6, 8, 8)), TypeError("intensity must be a Quantity in DN")),
     ("in kelvin", np.ones((6, 8, 8)) * u.K, u.UnitsError("intensity must be in DN")),
 )
@@ -65,7 +64,7 @@ def test_intensity(value, expected):
 
 
 @table(
-    "DEMCube.from_arrays(uncertainty=)",
+    "Planes.from_fit(uncertainty=)",
     ("five channels", ValueError("uncertainty must have shape")),
 )
 def test_uncertainty(expected):
@@ -73,13 +72,13 @@ def test_uncertainty(expected):
         from_arrays(uncertainty=np.ones((5, 8, 8)) * INTENSITY_UNIT)
 
 
-@table("DEMCube.from_arrays(quality=)", ("another shape", ValueError("quality must have shape (8, 8)")))
+@table("Planes.from_fit(quality=)", ("another shape", ValueError("quality must have shape (8, 8)")))
 def test_quality(expected):
     with expected:
         from_arrays(quality=np.zeros((3, 3), int))
 
 
-@table("DEMCube.from_arrays(saturation=)", ("another shape", ValueError("saturation must have shape (8, 8)")))
+@table("Planes.from_fit(saturation=)", ("another shape", ValueError("saturation must have shape (8, 8)")))
 def test_saturation(expected):
     with expected:
         from_arrays(saturation=np.zeros((3, 3)))

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from astropy.nddata import StdDevUncertainty, VarianceUncertainty
-from helpers import assert_same_cube, true_cube
+from helpers import assert_same_cube, cube_from_arrays, true_cube
 from ndcube import NDCube
 
 from sunpy_deepem import ChannelStack, DEMCube, LogTBins, TemperatureResponse
@@ -70,7 +70,7 @@ class TestRoundTrip:
         response = TemperatureResponse.default(eve=False, bins=LogTBins(5.6, 0.05, 30))
         em = np.random.default_rng(0).uniform(0, 1e27, (30, 4, 4))
         options = {"intensity": stack.intensity, "uncertainty": stack.uncertainty, "meta": {"seed": np.int64(3)}}
-        made = DEMCube.from_arrays(em, None, response, stack.header, stack.inputs, **options)
+        made = cube_from_arrays(em, None, response, stack.header, stack.inputs, **options)
         made.meta["note"] = {"who": "me", "when": [2014, 1.5, None]}
         made.write(path)
         assert_same_cube(DEMCube.read(path), made)
@@ -177,7 +177,7 @@ class TestReading:
 
     def test_it_is_not_read_in_chunks(self, cube, path):
         cube.write(path)
-        with pytest.raises(ValueError, match="chunks is for FITS files alone"):
+        with pytest.raises(ValueError, match="chunks is for FITS files only"):
             DEMCube.read(path, chunks="auto")
 
     def test_its_name_does_not_matter(self, cube, path):

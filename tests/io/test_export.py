@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import six, true_cube
+from helpers import cube_from_arrays, six, true_cube
 
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, Quality, TemperatureResponse
 from sunpy_deepem.forward import synthetic_intensity
@@ -154,7 +154,7 @@ class TestXarray:
         stack = ChannelStack.from_maps(six(np.full((5, 7), 100.0), **turn))
         options = {"intensity": stack.intensity, "uncertainty": stack.uncertainty}
         em = np.ones((18, 5, 7))
-        turned = DEMCube.from_arrays(em, None, TemperatureResponse.default(), stack.header, stack.inputs, **options)
+        turned = cube_from_arrays(em, None, TemperatureResponse.default(), stack.header, stack.inputs, **options)
         dataset = turned.to_xarray()
         assert dataset.tx.dims == dataset.ty.dims == ("y", "x")
         world = turned.bin_map(6.0).wcs.pixel_to_world(*np.meshgrid(np.arange(7), np.arange(5)))

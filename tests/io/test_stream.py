@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from helpers import changed
 
-import sunpy_deepem.io.stream
+import sunpy_deepem.inversion
 import sunpy_deepem.stack.channel_stack
 from sunpy_deepem import ChannelStack, DeepEM, DEMCube, Quality, invert
 from sunpy_deepem.sample import sample_maps
@@ -110,7 +110,7 @@ class TestIntoAFile:
 
     @pytest.mark.parametrize("shape", [(N, N), (1, N), (30, N)])
     def test_misalignment_is_measured_on_blocks_of_pixels(self, small, shape, tmp_path, monkeypatch):
-        monkeypatch.setattr(sunpy_deepem.io.stream, "_TO_ALIGN", N // 2)
+        monkeypatch.setattr(sunpy_deepem.inversion, "_ALIGNED", N // 2)
         monkeypatch.setattr(sunpy_deepem.stack.channel_stack, "_LEAST_TO_ALIGN", N // 2)
         options = {"region": small[0].submap([0, 20] * u.pix, width=N * u.pix, height=(shape[0] - 1) * u.pix)}
         options = {} if shape == (N, N) else options

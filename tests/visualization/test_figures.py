@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.visualization.wcsaxes import WCSAxes
-from helpers import changed, true_cube
+from helpers import changed, cube_from_arrays, true_cube
 from matplotlib.animation import FuncAnimation
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
 
-from sunpy_deepem import CHANNELS, DEMCube
+from sunpy_deepem import CHANNELS
 from sunpy_deepem.analysis import em_loci
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.visualization.figures import (
@@ -62,7 +62,7 @@ def rotated(cube, degrees):
 
 def with_em(cube, em, header=None):
     options = {"intensity": cube.intensity, "uncertainty": cube.intensity_uncertainty, "quality": cube.quality}
-    return DEMCube.from_arrays(em, None, cube.response, header or cube.sky_header, cube.inputs, **options)
+    return cube_from_arrays(em, None, cube.response, header or cube.sky_header, cube.inputs, **options)
 
 
 def panels(fig):

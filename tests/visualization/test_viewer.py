@@ -9,9 +9,9 @@ import astropy.units as u
 import matplotlib.image
 import numpy as np
 import pytest
-from helpers import changed, true_cube
+from helpers import changed, cube_from_arrays, true_cube
 
-from sunpy_deepem import CHANNELS, DEMCube, Quality
+from sunpy_deepem import CHANNELS, Quality
 from sunpy_deepem.analysis import em_loci
 from sunpy_deepem.sample import sample_maps
 
@@ -40,7 +40,7 @@ def rebuilt(cube, em=None, std=None, **cards):
     """Return the cube with other EM or header cards."""
     options = {"intensity": cube.intensity, "uncertainty": cube.intensity_uncertainty, "quality": cube.quality}
     em = cube.data if em is None else em
-    return DEMCube.from_arrays(em, std, cube.response, cube.sky_header | cards, cube.inputs, **options)
+    return cube_from_arrays(em, std, cube.response, cube.sky_header | cards, cube.inputs, **options)
 
 
 def rotated(cube, degrees):

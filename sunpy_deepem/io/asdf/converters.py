@@ -1,11 +1,11 @@
-"""Between our classes and the nodes of an ASDF tree."""
+"""Converters between classes of this package and nodes of an ASDF tree."""
 
 import numpy as np
 from asdf.extension import Converter
 
 __all__ = ["DEMCubeConverter", "LogTBinsConverter", "TemperatureResponseConverter"]
 
-# asdf imports this module whenever it opens a file, so that all else is imported by the methods that need it.
+# asdf imports this module whenever it opens a file, so other imports are late.
 _TAG = "tag:sunpy.org:sunpy_deepem"
 
 
@@ -17,43 +17,45 @@ class DEMCubeConverter(Converter):
 
     def to_yaml_tree(self, obj, tag, ctx):
         """Return the node of a cube."""
-        from sunpy_deepem.cube.planes import compact, companions, extra_meta, json_facts
+        from sunpy_deepem.utils.serialization import compact, json_facts
 
         obj._require_3d("ASDF")
         node = {
-            "data": _own(compact(obj.data)),
+            "data": _copied(compact(obj.data)),
             "unit": obj.unit,
             "wcs": obj.wcs,
-            "images": {key: _own(image) for key, image in companions(obj).items()},
+            "images": {key: _copied(image) for key, image in obj.planes.images.items()},
             "response": obj.response,
             "inputs": json_facts(obj.inputs),
             "provenance": json_facts(obj.meta["provenance"]),
         }
         if obj.mask is not None:
-            node["mask"] = _own(np.broadcast_to(obj.mask, obj.data.shape))
+            node["mask"] = _copied(np.broadcast_to(obj.mask, obj.data.shape))
         if obj.uncertainty is not None:
-            node["uncertainty"] = type(obj.uncertainty)(_own(compact(obj.uncertainty.array)))
-        if extra := extra_meta(obj):
+            node["uncertainty"] = type(obj.uncertainty)(_copied(compact(obj.uncertainty.array)))
+        if extra := obj.user_meta:
             node["meta"] = json_facts(extra)
         return node
 
     def from_yaml_tree(self, node, tag, ctx):
         """Return the cube of a node."""
-        from sunpy_deepem.cube.planes import join_parts
+        from sunpy_deepem.cube.dem_cube import DEMCube
+        from sunpy_deepem.cube.planes import Planes
 
-        uncertainty = node.get("uncertainty")
-        return join_parts(
-            np.array(node["data"], dtype=float),
-            wcs=node["wcs"],
-            unit=node["unit"],
-            mask=np.array(node["mask"], dtype=bool) if "mask" in node else None,
-            uncertainty=None if uncertainty is None else type(uncertainty)(np.array(uncertainty.array, dtype=float)),
-            images={key: np.array(image) for key, image in node["images"].items()},
-            response=node["response"],
+        images = {key: np.array(image) for key, image in node["images"].items()}
+        mask = np.array(node["mask"], dtype=bool) if "mask" in node else None
+        cube = DEMCube.from_planes(
+            Planes.from_images(np.array(node["data"], dtype=float), None, mask, images),
+            node["response"],
+            node["wcs"],
             inputs=[dict(one) for one in node["inputs"]],
-            provenance=_plain(node["provenance"]),
-            extra=_plain(node.get("meta", {})),
+            provenance=_as_builtins(node["provenance"]),
+            unit=node["unit"],
+            meta=_as_builtins(node.get("meta", {})),
         )
+        if (uncertainty := node.get("uncertainty")) is not None:
+            cube.uncertainty = type(uncertainty)(np.array(uncertainty.array, dtype=float))
+        return cube
 
 
 class LogTBinsConverter(Converter):
@@ -81,7 +83,7 @@ class TemperatureResponseConverter(Converter):
 
     def to_yaml_tree(self, obj, tag, ctx):
         """Return the node of a response."""
-        from sunpy_deepem.cube.planes import json_facts
+        from sunpy_deepem.utils.serialization import json_facts
 
         return {
             "temperature": obj.temperature,
@@ -96,16 +98,18 @@ class TemperatureResponseConverter(Converter):
         from sunpy_deepem.response.temperature_response import TemperatureResponse
 
         curves = (node["temperature"].copy(), node["response"].copy())
-        return TemperatureResponse(*curves, bins=node["bins"], channels=node["channels"], meta=_plain(node["meta"]))
+        return TemperatureResponse(
+            *curves, bins=node["bins"], channels=node["channels"], meta=_as_builtins(node["meta"])
+        )
 
 
-def _own(array):
-    """Return a copy, as asdf writes the whole of an array of which it is given a part."""
+def _copied(array):
+    """Return a copy, as asdf would write the whole base of a view."""
     return np.array(array)
 
 
-def _plain(node):
+def _as_builtins(node):
     """Return a node of the tree as `dict` and `list`."""
     if hasattr(node, "items"):
-        return {key: _plain(value) for key, value in node.items()}
-    return [_plain(value) for value in node] if hasattr(node, "append") else node
+        return {key: _as_builtins(value) for key, value in node.items()}
+    return [_as_builtins(value) for value in node] if hasattr(node, "append") else node

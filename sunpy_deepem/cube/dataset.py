@@ -7,8 +7,8 @@ import numpy as np
 from astropy.coordinates import Longitude
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.cube.planes import companions, json_facts
 from sunpy_deepem.quality import Quality
+from sunpy_deepem.utils.serialization import json_facts
 from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.utils.wcs import sky_wcs
 
@@ -18,19 +18,19 @@ _INTENSITY_UNITS = "DN s-1 pix-1"
 _BY_CHANNEL = {"intensity": "observed intensity, per native pixel of 0.6 arcsec", "sigma": "its standard deviation"}
 _IMAGES = {
     "chi2": {"long_name": "mean over channels of ((synthetic - observed) / sigma)^2", "units": "1"},
-    "saturation": {"long_name": "share of native pixels that are saturated", "units": "1"},
+    "saturation": {"long_name": "fraction of native pixels that are saturated", "units": "1"},
     "quality": {
         "long_name": "bit flags",
         "flag_masks": [flag.value for flag in Quality],
         "flag_meanings": " ".join(flag.name for flag in Quality),
     },
 }
-# Lines of equal longitude and latitude count as the grid's own if they leave it by less than this share of a pixel.
+# Coordinates are one-dimensional if they deviate from that by less than this fraction of a pixel.
 _ALONG_THE_GRID = 0.05
 
 
 def to_dataset(cube):
-    """Return ``cube`` as an `xarray.Dataset`, as `DEMCube.to_xarray` says."""
+    """Return ``cube`` as an `xarray.Dataset`, see `DEMCube.to_xarray`."""
     try:
         import xarray
     except ImportError as error:
@@ -54,7 +54,7 @@ def _variables(cube):
         std = standard_deviation(cube)
         bins["em_std"] = (std, {"long_name": "standard deviation of em"} | units)
     variables = {name: (("log_t", "y", "x"), np.array(array), attrs) for name, (array, attrs) in bins.items()}
-    images = companions(cube)
+    images = {name: np.asarray(image) for name, image in cube.planes.images.items()}
     for name, meaning in _BY_CHANNEL.items():
         planes = [images.pop(f"{name}_{channel}", None) for channel in CHANNELS]
         if all(plane is not None for plane in planes):
@@ -64,7 +64,7 @@ def _variables(cube):
 
 
 def _sky(cube):
-    """Return the coordinates of channels and sky, the latter in one dimension each where the grid runs along them."""
+    """Return the coordinates of channels and sky; those of the sky are one-dimensional if the grid is not rotated."""
     wcs = sky_wcs(cube.sky_header)
     x, y = np.meshgrid(*(np.arange(n) for n in cube.data.shape[:0:-1]))
     longitude, latitude = (wcs.wcs_pix2world(np.stack([x.ravel(), y.ravel()], axis=1), 0) * u.deg).T
@@ -82,7 +82,7 @@ def _sky(cube):
 
 
 def _attributes(cube):
-    """Return what is known of the cube as numbers and text, which is what files of data sets hold."""
+    """Return facts about the cube as numbers and text, for files of data sets."""
     header = cube.sky_header
     facts = {
         "provenance": cube.meta["provenance"],
