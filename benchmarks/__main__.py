@@ -33,7 +33,21 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = {
     "speed": Benchmark(
-        ("--shape", "64", "--rounds", "2", "--slow", "20", "--compiled", "500", "--training", "5000"), writes=True
+        (
+            "--shape",
+            "64",
+            "--rounds",
+            "2",
+            "--slow",
+            "20",
+            "--compiled",
+            "500",
+            "--training",
+            "5000",
+            "--sampled",
+            "500",
+        ),
+        writes=True,
     ),
     "end_to_end": Benchmark(("--quick",), writes=True),
     "device": Benchmark(("--shape", "64", "--rounds", "1"), writes=True),

@@ -42,12 +42,12 @@ from diagnostics import (
     uniformity,
     z_score,
 )
-from families import Case, SimulatedNoise, observe
-from tables import list_table, print_table, write_csv
+from families import Case, SimulatedNoise, observe, prior_of
+from tables import Verdicts, list_table, print_table, write_csv
 
 from sunpy_deepem import DeepEM, TemperatureResponse
 from sunpy_deepem.methods import Importance
-from sunpy_deepem.training import DEMPrior, simulate_observation
+from sunpy_deepem.training import simulate_observation
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -350,28 +350,20 @@ def summary(condition, result, pair):
 
 
 def verdicts(results, pairs):
-    """Return what is asked, what was measured and whether it is met, a `list` of `dict`."""
-    lines = []
-
-    def ask(what, asked, values, good, worst=max):
-        values = {key: float(value) for key, value in values.items() if np.isfinite(value)}
-        if values:
-            key = worst(values, key=values.get) if callable(worst) else min(values, key=values.get)
-            met = all(map(good, values.values()))
-            lines.append({"what": what, "asked": asked, "measured": f"{values[key]:.3g} ({key})", "met": met})
-
+    """Return what is asked as `Verdicts`."""
+    asked = Verdicts()
     own = results[Condition("prior")]
     for level, margin in ((0.68, 3), (0.95, 1.5)):
         held = dict(zip(own.names, 100 * (coverage(own.transform, (level,))[0] - level), strict=True))
-        ask(
+        asked.ask(
             f"own pixels, in {100 * level:.0f} %: farthest from it, points",
             f"<= {margin}",
             {key: abs(value) for key, value in held.items()},
             lambda value, margin=margin: value <= margin,
         )
     p = dict(zip(own.names, holm(uniformity(own.transform)), strict=True))
-    ask("own pixels, Holm's p of uniform ranks, least", "> 0.05", p, lambda value: value > 0.05, min)
-    ask("own pixels, TARP area", "<= 0.03", {"18 bins": tarp_area(own.joint)}, lambda value: value <= 0.03)
+    asked.ask("own pixels, Holm's p of uniform ranks, least", "> 0.05", p, lambda value: value > 0.05, min)
+    asked.ask("own pixels, TARP area", "<= 0.03", {"18 bins": tarp_area(own.joint)}, lambda value: value <= 0.03)
     quantiles = {c.name: differences(*pair) for c, pair in pairs.items() if c.case == _MAIN}
     for what, most, of in (
         ("median", 0.02, lambda pair: np.median(pair[0])),
@@ -379,7 +371,9 @@ def verdicts(results, pairs):
         ("median, log T", 0.015, lambda pair: np.median(pair[1])),
     ):
         values = {name: of(pair) for name, pair in quantiles.items()}
-        ask(f"quantiles against the exact ones, dex: {what}", f"<= {most}", values, lambda v, most=most: v <= most)
+        asked.ask(
+            f"quantiles against the exact ones, dex: {what}", f"<= {most}", values, lambda v, most=most: v <= most
+        )
     unlike = {c: result for c, result in results.items() if c.family in UNLIKE and c.case.systematic == 0.1}
     near, far = {}, {}
     for condition, result in unlike.items():
@@ -393,18 +387,20 @@ def verdicts(results, pairs):
                 f"{condition.family}, {name}": value
                 for name, value in zip(DERIVED, np.abs(both[0] - both[1]), strict=True)
             }
-    ask("families, 64 px, in 68 %: least", ">= 42", far, lambda value: value >= 42, min)
-    ask("families, 64 px, in 68 %: most", "<= 88", far, lambda value: value <= 88)
-    ask("families, 1 px, in 68 %: farthest from the exact posterior's, points", "<= 8", near, lambda value: value <= 8)
+    asked.ask("families, 64 px, in 68 %: least", ">= 42", far, lambda value: value >= 42, min)
+    asked.ask("families, 64 px, in 68 %: most", "<= 88", far, lambda value: value <= 88)
+    asked.ask(
+        "families, 1 px, in 68 %: farthest from the exact posterior's, points", "<= 8", near, lambda value: value <= 8
+    )
     hot = {c.name: np.nanmedian(r.hot) for c, r in results.items() if c.case == _MAIN and np.isfinite(r.hot).sum() > 10}
     hot = {name: value for name, value in hot.items() if "channels" not in name and "saturate" not in name}
-    ask("hot EM over the true one, 64 px: least", ">= 0.8", hot, lambda value: value >= 0.8, min)
-    ask("hot EM over the true one, 64 px: most", "<= 1.25", hot, lambda value: value <= 1.25)
+    asked.ask("hot EM over the true one, 64 px: least", ">= 0.8", hot, lambda value: value >= 0.8, min)
+    asked.ask("hot EM over the true one, 64 px: most", "<= 1.25", hot, lambda value: value <= 1.25)
     chi2 = {c.name: np.median(own.chi2) / np.median(best.chi2) for c, (own, best) in pairs.items()}
-    ask("χ² of draws over that of exact ones", "<= 1.3", chi2, lambda value: value <= 1.3)
+    asked.ask("χ² of draws over that of exact ones", "<= 1.3", chi2, lambda value: value <= 1.3)
     low = {c.name: np.median(r.chi2) for c, r in results.items() if c.case.systematic in (0.0, 0.02)}
-    ask("χ² of draws at 0 and 2 %", "<= 3", low, lambda value: value <= 3)
-    return lines
+    asked.ask("χ² of draws at 0 and 2 %", "<= 3", low, lambda value: value <= 3)
+    return asked
 
 
 def plot_ecdf(result, path):
@@ -466,8 +462,7 @@ def plot_contraction(results, prior_variance, path):
 def methods(args, response):
     """Return the method, the exact posterior and the prior."""
     network = DeepEM.load(args.weights) if args.method == "network" else None
-    weights = getattr(network, "prior", None)
-    prior = DEMPrior(response.bins, weights=weights or None)
+    prior = prior_of(network, response.bins)
     importance = Importance(prior, draws=args.prior_draws, seed=[args.seed, 2**20], response=response)
 
     if network is None:
@@ -503,7 +498,7 @@ def main():
     values = quantities(ensemble, response.bins, _FLOOR * ensemble.sum(axis=0))
     prior_variance = relative(values, response.bins).var(axis=1)
     lines = [summary(c, result, pairs.get(c)) for c, result in results.items()]
-    asked = verdicts(results, pairs)
+    asked = verdicts(results, pairs).lines
     rows = [row for c, result in results.items() for row in table_rows(c, result, pairs.get(c), prior_variance)]
     write_csv(rows, args.output / "calibration.csv")
     card = {"method": args.method, "weights": str(args.weights), "truths": args.truths, "draws": args.draws}
@@ -512,7 +507,7 @@ def main():
         json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     text = list_table("Truths in 68 % intervals (%), and other measures", lines)
-    text += "\n" + list_table("Asked and measured", [line | {"met": "yes" if line["met"] else "no"} for line in asked])
+    text += "\n" + list_table("Asked and measured", asked)
     (args.output / "calibration.rst").write_text(text, encoding="utf-8")
     plot_ecdf(results[Condition("prior")], args.output / "calibration_ecdf.png")
     plot_coverage(results, args.output / "calibration_coverage.png")
@@ -520,7 +515,7 @@ def main():
     print()
     print_table(lines)
     print()
-    print_table([line | {"met": "yes" if line["met"] else "NO"} for line in asked])
+    print_table(asked)
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

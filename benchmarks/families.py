@@ -198,6 +198,11 @@ def prior(n, rng, bins):
     return DEMPrior(bins).sample(n, seed=rng)
 
 
+def prior_of(network, bins):
+    """Return the prior that a network was trained on, by default that of the package."""
+    return DEMPrior(bins, weights=getattr(network, "prior", None) or None)
+
+
 #: Families of test pixels by name, each ``(n, rng, bins) -> em``.
 FAMILIES = {
     "prior": prior,

@@ -23,3 +23,33 @@ def write_csv(lines, path):
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows(lines)
+
+
+class Verdicts:
+    """What is asked, what was measured, and whether it is met."""
+
+    def __init__(self):
+        #: Lines for `print_table` and `list_table`.
+        self.lines = []
+
+    def ask(self, what, asked, values, good, worst=max):
+        """
+        Add a line with the worst of several values; NaN are left out, and nothing is added without values.
+
+        Parameters
+        ----------
+        what, asked : `str`
+            What is measured, and the limit in words.
+        values : `dict`
+            Values by name.
+        good : callable
+            Whether a value is met.
+        worst : callable, optional
+            `max` or `min`.
+        """
+        values = {key: float(value) for key, value in values.items() if value == value}
+        if not values:
+            return
+        key, failed = worst(values, key=values.get), sum(not good(value) for value in values.values())
+        met = "yes" if not failed else f"NO ({failed} of {len(values)})"
+        self.lines.append({"what": what, "asked": asked, "worst": f"{values[key]:.4g} ({key})", "met": met})

@@ -334,8 +334,8 @@ def test_posterior_that_ignores_the_data_is_calibrated_but_does_not_contract(res
     results = {condition: result}
     line = calibration.summary(condition, result, (result, result))
     assert line["difference"] == "0.000 (0.000); 0.000"
-    asked = {line["what"]: line for line in calibration.verdicts(results, {condition: (result, result)})}
-    assert asked["χ² of draws over that of exact ones"]["met"]
+    asked = {line["what"]: line for line in calibration.verdicts(results, {condition: (result, result)}).lines}
+    assert asked["χ² of draws over that of exact ones"]["met"] == "yes"
     assert "own pixels, TARP area" in asked
 
 
