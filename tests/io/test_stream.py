@@ -41,7 +41,7 @@ def dem(small):
 
 @pytest.fixture(autouse=True)
 def _narrow_bands(monkeypatch):
-    monkeypatch.setattr(sunpy_deepem.stack.channel_stack, "_BAND", 9 * N)
+    monkeypatch.setattr(sunpy_deepem.stack.channel_stack, "_BAND_PIXELS", 9 * N)
 
 
 def assert_alike(one, other):
@@ -111,7 +111,7 @@ class TestIntoAFile:
     @pytest.mark.parametrize("shape", [(N, N), (1, N), (30, N)])
     def test_misalignment_is_measured_on_blocks_of_pixels(self, small, shape, tmp_path, monkeypatch):
         monkeypatch.setattr(sunpy_deepem.inversion, "_ALIGNED", N // 2)
-        monkeypatch.setattr(sunpy_deepem.stack.channel_stack, "_LEAST_TO_ALIGN", N // 2)
+        monkeypatch.setattr(sunpy_deepem.stack.channel_stack, "_MIN_SIZE_TO_ALIGN", N // 2)
         options = {"region": small[0].submap([0, 20] * u.pix, width=N * u.pix, height=(shape[0] - 1) * u.pix)}
         options = {} if shape == (N, N) else options
         streamed = invert(small, out=tmp_path / "dem.fits", **options)
