@@ -52,7 +52,7 @@ nitpick_ignore_regex = [
 
 # Documentation of other packages, and the names of their objects
 _ELSEWHERE = {
-    "python": ("https://docs.python.org/3", r"pathlib|datetime|enum|typing|collections"),
+    "python": ("https://docs.python.org/3", r"collections|concurrent|datetime|enum|pathlib|typing"),
     "numpy": ("https://numpy.org/doc/stable", r"numpy|np"),
     "astropy": ("https://docs.astropy.org/en/stable", r"astropy|u"),
     "sunpy": ("https://docs.sunpy.org/en/stable", r"sunpy"),

@@ -149,7 +149,7 @@ class Planes:
 
     @property
     def images(self):
-        """The images of the sky by name, as in the meta of a cube and in files: all but EM, its std and the mask."""
+        """Images by name, as in the meta of a cube and in files; EM, its std and the mask are not among them."""
         observed = (image for pair in zip(self.intensity, self.sigma, strict=True) for image in pair)
         images = (self.chi2, self.quality, self.saturation, *observed)
         return dict(zip(self.image_names(self.channels), images, strict=True)) | self.others
