@@ -53,8 +53,8 @@ def invert(
     Parameters
     ----------
     maps : `~sunpy.map.MapSequence`, path of a folder, iterable of `~sunpy.map.GenericMap` or paths, or `ChannelStack`
-        One map of each of 94, 131, 171, 193, 211 and 335 Å, in any order: full discs, or cutouts, of which the common
-        field is taken.
+        One map of each of 94, 131, 171, 193, 211 and 335 Å, in any order: full discs, or cutouts, which are cut to
+        their common field.
     method : {"network", "basis-pursuit", "demregpy"}, `~sunpy_deepem.methods.Method` or callable, optional
         The network; sparse inversion, which states no uncertainty; regularized inversion, which needs the extra
         ``demregpy``; an object such as ``BasisPursuit(tolerance=1.0, processes=8)``; or a function as for
@@ -62,20 +62,20 @@ def invert(
     weights : `str`, `pathlib.Path` or `DeepEM`, optional
         ``"default"``, the path of a weights file, or a network.
     response : `TemperatureResponse`, optional
-        The response that the network was trained for, by default the packaged one; with ``degradation="response"`` that
-        of the date of the observation. Other methods take any that has the six channels.
+        The response, by default the packaged one, or with ``degradation="response"`` that of the date of the
+        observation. For the network it must be the one of its training; other methods accept any with six channels.
     device : `str`, optional
-        ``"auto"`` for a GPU where there is one, else the CPU.
+        ``"auto"`` for a GPU if there is one, otherwise the CPU.
     refine : `int`, optional
-        The most updates by which `sunpy_deepem.network.refine` may move the network's answer towards what was
-        observed; zero leaves it as it is. If given, ``response`` may differ from the network's own.
+        Largest number of updates by which `sunpy_deepem.network.refine` improves the fit of the network's EM; zero
+        for none. If given, ``response`` may differ from that of the training.
     out : `str` or `pathlib.Path`, optional
-        A ``.fits`` file to write band by band, in single precision, so that the cube need not fit in memory. The cube
-        returned is read from it as it is needed.
+        A ``.fits`` file that is written band by band, in single precision, for cubes larger than memory. The returned
+        cube reads from it when needed.
     overwrite : `bool`, optional
-        Whether ``out`` may be replaced.
+        Whether to replace an existing file ``out``.
     chunks : `int` or `tuple` of two `int`, optional
-        Rows and columns of the chunks of a cube that is computed as it is needed, and of which the arrays are dask's.
+        Rows and columns of the chunks of a cube with dask arrays, which are computed when needed.
     progress : `bool`, optional
         Whether to show a progress bar.
     **stack_options
@@ -86,15 +86,15 @@ def invert(
     Returns
     -------
     `DEMCube`
-        EM per bin of log T in cm^-5, with uncertainty, mask, χ² and quality. Pixels that miss a channel, are saturated
-        or have no solution are NaN and masked.
+        EM per bin of log T in cm^-5, with uncertainty, mask, χ² and quality. Pixels with a missing or saturated channel
+        or without a solution are NaN and masked.
 
     Raises
     ------
     TypeError, ValueError, FileNotFoundError
-        If the maps, method, weights, response or options do not fit; the message says what was found and expected.
+        If the maps, method, weights, response or options are invalid.
     FileExistsError
-        If there is a file ``out`` and ``overwrite`` is `False`.
+        If the file ``out`` exists and ``overwrite`` is `False`.
     ImportError
         If the method or the chunks need a package that is not installed.
 
@@ -168,8 +168,7 @@ def _invert_stack(stack, method, response, *, deviation=None, dtype=np.float32):
         if deviation is None:
             deviation = image_deviation(solution.deviation, intensity, uncertainty)
         quality |= unusual_flags(solution.deviation, deviation)
-    # Copies, as masked pixels become NaN. All methods are rounded to single precision.
-    em = np.array(solution.em, dtype=np.float32).astype(dtype, copy=False)
+    em = np.asarray(solution.em, dtype=np.float32).astype(dtype, copy=False)
     std = None if solution.em_std is None else np.asarray(solution.em_std, dtype=np.float32)
     chi2, quality = evaluate_fit(em, stack.intensity, stack.uncertainty, response, quality)
     return Planes(
@@ -308,7 +307,7 @@ def _check_response(method, response):
 
 
 def _observation_and_response(maps, response, options, bins):
-    """Return what is observed and the response that holds for it: degradation is corrected in one of the two, once."""
+    """Return the observation and its response; degradation is corrected in exactly one of them."""
     given = isinstance(maps, ChannelStack)
     if given and options:
         msg = f"maps is a ChannelStack already; {sorted(options)} must be given to ChannelStack.from_maps instead."
@@ -334,12 +333,12 @@ def _check_streaming(observation, out, chunks):
         msg = "maps is a ChannelStack, which is in memory already; out and chunks need the maps themselves."
         raise TypeError(msg)
     if out is not None and chunks is not None:
-        msg = "out and chunks are two ways to the same end. Pass one of them."
+        msg = "out and chunks exclude each other. Pass one of them."
         raise TypeError(msg)
 
 
 def _check_epoch(observation, epoch):
-    """Raise if degradation is corrected twice, or not at all."""
+    """Raise if degradation is corrected twice or not at all."""
     how, corrected_to = observation.meta.get("degradation"), observation.meta.get("epoch")
     if how == "data" and corrected_to != epoch:
         msg = (

@@ -120,6 +120,7 @@ class Method(Protocol):
         Returns
         -------
         `Solution`
+            With new arrays, which the caller may change.
         """
         ...
 
