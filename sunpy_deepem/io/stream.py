@@ -77,7 +77,7 @@ class FitsSink:
     """
     A FITS file of a cube that is written part by part, in single precision, in any order and by any thread.
 
-    It is a context manager, at the end of which the checksums are written. `write_tables` follows.
+    It is a context manager that writes the checksums when it exits. `write_tables` follows.
 
     Parameters
     ----------

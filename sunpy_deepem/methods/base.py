@@ -157,7 +157,7 @@ class FunctionMethod:
 
     def solve(self, intensity, uncertainty, response):
         """
-        Call the function and check what it returns.
+        Call the function and check its results.
 
         Parameters
         ----------

@@ -1,9 +1,8 @@
 """Sparse inversion of single pixels by linear programming: `BasisPursuit`."""
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 
 import highspy
 import numpy as np
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from sunpy_deepem.methods.base import Solution, SolveStatus, checked_pixels
 from sunpy_deepem.units import RESPONSE_UNIT
 from sunpy_deepem.utils.checks import real_number, whole_number
+from sunpy_deepem.utils.parallel import process_pool
 
 __all__ = ["BasisPursuit", "BasisPursuitSolution"]
 
@@ -234,7 +234,7 @@ class BasisPursuit:
 
 def map_tiles(function, intensity, uncertainty, *, tile, processes=1, progress=False):
     """
-    Apply ``function`` to tiles of pixels and join what it returns.
+    Apply ``function`` to tiles of pixels and join the results.
 
     Parameters
     ----------
@@ -267,11 +267,11 @@ def map_tiles(function, intensity, uncertainty, *, tile, processes=1, progress=F
 
 
 def _mapped(function, *iterables, processes):
-    """Like `map`, in spawned processes; a fork would copy the locks of torch's threads."""
+    """Like `map`, in several processes."""
     if processes == 1:
         yield from map(function, *iterables)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
+    with process_pool(processes) as executor:
         yield from executor.map(function, *iterables)
 
 

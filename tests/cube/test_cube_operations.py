@@ -44,7 +44,7 @@ def blocks(image, fy, fx):
 
 
 def assert_consistent(cube):
-    """What a cube says of itself follows from what it holds."""
+    """Derived properties follow the data of the new cube."""
     expected = chi_squared(cube.data << cube.unit, cube.intensity, cube.intensity_uncertainty, cube.response)
     np.testing.assert_allclose(cube.chi2, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal((cube.quality & Quality.HIGH_CHI2) != 0, cube.chi2 > 3)
@@ -146,7 +146,7 @@ class TestRebin:
         np.testing.assert_array_equal(part.intensity, np.where(part.sky_mask, np.nan, cube.intensity))
         np.testing.assert_array_equal(part.quality | 24, cube.quality | 24)
         np.testing.assert_allclose(part.total_em().data, cube.total_em().data)
-        # Limits between edges of the old bins fall inside of new ones, of which a part is taken.
+        # Limits between edges of the old bins are inside new bins, which count in part.
         np.testing.assert_allclose(part.total_em(6.05, 6.2).data, part.data[2] / 2)
 
     def test_what_is_uniform_in_wider_bins_gives_the_same_maps(self, cube):

@@ -42,7 +42,7 @@ def header():
 
 
 def made(em, header, *, intensity=None, sigma=0.1, **options):
-    """A cube of some EM, shape (18, nx), observed as it would be seen unless told otherwise."""
+    """Make a cube of EM, shape (18, nx), by default with its synthetic intensities."""
     em = np.asarray(em, dtype=float)[:, np.newaxis]
     seen = synthetic_intensity(em * u.cm**-5, RESPONSE)
     intensity = seen if intensity is None else intensity
@@ -378,7 +378,7 @@ class TestProducts:
         np.testing.assert_array_equal(smap.data, cube.data[5])
         assert smap.unit == u.cm**-5
         np.testing.assert_array_equal(smap.data, cube[5:6].bin_map(6.0).data)
-        # What lies between two bins belongs to the upper one.
+        # An edge belongs to the upper bin.
         assert [cube.bin_map(log_t).meta["content"][-12:] for log_t in (5.45, 6.05)] == ["5.45 to 5.55", "6.05 to 6.15"]
         for log_t in (5.4, 7.26):
             with pytest.raises(ValueError, match=r"within the cube's bins, from 5.45 to 7.25"):

@@ -288,7 +288,7 @@ with atomic_path({str(path)!r}) as partial:
 """
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode != 0
         assert not path.exists()
-        # Nor is what it leaves taken for a map.
+        # Nor is the rest taken for a map.
         with pytest.raises(FileNotFoundError, match="holds no FITS file"):
             ChannelStack.from_maps(path.parent)
 

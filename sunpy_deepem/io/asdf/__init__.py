@@ -1,7 +1,7 @@
 """
-Cubes, responses and bins in ASDF trees: tags, schemas and converters for what is this package's own.
+Tags, schemas and converters for cubes, responses and bins in ASDF trees.
 
-Arrays, units, WCS and uncertainties are left to the converters of asdf-astropy. asdf finds all by entry points.
+asdf-astropy converts arrays, units, WCS and uncertainties. asdf finds all converters by entry points.
 """
 
 from importlib import resources
@@ -12,7 +12,7 @@ _URI = "asdf://sunpy.org/sunpy_deepem"
 
 
 def get_resource_mappings():
-    """Return where the schemas and the manifest lie, for the entry point asdf.resource_mappings."""
+    """Return the folders of schemas and manifest, for the entry point asdf.resource_mappings."""
     from asdf.resource import DirectoryResourceMapping
 
     root = resources.files(__name__)
