@@ -11,7 +11,7 @@ from tqdm import tqdm
 from sunpy_deepem.methods.base import Solution, SolveStatus, checked_pixels
 from sunpy_deepem.units import RESPONSE_UNIT
 from sunpy_deepem.utils.checks import real_number, whole_number
-from sunpy_deepem.utils.parallel import process_pool
+from sunpy_deepem.utils.parallel import process_map
 
 __all__ = ["BasisPursuit", "BasisPursuitSolution"]
 
@@ -260,19 +260,10 @@ def map_tiles(function, intensity, uncertainty, *, tile, processes=1, progress=F
     tiles = ([np.asarray(array[:, part], dtype=float) for part in slices] for array in (intensity, uncertainty))
     parts = []
     with tqdm(total=n, unit="DEM", unit_scale=True, disable=not progress) as bar:
-        for part in _mapped(function, *tiles, processes=min(processes, len(slices))):
+        for part in process_map(function, *tiles, processes=min(processes, len(slices))):
             parts.append(part)
             bar.update(part[0].shape[-1])
     return [np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)]
-
-
-def _mapped(function, *iterables, processes):
-    """Like `map`, in several processes."""
-    if processes == 1:
-        yield from map(function, *iterables)
-        return
-    with process_pool(processes) as executor:
-        yield from executor.map(function, *iterables)
 
 
 def _checked_widths(widths):
