@@ -1,10 +1,10 @@
 """
-All benchmarks, one after the other.
+Run all benchmarks, one after the other.
 
 Usage: ``python benchmarks [FOLDER] [--quick] [--only speed accuracy ...] [--output benchmarks/output]``, where FOLDER
-holds six full-disc AIA maps for the benchmarks that need a real Sun, which are left out without it. Prints the machine,
-what the benchmarks print, and a table of what was run; leaves ``benchmarks.json``, a log of each and their own files in
-the output folder. Each runs in a process of its own. Exit status is the number of those that failed.
+holds six full-disc AIA maps for the benchmarks of a real Sun, which are left out without it. Prints the machine, the
+output of the benchmarks and a summary; leaves ``benchmarks.json``, a log of each and their own files in the output
+folder. Each runs in its own process. The exit status is the number of benchmarks that failed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _HERE = Path(__file__).parent
 class Benchmark(NamedTuple):
     """A program of this folder."""
 
-    #: Options of a quick run, which shows that it works and measures little.
+    #: Options of a quick run, which shows that it works.
     quick: tuple = ()
     #: Whether it needs maps of the real Sun.
     real: bool = False
@@ -73,7 +73,7 @@ def command(name, args):
 
 
 def run(parts, log):
-    """Run a command, show what it prints and keep it in ``log``; return exit status and seconds."""
+    """Run a command, print its output and write it to ``log``; return exit status and seconds."""
     start = time.perf_counter()
     with (
         log.open("w", encoding="utf-8") as file,
@@ -92,7 +92,7 @@ def left_out(name, args):
     if name not in args.only:
         return "not asked for"
     if not (_HERE / f"{name}.py").exists():
-        return "not there"
+        return "no such file"
     return "needs a FOLDER of maps" if BENCHMARKS[name].real and args.folder is None else None
 
 
@@ -100,7 +100,7 @@ def main():
     """Run them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="folder with six full-disc AIA maps")
-    parser.add_argument("--quick", action="store_true", help="few pixels: shows that all run")
+    parser.add_argument("--quick", action="store_true", help="few pixels: shows that all benchmarks run")
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     parser.add_argument("--output", type=Path, default=_HERE / "output")
     args = parser.parse_args()

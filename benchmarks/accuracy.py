@@ -3,7 +3,7 @@ The accuracy table: the package, the limit and other codes on the same noisy pix
 
 Usage: ``python benchmarks/accuracy.py [--pixels 2000] [--limit 150] [--weights default] [--compare OLD]``. Leaves
 ``accuracy.csv`` (everything), ``accuracy.rst`` (W1) and ``accuracy.png`` (W1 at 10 % errors) in the output folder, and
-prints both tables and what is asked of the package. Methods that are not installed are named and left out. The first
+prints both tables and the requirements. Methods that are not installed are named and left out. The first
 run trains the chapter's network on the prior, which takes minutes; it is kept in the output folder.
 
 OLD is another weights file, which is run as well, or the ``accuracy.csv`` of another version with the same pixels and
@@ -73,7 +73,7 @@ class Scores(NamedTuple):
     chi2: np.ndarray
     ok: np.ndarray
     bad: np.ndarray
-    #: Fraction of bins within the stated 68 and 95 % intervals, NaN if none is stated.
+    #: Fraction of bins within the stated 68 and 95 % intervals, NaN without a stated σ.
     coverage: tuple
     #: Pixels per second.
     speed: float
@@ -283,7 +283,7 @@ def ratio(results, family, case, first, second):
 
 
 def verdicts(results, found, families, previous):
-    """Return what is asked of the package as `Verdicts`."""
+    """Return the requirements and whether they are met, `Verdicts`."""
     asked = Verdicts()
     own = {(family, case): results[family, case, "package"] for family in families for case in CASES}
     named = {f"{family}, {case.name}": result for (family, case), result in own.items()}

@@ -1,9 +1,9 @@
 """
-Speed and exactness of `BasisPursuit`, beside demregpy and beside SciPy on the same programs.
+Speed and exactness of `BasisPursuit`, compared with demregpy and with SciPy on the same linear programs.
 
-Run as ``python benchmarks/basis_pursuit.py [FOLDER]``, with the numerical libraries held to one thread
-(``OMP_NUM_THREADS=1``): all speeds are per second of CPU time in one process. FOLDER holds level 1.5 AIA images of the
-six channels in DN, from which pixels on the disc and a block of neighbours are taken; without it they are synthetic.
+Run as ``python benchmarks/basis_pursuit.py [FOLDER]`` with one thread for the numerical libraries
+(``OMP_NUM_THREADS=1``): speeds are per second of CPU time in one process. FOLDER holds level 1.5 AIA images of the six
+channels in DN; pixels on the disc and a block of neighbours are taken from them. Without it pixels are synthetic.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def observed_pixels(folder, n, rng):
     intensity, uncertainty = {}, {}
     for path in sorted(Path(folder).glob("*.fits")):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # headers of old synoptic images have cards that astropy mends
+            warnings.simplefilter("ignore")  # astropy repairs header cards of old synoptic images
             with fits.open(path) as hdus:
                 hdus[-1].verify("fix")
                 header, counts = hdus[-1].header.copy(), hdus[-1].data.astype(float)
@@ -58,7 +58,7 @@ def observed_pixels(folder, n, rng):
 
 
 def synthetic_pixels(response, n, rng):
-    """Return intensity and uncertainty, ``(6, n)``: quiet Sun, to which every other pixel adds an active region."""
+    """Return intensity and uncertainty, ``(6, n)``: quiet Sun, in every other pixel with an active region."""
     log_t = response.bins.centers[:, np.newaxis]
     em = np.zeros((log_t.size, n))
     for center, width, total, share in ((6.05, 0.12, 26.8, 1), (6.4, 0.12, 27.6, 0.5), (6.75, 0.1, 26.8, 0.1)):
@@ -71,19 +71,19 @@ def synthetic_pixels(response, n, rng):
         for counts, channel, t in zip(intensity * exposure[:, np.newaxis], CHANNELS, exposure, strict=True)
     ]
     uncertainty = np.hypot(noise, SYSTEMATIC * intensity)
-    # The systematic part is common to neighbours and mostly within the tolerance, so half of it is put in as scatter.
+    # The systematic part is common to neighbors and mostly within the tolerance, so half of it is added as scatter.
     return intensity + rng.standard_normal(intensity.shape) * np.hypot(noise, 0.5 * SYSTEMATIC * intensity), uncertainty
 
 
 def timed(function, *arguments):
-    """Return what ``function`` returns, and the CPU seconds it took."""
+    """Return the result of ``function`` and its CPU seconds."""
     start = time.process_time()
     result = function(*arguments)
     return result, time.process_time() - start
 
 
 def linprog_objectives(solver, response, intensity, uncertainty, tolerance):
-    """Least objective of each pixel by SciPy, scaled as `BasisPursuit` scales, shape ``(n,)``."""
+    """Return the least objective of each pixel by SciPy, scaled as in `BasisPursuit`, shape ``(n,)``."""
     matrix = response.matrix.value @ solver.basis(response.bins)
     row_scale = matrix.max(axis=1, keepdims=True)
     rows, cost = np.vstack([matrix, -matrix]) / np.vstack([row_scale] * 2), np.ones(matrix.shape[1])
@@ -127,7 +127,7 @@ def report(title, intensity, uncertainty, response, arguments, rng):
 
 
 def counted(status):
-    """Names of the statuses with the number of pixels of each."""
+    """Return the names of the statuses with the number of pixels of each."""
     values, counts = np.unique(status, return_counts=True)
     return ", ".join(f"{SolveStatus(value).name} {count}" for value, count in zip(values, counts, strict=True))
 

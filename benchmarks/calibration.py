@@ -10,7 +10,7 @@ prior, which must be calibrated, so that the test itself is tested.
   correction), intervals must hold as much as they state, and TARP tests the joint distribution of the bins. This is
   repeated for levels of noise, brightness, missing and saturated channels.
 - *Families unlike the prior*: coverage, hot EM and χ². A wrong prior cannot be calibrated; the exact posterior
-  (`Importance`) under the same prior shows what is possible.
+  (`Importance`) under the same prior shows the limit.
 - *Quantiles against the exact posterior*, same prior and pixels, where a band holds more than 5 % of the EM.
 - *Contraction* (1 - posterior/prior variance) shows what the data constrain.
 
@@ -350,7 +350,7 @@ def summary(condition, result, pair):
 
 
 def verdicts(results, pairs):
-    """Return what is asked as `Verdicts`."""
+    """Return the requirements and whether they are met, `Verdicts`."""
     asked = Verdicts()
     own = results[Condition("prior")]
     for level, margin in ((0.68, 3), (0.95, 1.5)):

@@ -3,9 +3,9 @@ The DeepEM chapter, reproduced: its network, scaling and optimiser, basis-pursui
 
 Usage: ``python benchmarks/chapter.py PATH [--epochs 500] [--output benchmarks/output]``, where PATH is a folder with
 six full-disc AIA maps. The chapter trained on one day, validated and tested on two others; here the west half of one
-disc trains, a strip is left out, and the east half validates and tests. Prints a table; leaves the loss curve (the
-chapter's Figure 2), maps (Figures 1 and 3), mean EM (Figure 4) and re-synthesis (Figure 5) as PNGs, of which the west
-half is the training set predicted again (Appendix A). The run can be stopped and started again.
+disc is the training set and the east half, beyond a strip, validates and tests. Prints a table; leaves the loss curve
+(the chapter's Figure 2), maps (Figures 1 and 3), mean EM (Figure 4) and re-synthesis (Figure 5) as PNGs. Their west
+half is the prediction of the training set (Appendix A). The run can be stopped and resumed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from sunpy_deepem import CHANNELS, ChannelStack, TemperatureResponse
 from sunpy_deepem.network.architectures import ChapterNetwork
 from sunpy_deepem.training import BasisPursuit, Checkpoint, DEMLoss, TrainingSet, fit
 
-# The chapter's own figures, from its printed output: MSE of √(EM / 10²⁵ cm⁻⁵) at epoch 490.
+# The chapter's values, from its printed output: MSE of √(EM / 10²⁵ cm⁻⁵) at epoch 490.
 PUBLISHED = {"train": 0.17292694747447968, "validation": 0.22251540422439575}
 STRIP = 16
 PANELS = ((171, 5.9), (211, 6.3), (94, 7.0))
@@ -37,13 +37,13 @@ def half(stack, em, status, columns, name):
 
 
 def mse(network, part):
-    """The chapter's loss of a network on a set."""
+    """Return the chapter's loss of a network on a set."""
     em, _ = network.predict(part.intensity)
     return float(np.mean((np.sqrt(em / 1e25) - np.sqrt(np.nan_to_num(part.em) / 1e25)) ** 2))
 
 
 def plot_loss(history, path):
-    """The chapter's Figure 2."""
+    """Plot the chapter's Figure 2."""
     fig, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
     axes.plot(epochs, [row["train"] for row in history], color="#0072B2", label="train (west half)")
@@ -56,7 +56,7 @@ def plot_loss(history, path):
 
 
 def plot_maps(stack, teacher, network, bins, path):
-    """The chapter's Figures 1 and 3: observed, teacher, network."""
+    """Plot the chapter's Figures 1 and 3: observed, teacher, network."""
     fig, panels = plt.subplots(3, 3, figsize=(11, 11), layout="constrained")
     for row, (channel, log_t) in zip(panels, PANELS, strict=True):
         index = int(np.argmin(abs(bins.centers - log_t)))
@@ -81,7 +81,7 @@ def plot_maps(stack, teacher, network, bins, path):
 
 
 def plot_mean(teacher, network, solved, bins, path):
-    """The chapter's Figure 4: mean EM of the pixels that the teacher solved."""
+    """Plot the chapter's Figure 4: mean EM of the pixels that the teacher solved."""
     fig, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     curves = [em[:, solved].mean(axis=1) for em in (teacher, network)]
     axes.step(bins.centers, curves[0], where="mid", color="black", lw=2.5, label="basis pursuit")
@@ -93,7 +93,7 @@ def plot_mean(teacher, network, solved, bins, path):
 
 
 def plot_synthesis(stack, teacher, network, matrix, path):
-    """The chapter's Figure 5: re-synthesis from both."""
+    """Plot the chapter's Figure 5: re-synthesis from both."""
     fig, panels = plt.subplots(3, 3, figsize=(11, 11), layout="constrained")
     for row, (channel, _) in zip(panels, PANELS, strict=True):
         index = CHANNELS.index(channel)
@@ -108,14 +108,14 @@ def plot_synthesis(stack, teacher, network, matrix, path):
 
 
 def show(axes, image, title, cmap, top):
-    """One image, its square root as the chapter shows it."""
+    """Show an image."""
     axes.imshow(image, origin="lower", cmap=cmap, vmin=0, vmax=top, interpolation="nearest")
     axes.set_title(title, fontsize=10)
     axes.set_axis_off()
 
 
 def print_synthesis(name, part, em, matrix, solved):
-    """Median of synthetic over observed where the teacher has an answer."""
+    """Print the median of synthetic over observed where the teacher has solved."""
     solved = solved & (part.intensity > 0).all(axis=0)
     ratio = (matrix @ em[:, solved]) / part.intensity[:, solved]
     print(f"{name:34s}" + "".join(f"{value:8.3f}" for value in np.nanmedian(ratio, axis=1)))

@@ -1,14 +1,14 @@
 """
-A GPU, or another device: pixels per second on it and end to end, against its limits, the chapter's network and a CPU.
+Pixels per second on a GPU or another device and end to end, with its limits, the chapter's network and a CPU.
 
 Usage: ``python benchmarks/device.py [--device auto] [--shape 4096] [--rounds 5] [--output benchmarks/output]``. Prints
-tables and leaves ``device.json`` in the output folder. Without a GPU it runs on the CPU, with fewer pixels, and says
-so. Pixels are draws of the training prior with the noise of 64 native pixels and 10 % systematic errors.
+tables and leaves ``device.json`` in the output folder. Without a GPU it runs on the CPU with fewer pixels. Pixels are
+draws of the training prior with the noise of 64 native pixels and 10 % systematic errors.
 
-The rows "on the device" take tensors that are there and leave tensors there; the others take NumPy's arrays and give
-such back, transfers included; ``invert`` makes a cube of a stack. Rounds go through all rows in turn; rates are by the
-median. Arithmetic is that of the layers, two operations for each weight and pixel, over the rate of a large product of
-matrices in the same run; traffic is what has to be read and written at least, over the rate of a large copy.
+Rows "on the device" take and return tensors there; the others take and return NumPy arrays, transfers included;
+``invert`` makes a cube from a stack. Rounds go through all rows in turn; rates are medians. Arithmetic counts two
+operations per weight and pixel, relative to the rate of a large matrix product in the same run; traffic counts the
+least bytes to read and write, relative to the rate of a large copy.
 """
 
 import argparse
@@ -30,15 +30,15 @@ from sunpy_deepem.stack.channel_stack import ChannelStack
 from sunpy_deepem.units import EM_SCALE
 
 _CASE = CASES[3]
-# Different pixels that are made; more are copies of them.
+# Number of different pixels; more are copies of them.
 _DRAWN = 2**16
-# Values of a copy and width of a product of matrices by which the limits of a device are measured.
+# Size of the copy and of the matrix product that measure the limits of a device.
 _COPIED = {"cuda": 2**28, "cpu": 2**24}
 _MULTIPLIED = {"cuda": 8192, "cpu": 2048}
 
 
 def synchronized(call, device):
-    """Return seconds of a call, until the device has done it, and what it returns."""
+    """Return the seconds of a call until the device has finished, and its result."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
     start = time.perf_counter()
@@ -48,7 +48,7 @@ def synchronized(call, device):
 
 
 def limits(device, rounds):
-    """Return bytes/s of a copy and operations/s of a product of matrices, in the precision that the layers take."""
+    """Return bytes/s of a copy and operations/s of a matrix product in the precision of the layers."""
     values = torch.zeros(_COPIED.get(device.type, 2**24), device=device)
     copied, n = torch.empty_like(values), _MULTIPLIED.get(device.type, 2048)
     matrix = torch.zeros(n, n, device=device, dtype=dtype_of("auto", device))
@@ -63,21 +63,21 @@ def limits(device, rounds):
 
 
 def chapters_layers(device, dtype):
-    """Return the layers of the chapter's network, whose weights do not matter here."""
+    """Return the layers of the chapter's network with random weights."""
     layers = torch.nn.Conv2d(6, 300, 1), torch.nn.Conv2d(300, 300, 1), torch.nn.Conv2d(300, 18, 1)
     activation = torch.nn.LeakyReLU()
     return torch.nn.Sequential(layers[0], activation, layers[1], activation, layers[2]).to(device, dtype)
 
 
 def chapters_answer(layers, intensity, shape):
-    """Return what the chapter's network answers, called as in the chapter."""
+    """Return the EM of the chapter's network, called as in the chapter."""
     with torch.no_grad():
         root = intensity.clamp_min(0).sqrt().to(layers[0].weight.dtype)
         return EM_SCALE * layers(root.reshape(1, 6, *shape)).float() ** 2
 
 
 def stack_of(intensity, sigma, shape):
-    """Return a stack of so many pixels."""
+    """Return a stack of pixels."""
     like = ChannelStack.from_maps(sample_maps((64, 64)))
     arrays = (values.reshape(6, *shape) << like.intensity.unit for values in (intensity, sigma))
     nothing = np.zeros(shape, dtype=np.uint16), np.zeros(shape, dtype=np.float32)
@@ -85,7 +85,7 @@ def stack_of(intensity, sigma, shape):
 
 
 def rows(network, response, arrays, shape, device):
-    """Return what is timed: name, call, and how many operations and bytes it needs for each pixel, where known."""
+    """Return the calls to time by name, with their operations and bytes per pixel where known."""
     matrix = response.matrix.value
     tensors = [torch.from_numpy(values).to(device) for values in arrays]
     em, em_std = network.predict(*tensors)
@@ -110,12 +110,12 @@ def rows(network, response, arrays, shape, device):
 
 
 def operations(layers):
-    """Return the operations of layers for each pixel, a product and a sum for each weight."""
+    """Return the operations of layers per pixel, a product and a sum for each weight."""
     return 2 * sum(layer.weight.numel() for layer in layers if hasattr(layer, "weight"))
 
 
 def agreement(network, arrays, device):
-    """Return the median and 99th percentile of the difference in ln(EM), of bins of over 1 %, from float32 on a CPU."""
+    """Return median and 99th percentile of the difference in ln(EM) from float32 on a CPU, in bins with over 1 %."""
     part = [values[:, :_DRAWN] for values in arrays]
     reference, _ = network.predict(*part, device="cpu", precision="float32")
     differences = {}

@@ -2,11 +2,11 @@
 Six files to a cube in a file: time and memory of every stage, and cost per pixel from 256² to 4096².
 
 Usage: ``python benchmarks/end_to_end.py [--sizes 256 512 1024 2048 4096] [--quick] [--refine N] [--output FOLDER]``.
-The files are maps of the synthetic Sun as the JSOC gives them out, 16-bit integers with Rice compression, made once and
-kept in the output folder. Every case runs in a process of its own: ``n → n`` streams the cube of all native pixels into
-a FITS file, with its uncertainty; ``4096 → 512`` makes one in memory and writes it. Wall time depends on what else the
-machine does, processor time (user and system, all threads) much less; both are given, without imports. Prints tables
-and leaves ``end_to_end.json`` and ``end_to_end.png``.
+The files are maps of the synthetic Sun as the JSOC delivers them, 16-bit integers with Rice compression, made once and
+kept in the output folder. Every case runs in its own process: ``n → n`` streams the cube of all native pixels with its
+uncertainty into a FITS file; ``4096 → 512`` makes a cube in memory and writes it. Wall time depends on the load of the
+machine, processor time (user and system, all threads) much less; both exclude imports. Prints tables and leaves
+``end_to_end.json`` and ``end_to_end.png``.
 """
 
 import argparse
@@ -28,14 +28,14 @@ _ASKED = {(4096, 512): (3, 1.5), (4096, 4096): (20, None)}
 
 
 class Clock:
-    """Sums wall and processor time by stage."""
+    """Wall and processor time by stage."""
 
     def __init__(self):
         self.stages = {}
 
     @contextmanager
     def stage(self, name):
-        """Count the time of a block for ``name``."""
+        """Add the time of a block to ``name``."""
         before = _now()
         yield
         passed = self.stages.setdefault(name, np.zeros(2))
@@ -83,7 +83,7 @@ def _peak():
 
 
 def run_stages(paths, shape, refine, out):
-    """Do the same stage by stage, band after band and not at once, and return seconds of each."""
+    """Do the same one stage and band after the other, and return seconds of each stage."""
     import sunpy.map
     from threadpoolctl import threadpool_limits
 
@@ -125,7 +125,7 @@ def run_stages(paths, shape, refine, out):
 
 
 def measure(what, size, shape, args):
-    """Run one case in a process of its own."""
+    """Run one case in its own process."""
     command = [sys.executable, __file__, "--case", what, str(size), str(shape or 0), "--output", str(args.output)]
     command += [] if args.refine is None else ["--refine", str(args.refine)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -133,7 +133,7 @@ def measure(what, size, shape, args):
 
 
 def case(what, size, shape, args):
-    """Run one case in this process and print what it gives as JSON."""
+    """Run one case in this process and print its result as JSON."""
     paths = make_files(size, args.output / "end_to_end")
     run = {"whole": run_whole, "stages": run_stages}[what]
     with tempfile.TemporaryDirectory(dir=args.output) as folder:

@@ -29,7 +29,7 @@ _CHIANTI = {
 
 
 class Case(NamedTuple):
-    """How well AIA is taken to measure."""
+    """Measurement errors."""
 
     #: Native pixels averaged.
     n_sample: float
@@ -121,7 +121,7 @@ def two_components(n, rng, bins):
 
 
 def _pair(n, rng, bins, fraction):
-    """Two Gaussians of width 0.12 dex, of which the hot one has a fraction of the EM."""
+    """Two Gaussians of width 0.12 dex; the hot one has a given fraction of the EM."""
     log_t = fine_grid(bins)
     cool, hot = (
         scaled(binned(gaussian(log_t, rng.uniform(*centers, n), 0.12), bins), 0) for centers in ((5.9, 6.3), (6.6, 7.0))
@@ -222,7 +222,7 @@ FAMILIES = {
 
 def observe(family, case, n, response, *, seed):
     """
-    Return true EM, intensity and the uncertainty that an analyst would state, of pixels of a family.
+    Return true EM, intensity and the uncertainty that an analyst would state of pixels of a family.
 
     The true EM is the same for every case.
     """

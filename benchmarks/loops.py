@@ -6,15 +6,15 @@ https://doi.org/10.1086/589521; Cargill et al. 2012, ApJ 752, 161, https://doi.o
 fluid, subsonic, without gravity::
 
     3/2 dp/dt = Q - (1 + c1) n² Λ(T)                       energy of the corona
-    dn/dt = -c2 (F + c1 n² Λ L) / (5 c3 k T L)             enthalpy flux: what conduction brings down and the transition
-                                                           region does not radiate evaporates
+    dn/dt = -c2 (F + c1 n² Λ L) / (5 c3 k T L)             enthalpy flux: conducted energy that the transition region
+                                                           does not radiate evaporates plasma
     p = 2 n k T,  T_apex = T / c2,  F = -(2/7) κ T_apex^(7/2) / L, limited to the free-streaming flux
 
-L is the half-length, c2 = 0.9 and c3 = 0.6 are the temperatures of the mean and the base relative to the apex and the
-mean's ratio, and c1 is the ratio of transition-region and coronal losses: 2 in equilibrium and in the conductive phase,
-0.6 where radiation dominates. The corona's EM is uniform in T from 2 T - T_apex to T_apex. The transition region's
-follows from its energy balance κ T^(3/2) T'² - 5 k J T' - n² Λ = 0 at constant pressure with the enthalpy flux of J
-particles per cm² and s: EM per K = n² / T'.
+L is the half-length; c2 = 0.9 and c3 = 0.6 are the mean temperature and that of the base relative to the apex; c1 is
+the ratio of transition-region to coronal losses: 2 in equilibrium and in the conductive phase, down to 0.6 in the
+radiative phase. The EM of the corona is uniform in T from 2 T - T_apex to T_apex. That of the transition region follows
+from its energy balance κ T^(3/2) T'² - 5 k J T' - n² Λ = 0 at constant pressure with a flux of J particles per cm² and
+second: EM per K = n² / T'.
 """
 
 from functools import cache

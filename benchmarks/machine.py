@@ -1,4 +1,4 @@
-"""What the benchmarks ran on: `describe`."""
+"""The machine of the benchmarks: `describe`."""
 
 import importlib.metadata
 import os
@@ -28,7 +28,7 @@ def describe():
 
 
 def _processor():
-    """Return what the processor calls itself; `platform.processor` leaves that out on Linux."""
+    """Return the name of the processor, which `platform.processor` lacks on Linux."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return platform.processor()
@@ -37,7 +37,7 @@ def _processor():
 
 
 def _memory():
-    """Return the memory of the machine in GiB, `None` where that cannot be told."""
+    """Return the memory of the machine in GiB, `None` if it is unknown."""
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
     return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)

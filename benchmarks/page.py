@@ -1,8 +1,8 @@
 """
-The page of the documentation that shows the benchmarks, from the JSON that they left.
+Write the page of the documentation with the results of the benchmarks.
 
 Usage: ``python benchmarks/page.py [--output benchmarks/output]``. Writes ``docs/topics/benchmarks.rst`` and the plot
-``docs/images/speed.png``, and takes over what ``end_to_end.py`` and ``accuracy.py`` left where they have run.
+``docs/images/speed.png``, and copies tables and figures of the other benchmarks that have run.
 """
 
 import argparse
@@ -21,8 +21,8 @@ _INTRODUCTION = """.. _benchmarks:
 Benchmarks
 ==========
 
-``python benchmarks FOLDER`` runs them all, FOLDER being one with six full-disc AIA maps; ``benchmarks/README.rst`` says
-what each is for. ``python benchmarks/page.py`` makes this page of what they leave.
+``python benchmarks FOLDER`` runs all benchmarks with six full-disc AIA maps in FOLDER; ``benchmarks/README.rst``
+describes each. ``python benchmarks/page.py`` writes this page from their results.
 """
 _SPEED = """
 Speed
@@ -31,16 +31,16 @@ Speed
 {date}, {processor}, {cores} cores ({instructions}), {memory} GiB, {gpu}, {system}; {versions}. Load average before and
 after {load}; {threads} threads.
 
-All codes got the same noisy pixels of the training prior, {shape} × {shape} for the networks and the first so many of
-them for the others, in turn. Rates are by the median of {rounds} rounds, best ones by the fastest, those per core by
-the least processor time; W1 is the median distance of recovered and true EM in dex.
+All codes invert the same noisy pixels of the training prior in turn: {shape} × {shape} for the networks, the first of
+them for the others. Rates are medians of {rounds} rounds, best ones those of the fastest round, and rates per core
+those of the least processor time; W1 is the median distance of recovered and true EM in dex.
 
 {table}
 .. figure:: /images/speed.png
 
    Pixels per second, median (bars) and best (lines).
 
-.. list-table:: What is asked of the package
+.. list-table:: Asked and measured
    :header-rows: 1
 
 {asked}"""
@@ -48,8 +48,8 @@ _NO_GPU = """
 On a GPU
 --------
 
-Nobody has measured it yet: the code that runs there was tested on CPUs alone. ``python benchmarks/device.py`` does, and
-prints pixels per second on the GPU and end to end, beside its limits, the chapter's network and a CPU.
+Not measured yet. ``python benchmarks/device.py`` prints pixels per second on the GPU and end to end, with its limits,
+the chapter's network and a CPU.
 """
 _GPU = """
 On a GPU
@@ -57,17 +57,16 @@ On a GPU
 
 {date}, {gpu}, {system}; {shape} × {shape} pixels. It copies {copy:.0f} GB/s and multiplies matrices at {product:.1f} T
 operations/s. ln(EM) differs from that of a CPU in single precision by {agreement[0]:.1e} in the median, and by less
-than {agreement[1]:.1e} in 99 % of bins that hold more than a hundredth of the EM.
+than {agreement[1]:.1e} in 99 % of the bins with more than 1 % of the EM.
 
 {table}"""
 _END_TO_END = """
 From six files to a cube
 ------------------------
 
-{date}, {processor}, {cores} cores, {python}. Load average at the end {load}. n → n are
-cubes of all native pixels, streamed into a FITS file with σ, χ², flags and intensities; the other is made in memory and
-written. Each case is a process of its own, imports left out; what is done once, and files read first, is most of the
-time of small ones.
+{date}, {processor}, {cores} cores, {python}. Load average at the end {load}. n → n are cubes of all native pixels,
+streamed into a FITS file with σ, χ², flags and intensities; the other is made in memory and written. Each case runs in
+its own process; imports do not count. Small cases are dominated by one-time costs such as opening files.
 
 {cases}
 .. figure:: /images/end_to_end.png
@@ -79,10 +78,31 @@ _ACCURACY = """
 Accuracy
 --------
 
-Distance of recovered and true EM on the same noisy pixels, one run of ``benchmarks/accuracy.py``. Errors are those of 1
-or 64 native pixels, with a systematic fraction.
+Distance of recovered and true EM on the same noisy pixels, by one run of ``benchmarks/accuracy.py``. Errors are those
+of 1 or 64 native pixels with a systematic fraction.
 
 {table}"""
+_CALIBRATION = """
+Calibration of the posterior
+----------------------------
+
+Fraction of true values in the stated 68 % intervals, by one run of ``benchmarks/calibration.py``; see there for the
+tests. "difference" is that of 16, 50 and 84 % quantiles from the exact ones under the same prior in dex, for bands with
+more than 5 % of the EM: median (90 %), and the median for log T.
+
+{table}
+.. figure:: /images/calibration_ecdf.png
+
+   Ranks of the truth among the draws, pixels of the prior with 10 % errors: deviation from uniform ranks.
+
+.. figure:: /images/calibration_coverage.png
+
+   Fraction of true values in intervals of each level.
+
+.. figure:: /images/calibration_contraction.png
+
+   Contraction of the EM per bin: near one the data decide, near zero the prior.
+"""
 _FIGURE = """
 .. figure:: /images/accuracy.png
 
@@ -91,12 +111,12 @@ _FIGURE = """
 
 
 def rows(cells):
-    """Lines of a list-table."""
+    """Return the lines of a list-table."""
     return "".join(f"   {'*' if index == 0 else ' '} - {cell}\n" for line in cells for index, cell in enumerate(line))
 
 
 def speed_table(results):
-    """Rates of everything, and how much faster the package is."""
+    """Return the table of all rates, with the ratio of the package's."""
     own = results["package"]["rate"]
     cells = [("", "pixels", "pixels/s", "best", "per core", "W1 (dex)", "package is faster by")]
     for name, result in results.items():
@@ -108,7 +128,7 @@ def speed_table(results):
 
 
 def plot_speed(results, path):
-    """Rates on a logarithmic axis."""
+    """Plot rates on a logarithmic axis."""
     names = list(results)[::-1]
     fig, axes = plt.subplots(figsize=(8, 0.35 * len(names) + 1), layout="constrained")
     colors = ["#0072B2" if name.startswith("package") else "#999999" for name in names]
@@ -122,7 +142,7 @@ def plot_speed(results, path):
 
 
 def speed_section(content):
-    """Machine, table and figure of `speed.py`."""
+    """Return machine, table and figure of `speed.py`."""
     facts, results = content["machine"], content["results"]
     asked = [("", "asked", "measured")]
     asked += [(line["what"], f"{line['asked']:.4g}", f"{line['measured']:.4g}") for line in content["asked"]]
@@ -141,7 +161,7 @@ def speed_section(content):
 
 
 def device_section(content):
-    """Table of `device.py`, or a word that there is none of a GPU."""
+    """Return the table of `device.py`, or a note that there is no GPU's."""
     if content is None or not content["device"].startswith("cuda"):
         return _NO_GPU
     table = [("", "pixels/s", "of the arithmetic", "of the traffic")]
@@ -159,7 +179,7 @@ def device_section(content):
 
 
 def end_to_end_section(content):
-    """Tables of `end_to_end.py`: whole cases, and the stages of those of the largest maps."""
+    """Return the tables of `end_to_end.py`: whole cases, and the stages of the largest maps."""
     cases = [("maps", "cube", "wall (s)", "processor (s)", "peak (GiB)", "processor (µs/pixel)")]
     for one in content["cases"]:
         figures = (one["wall"], one["cpu"], one["peak"], 1e6 * one["cpu"] / one["cube"] ** 2)
@@ -202,6 +222,11 @@ def main():
         if figure.exists():
             shutil.copyfile(figure, args.docs / "images" / "accuracy.png")
             text += _FIGURE
+    table = args.output / "calibration.rst"
+    if table.exists():
+        text += _CALIBRATION.format(table=table.read_text(encoding="utf-8"))
+        for figure in args.output.glob("calibration_*.png"):
+            shutil.copyfile(figure, args.docs / "images" / figure.name)
     (args.docs / "topics" / "benchmarks.rst").write_text(text.rstrip() + "\n", encoding="utf-8")
 
 

@@ -1,5 +1,5 @@
 """
-The package on the synthetic Sun, where the truth is known: recovered against true EM, per bin and per region.
+The package on the synthetic Sun: recovered against true EM, per bin and per region.
 
 Usage: ``python benchmarks/sample_truth.py [--size 512] [--weights default]``. Maps have twice the size and are binned.
 """
@@ -37,8 +37,8 @@ def main():
         cdf = np.cumsum(found / found.sum(axis=0) - true / true.sum(axis=0), axis=0)
         w1 = np.abs(cdf).sum(axis=0) * cube.bins.step
         shift = cube.log_t @ (found / found.sum(axis=0)) - cube.log_t @ (true / true.sum(axis=0))
-        told = found > 0.02 * found.sum(axis=0)
-        covered = (np.abs(found - true) < std)[told].mean()
+        major = found > 0.02 * found.sum(axis=0)
+        covered = (np.abs(found - true) < std)[major].mean()
         print(
             f"{name:16s}{np.median(total):12.3f}{np.median(w1):12.3f}{np.median(shift):10.3f}"
             f"{np.median(cube.chi2[region]):8.2f}{covered:12.2f}"

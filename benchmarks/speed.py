@@ -2,7 +2,7 @@
 Speed: the package and other codes on the same noisy pixels, in one run.
 
 Usage: ``python benchmarks/speed.py [--shape 512] [--rounds 9] [--threads N] [--output benchmarks/output]``. Prints a
-table and what is asked of the package; leaves ``speed.json`` in the output folder. Codes that are not installed are
+table and the requirements; leaves ``speed.json`` in the output folder. Codes that are not installed are
 named and left out. The package computes in bfloat16 where the processor supports it; rows in float32 show the effect.
 
 Pixels are draws of the training prior with the noise of 64 native pixels and 10 % systematic errors. Slow codes get

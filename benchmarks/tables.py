@@ -26,7 +26,7 @@ def write_csv(lines, path):
 
 
 class Verdicts:
-    """What is asked, what was measured, and whether it is met."""
+    """Requirements, measured values, and whether they are met."""
 
     def __init__(self):
         #: Lines for `print_table` and `list_table`.

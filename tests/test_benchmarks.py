@@ -109,7 +109,7 @@ def benchmark_module(name):
 
 
 def speed_content():
-    """What ``speed.py`` writes, of invented times."""
+    """Content of ``speed.json`` with invented times."""
     result = {"pixels": 100, "times": [1.0, 2.0, 4.0], "first": 5.0, "w1": 0.03}
     result |= {"rate": 50.0, "best": 100.0, "per_core": 60.0}
     return {
@@ -132,7 +132,7 @@ def speed_content():
     }
 
 
-def test_rates_are_by_the_median_and_the_fastest_round():
+def test_rates_are_those_of_the_median_and_the_fastest_round():
     speed = benchmark_module("speed")
     result = speed.Result(pixels=100, times=[4.0, 1.0, 2.0], cpu=[5.0, 2.5, 4.0], first=9.0, w1=None)
     assert result.rate == 50
@@ -140,7 +140,7 @@ def test_rates_are_by_the_median_and_the_fastest_round():
     assert result.per_core == 40
 
 
-def test_speed_compares_with_what_is_there():
+def test_speed_is_compared_with_installed_codes():
     speed = benchmark_module("speed")
     results = {
         name: speed.Result(100, [seconds], [seconds], seconds, None)
@@ -153,7 +153,7 @@ def test_speed_compares_with_what_is_there():
     assert not any("utu" in name for name in measured)
 
 
-def test_short_calls_are_repeated_and_their_mean_is_given():
+def test_short_calls_are_repeated_and_averaged():
     speed, calls = benchmark_module("speed"), []
     seconds, _, answer = speed.timed(lambda: calls.append(1) or len(calls), least=0.05)
     assert answer == len(calls) > 1
@@ -188,7 +188,7 @@ def test_every_code_is_called_in_every_round_on_the_same_pixels(capsys, monkeypa
     assert "three: not installed (no such code)" in capsys.readouterr().out
 
 
-def test_the_page_says_where_and_when_and_what(tmp_path, monkeypatch):
+def test_page_names_machine_date_and_results(tmp_path, monkeypatch):
     page = benchmark_module("page")
     (tmp_path / "speed.json").write_text(json.dumps(speed_content()), encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["page.py", "--output", str(tmp_path), "--docs", str(tmp_path / "docs")])
@@ -201,13 +201,13 @@ def test_the_page_says_where_and_when_and_what(tmp_path, monkeypatch):
     assert (tmp_path / "docs" / "images" / "speed.png").stat().st_size > 1000
 
 
-def test_operations_are_two_for_each_weight():
+def test_layers_count_two_operations_per_weight():
     device = benchmark_module("device")
     layers = device.chapters_layers(torch.device("cpu"), torch.float32)
     assert device.operations(layers) == 2 * (6 * 300 + 300 * 300 + 300 * 18)
 
 
-def test_the_page_says_what_was_measured_on_a_gpu():
+def test_page_has_a_section_on_gpus():
     page = benchmark_module("page")
     content = {"machine": speed_content()["machine"] | {"gpu": "abacus 2"}, "shape": 10, "copy": 4e12, "product": 5e14}
     content |= {"device": "cuda", "agreement": {"auto": [1e-3, 2e-2]}}
@@ -220,16 +220,16 @@ def test_the_page_says_what_was_measured_on_a_gpu():
     assert "copies 4000 GB/s and multiplies matrices at 500.0 T" in text.replace("\n", " ")
     assert "* - network\n     - 1e+09\n     - 12.5%\n     - 50.0%\n" in text
     assert "* - refinement\n     - 2e+06\n     - \n     - \n" in text
-    assert "Nobody has measured it yet" in page.device_section(content | {"device": "cpu"})
+    assert "Not measured yet" in page.device_section(content | {"device": "cpu"})
 
 
-def test_the_machine_is_described_in_json():
+def test_machine_is_described_in_json():
     facts = benchmark_module("machine").describe()
     assert json.loads(json.dumps(facts)) == facts
     assert {"torch", "numpy"} <= set(facts["versions"])
 
 
-def test_what_cannot_be_run_is_said(tmp_path, monkeypatch, capsys):
+def test_reasons_for_leaving_out_are_printed(tmp_path, monkeypatch, capsys):
     every = benchmark_module("__main__")
     monkeypatch.setattr("sys.argv", ["benchmarks", "--only", "real_sun", "--output", str(tmp_path)])
     with pytest.raises(SystemExit) as caught:
@@ -241,7 +241,7 @@ def test_what_cannot_be_run_is_said(tmp_path, monkeypatch, capsys):
     assert runs["speed"] == {"status": "not asked for"}
 
 
-def test_a_failing_benchmark_is_reported_and_its_output_kept(tmp_path):
+def test_failing_benchmark_is_reported_and_its_output_kept(tmp_path):
     every = benchmark_module("__main__")
     status, seconds = every.run([sys.executable, "-c", "print('half done'); raise SystemExit(3)"], tmp_path / "log")
     assert status == 3
