@@ -27,7 +27,7 @@ _SCREEN = {False: 40.0, True: 60.0}
 # Fraction of the weight that dropping the lightest draws may lose.
 _DROPPED = 1e-3
 # Nodes of the integral over ln(total EM), and their reach from the best total in standard deviations.
-_NODES, _REACH = 32, 6.0
+_NODES, _REACH = 20, 5.0
 # At most this many draws are weighed at all nodes; more are thinned in proportion to their weights.
 _FOLLOWED = 4096
 # Least curvature of χ² in the total, which avoids dividing by zero.
@@ -368,7 +368,7 @@ def _weigh(pixel, draws, chosen, noise, rng):
         return noise(every)[pixel.used]
 
     fit = _best_total(pixel, model, pixel.variance, limits)
-    for _ in range(0 if noise is None else 3):
+    for _ in range(0 if noise is None else 2):
         fit = _best_total(pixel, model, variance_of(model * fit.best), limits)
     span = np.log(limits[1] / limits[0])
     fixed = span == 0
