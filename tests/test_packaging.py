@@ -122,6 +122,7 @@ for name, use in {
 """
 
 
+@pytest.mark.slow
 def test_without_optional_packages(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300

@@ -268,6 +268,7 @@ def test_objective_does_not_depend_on_the_tiles(response, pixels, monkeypatch):
     np.testing.assert_allclose(tiled.objective, whole.objective, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_answer(response, pixels, monkeypatch):
     monkeypatch.setattr(basis_pursuit, "_TILE", 16)
     alone, shared = (BasisPursuit(processes=n).solve(*pixels, response) for n in (1, 2))
