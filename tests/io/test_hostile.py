@@ -88,7 +88,7 @@ def test_damaged_file_is_rejected_or_complete(folder, data):
     (
         "a folder that does not exist",
         "no/dem.fits",
-        FileNotFoundError("lies in a folder that does not exist. Make"),
+        FileNotFoundError("lies in a folder that does not exist. Create"),
     ),
 )
 def test_write_path(value, expected):
