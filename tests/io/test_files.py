@@ -289,7 +289,7 @@ with atomic_path({str(path)!r}) as partial:
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode != 0
         assert not path.exists()
         # Nor is the rest taken for a map.
-        with pytest.raises(FileNotFoundError, match="holds no FITS file"):
+        with pytest.raises(FileNotFoundError, match="contains no FITS file"):
             ChannelStack.from_maps(path.parent)
 
     def test_a_part_without_all_axes(self, cube, path):
