@@ -2,7 +2,7 @@
 Quick start: six maps in, a cube out
 ====================================
 
-From six AIA maps to the emission measure of every pixel, and a look at the answer.
+Invert six AIA maps and plot the emission measure of every pixel.
 """
 
 import matplotlib.pyplot as plt
@@ -12,8 +12,8 @@ from sunpy_deepem import invert
 from sunpy_deepem.sample import sample_maps
 
 # %%
-# Six maps as level 1.5 files hold them, of 94, 131, 171, 193, 211 and 335 Å. Here they are of the synthetic Sun; your
-# own come from ``sunpy.map.Map("my_files/*.fits", sequence=True)``.
+# Six level 1.5 maps, of 94, 131, 171, 193, 211 and 335 Å. This example uses the synthetic Sun; read your own maps with
+# ``sunpy.map.Map("my_files/*.fits", sequence=True)``.
 
 maps = sample_maps((256, 256))
 
@@ -25,13 +25,13 @@ dem = invert(maps)
 print(dem.data.shape, dem.unit)
 
 # %%
-# What comes back is an `~ndcube.NDCube` with its uncertainty, mask, χ² and quality flags. One picture shows it all:
-# what was observed, what the EM would give, the EM itself, its temperature, and how well it explains each pixel.
+# The result is an `~ndcube.NDCube` with uncertainty, mask, χ² and quality flags. The summary shows the observed and the
+# synthetic intensities, the EM, its temperature, and χ² of each pixel.
 
 fig = dem.plot_summary()
 
 # %%
-# What follows from the cube are SunPy maps, such as the EM of plasma between log T 6.3 and 6.6, that of active regions.
+# Products of the cube are SunPy maps, such as the EM between log T 6.3 and 6.6, the range of active regions.
 
 hot = dem.total_em(6.3, 6.6)
 fig = plt.figure(figsize=(6, 5), layout="constrained")
@@ -41,4 +41,4 @@ hot.draw_limb(axes=axes, color="white", linewidth=0.5)
 fig.colorbar(image, ax=axes, label="EM (cm$^{-5}$)", extend="both")
 
 # %%
-# ``dem.write("dem.fits")`` keeps all of it in a file.
+# ``dem.write("dem.fits")`` writes the cube with all its arrays.

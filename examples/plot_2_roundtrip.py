@@ -1,9 +1,9 @@
 """
-There and back: synthetic maps beside the observed ones
-=======================================================
+Compare synthetic maps with the observed ones
+=============================================
 
-An EM that does not give back what was observed is none. `DEMCube.synthesize <sunpy_deepem.DEMCube.synthesize>` folds it
-with the temperature response and returns six AIA maps, to be laid over the observed ones.
+A valid EM reproduces the observed intensities. `DEMCube.synthesize <sunpy_deepem.DEMCube.synthesize>` folds the EM with
+the temperature response and returns six AIA maps for comparison.
 """
 
 import matplotlib.pyplot as plt
@@ -15,15 +15,14 @@ from sunpy_deepem.sample import sample_maps
 dem = invert(sample_maps((256, 256)))
 
 # %%
-# Observed above, synthetic in the middle, and their ratio below. Off the limb 94 and 335 Å are mostly noise, which the
-# EM does not follow.
+# Observed (top), synthetic (middle), and their ratio (bottom). Off the limb, 94 and 335 Å are mostly noise, which the
+# EM does not reproduce.
 
 fig = dem.plot_roundtrip()
 
 # %%
-# In units of σ: what the EM leaves of each channel, beside the standard normal distribution (dashed). Here it leaves
-# less than that: σ holds a systematic tenth of the intensity, for errors of calibration and atomic data, which these
-# synthetic maps do not have.
+# Residuals of each channel in units of σ, and the standard normal distribution (dashed). Here the residuals are
+# smaller: σ includes 10 % of the intensity for errors of calibration and atomic data, which synthetic maps do not have.
 
 edges = np.linspace(-4, 4, 81)
 fig, panels = plt.subplots(2, 3, figsize=(10, 5), sharex=True, sharey=True, layout="constrained")
@@ -35,8 +34,8 @@ for axes in panels[1]:
     axes.set_xlabel("(observed − synthetic) / σ")
 
 # %%
-# χ², the mean of their squares over the channels, is ``dem.chi2``; :doc:`/topics/trust` says what it tells and what
-# not. ``dem.synthesize(degraded=True)`` puts the degradation of the date back, for comparison with files as they are.
+# Their mean square over the channels is χ², ``dem.chi2``; see :doc:`/topics/trust` for its interpretation.
+# ``dem.synthesize(degraded=True)`` applies the degradation of the date, for comparison with uncorrected files.
 
 fig, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
 axes.hist(dem.chi2.ravel(), np.geomspace(1e-3, 30, 60), color="0.6")

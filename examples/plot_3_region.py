@@ -56,8 +56,8 @@ for axes, (name, region) in zip(panels, regions.items(), strict=True):
 panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="EM and EM loci", frameon=False)
 
 # %%
-# The interval of a mean over a region is the mean of its pixels' intervals, not that over the root of their number:
-# which temperatures six channels cannot tell apart is the same question in all of them. The numbers behind the curves:
+# The interval of a region's mean is the mean of its pixels' intervals, not divided by the root of their number: all
+# pixels share the ambiguity between temperatures. The values of the curves:
 
 curve = dem.curve(regions["active region"])
 print(f"{curve.n_pixels} pixels")

@@ -33,8 +33,8 @@ fig.supxlabel(r"$\log_{10}$ (T / K)")
 fig.supylabel("EM per bin (cm$^{-5}$)")
 
 # %%
-# Pixels with AIA's noise, of which the truth is known, and a network that learns from them. ``deepem train --prior``
-# does it from the shell, with new pixels in every epoch.
+# Draw pixels with AIA's noise and known EM, and train a network with them. ``deepem train --prior`` does the same in
+# the shell, with new pixels in every epoch.
 
 training = TrainingSet.from_prior(prior, response, 20_000, seed=1)
 validation = TrainingSet.from_prior(prior, response, 4_000, seed=2)

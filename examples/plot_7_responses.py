@@ -1,9 +1,8 @@
 """
-The temperature responses, and how they changed
-===============================================
+Temperature responses and degradation
+=====================================
 
-The six curves that turn emission measure into intensity, what is in them, and what degradation did to the channels
-since launch.
+The response of each channel to plasma of a temperature, its corrections, and the degradation since launch.
 """
 
 import astropy.units as u
@@ -24,8 +23,8 @@ plot_response(response, axes=axes)
 styles = [{"color": line.get_color(), "linestyle": line.get_linestyle()} for line in axes.lines]
 
 # %%
-# What the two corrections do, as a ratio to the response without them. Chiantifix adds the light of lines that CHIANTI
-# lacks in the 94 Å band, at the temperatures of the quiet corona; without it that light would be taken for hot plasma.
+# Ratio to the response without the two corrections. Chiantifix adds lines that CHIANTI lacks in the 94 Å band, at the
+# temperatures of the quiet corona; without it, their emission would be attributed to hot plasma.
 
 plain = TemperatureResponse.default(eve=False, chiantifix=False)
 log_t = np.log10(response.temperature.value)
@@ -36,8 +35,8 @@ axes.set(xlim=(5.2, 7.6), ylim=(0, 3), xlabel=r"$\log_{10}$ (T / K)", ylabel="co
 axes.legend(ncols=2)
 
 # %%
-# Degradation: the effective area of each channel over that at launch, from the packaged table. `~sunpy_deepem.invert`
-# divides the intensities by it; ``TemperatureResponse.default(obstime=...)`` multiplies the response by it instead.
+# Degradation is the effective area of each channel relative to launch, from the packaged table. `~sunpy_deepem.invert`
+# divides the intensities by it; ``TemperatureResponse.default(obstime=...)`` multiplies the response by it.
 
 times = Time("2010-06-01") + np.arange(0, 120) * 30 * u.day
 fig, axes = plt.subplots(figsize=(8, 4), layout="constrained")
@@ -47,10 +46,10 @@ axes.set(xlabel="year", ylabel="effective area / that at launch", ylim=(0, 1.3))
 axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 # %%
-# The same as responses of two dates.
+# Responses of two dates.
 
 fig, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
 for axes, date in zip(panels, ("2010-06-01", "2019-06-01"), strict=True):
-    TemperatureResponse.default(obstime=date).plot(axes=axes)
+    plot_response(TemperatureResponse.default(obstime=date), axes=axes)
     axes.set_title(date)
 panels[1].set_ylabel("")

@@ -7,7 +7,7 @@ trained a network of 1×1 convolutions on basis pursuit of one image of the Sun.
 with this package: the chapter's scaling, √ of the intensity in and √EM out, its loss, and its three dates a solar
 rotation apart, of the synthetic Sun. The network is smaller and the images coarser than the chapter's, so that it
 takes seconds; ``python benchmarks/chapter.py FOLDER`` does the chapter's own training on a real disc.
-:doc:`/topics/from_the_chapter` tells what this package does otherwise, and why.
+:doc:`/topics/from_the_chapter` describes the differences of this package, and their reasons.
 """
 
 import json
@@ -23,8 +23,8 @@ from sunpy_deepem.training import BasisPursuit, DEMLoss, TrainingSet, fit
 # %%
 # Step 1: observations and basis pursuit
 # --------------------------------------
-# One image to train, one to validate and one to test. Basis pursuit is told never to widen its tolerance, as then there
-# are pixels for which it has no solution, and of which the EM is zero, like the chapter's.
+# One image to train, one to validate and one to test. Basis pursuit does not widen its tolerance here. As
+# in the chapter, some pixels then have no solution, and an EM of zero.
 
 shape = (96, 96)
 response = TemperatureResponse.default()
@@ -58,7 +58,7 @@ def draw_row(row, images, brightest, cmap):
 
 
 def draw_em(stack, columns):
-    """Draw a row for each channel: what was observed, and the EM of each of ``columns`` near the channel's peak."""
+    """Draw a row per channel: the observation, and the EM of each of ``columns`` near the peak of the channel."""
     fig, panels = plt.subplots(3, 1 + len(columns), figsize=(3.2 * (1 + len(columns)), 9.6), layout="constrained")
     for row, (channel, log_t) in zip(panels, log_t_of.items(), strict=True):
         observed = stack.intensity[CHANNELS.index(channel)].value

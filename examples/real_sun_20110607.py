@@ -29,8 +29,8 @@ dem = invert(maps)
 fig = dem.plot_summary()
 
 # %%
-# Does it give back what was observed? The eruption holds cool plasma that absorbs, for which no optically thin EM does:
-# look for it among the pixels of high χ² and those that are flagged.
+# Compare with the observation. Cool plasma of the eruption absorbs, so that no optically thin EM explains it: such
+# pixels have a high χ² and are flagged.
 
 fig = dem.plot_roundtrip()
 for flag in Quality:
