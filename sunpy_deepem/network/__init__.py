@@ -4,6 +4,7 @@ from sunpy_deepem.network.architectures import ChapterNetwork, ScaledNetwork
 from sunpy_deepem.network.consistency import ChannelConsistency
 from sunpy_deepem.network.layers import PRECISIONS, PointwiseConvolution, PointwiseLayers, dtype_of
 from sunpy_deepem.network.model import DeepEM
+from sunpy_deepem.network.posterior import Mixture, PosteriorNetwork
 from sunpy_deepem.network.refinement import UPDATES, refine
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "ChannelConsistency",
     "ChapterNetwork",
     "DeepEM",
+    "Mixture",
     "PointwiseConvolution",
     "PointwiseLayers",
+    "PosteriorNetwork",
     "ScaledNetwork",
     "dtype_of",
     "refine",

@@ -7,12 +7,11 @@ import torch
 from torch import nn
 
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.network.inputs import n_inputs, network_inputs
 from sunpy_deepem.network.layers import PointwiseLayers
 
 __all__ = ["ARCHITECTURES", "ChapterNetwork", "ScaledNetwork"]
 
-# The shape of the EM depends on log10 of the brightness within these limits only: EM of 10^24 to 10^30 cm^-5.
-_LEVELS = (-1.0, 5.0)
 # Smallest output in ln; keeps the EM of every bin above zero.
 _LEAST_OUTPUT = -60.0
 _LOG2_E = math.log2(math.e)
@@ -51,16 +50,18 @@ class ScaledNetwork(nn.Module):
         # log2 of a factor, and exponent of the noise.
         self.register_buffer("spread_law", torch.zeros(2))
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
-        self.layers = PointwiseLayers((2 * scale.numel() + 1, *self.hidden, 2 * self.n_bins))
+        self.layers = PointwiseLayers((n_inputs(scale.numel()), *self.hidden, 2 * self.n_bins))
 
-    def forward(self, intensity, uncertainty, *, spread=True):
+    def forward(self, intensity, uncertainty, flags=None, *, spread=True):
         """
         Return mean and spread of the EM in units of 10^25 cm^-5.
 
         Parameters
         ----------
         intensity, uncertainty : `~torch.Tensor`
-            DN s^-1 pix^-1, shape ``(batch, 6, ny, nx)``.
+            DN s^-1 pix^-1, shape ``(batch, channels, ny, nx)``.
+        flags : `~torch.Tensor`, optional
+            Channels that are missing or lower limits, as in `~sunpy_deepem.network.inputs.network_inputs`.
         spread : `bool`, optional
             Whether to compute the spread, which is `None` otherwise.
 
@@ -69,28 +70,32 @@ class ScaledNetwork(nn.Module):
         em, spread : `~torch.Tensor`
             Shape ``(batch, n_bins, ny, nx)``.
         """
-        intensity, uncertainty, brightness = self.relative(intensity, uncertainty)
-        level = 0.25 * (torch.log10(brightness).clamp(*_LEVELS) - 2)
-        inputs = intensity, uncertainty, level
-        # The layers are fastest with the values of a pixel adjacent in memory.
-        inputs = torch.cat([values.movedim(1, -1) for values in inputs], dim=-1).movedim(-1, 1)
+        inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         outputs = self.layers(inputs, None if spread else self.n_bins)
         outputs = _positive(outputs)
         em = outputs[:, : self.n_bins] * brightness
         if not spread:
             return em, None
-        noise = uncertainty.mean(dim=1, keepdim=True)
-        factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(noise))
+        factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(self._noise(inputs)))
         return em, outputs[:, self.n_bins :] * (brightness * factor)
 
-    def relative(self, intensity, uncertainty):
-        """
-        Return intensity and σ divided by brightness, ``(batch, 6, ny, nx)``, and brightness, ``(batch, 1, ny, nx)``.
-        """
-        intensity = intensity / self.channel_scale
-        uncertainty = uncertainty / self.channel_scale
-        brightness = (intensity.abs() + uncertainty).mean(dim=1, keepdim=True)
-        return intensity / brightness, uncertainty / brightness, brightness
+    def features(self, intensity, uncertainty, flags=None):
+        """Return the values before the last layer, and the brightness."""
+        inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
+        return self.layers[:-1](inputs), brightness
+
+    @staticmethod
+    def positive(outputs):
+        """Return the positive values that outputs of the layers stand for."""
+        return _positive(outputs)
+
+    def noise(self, intensity, uncertainty, flags=None):
+        """Return the mean σ over brightness, by which the spread is corrected, shape ``(batch, 1, ny, nx)``."""
+        return self._noise(network_inputs(intensity, uncertainty, self.channel_scale, flags)[0])
+
+    def _noise(self, inputs):
+        channels = self.channel_scale.shape[1]
+        return inputs[:, channels : 2 * channels].mean(dim=1, keepdim=True)
 
     def architecture(self):
         """Return the arguments that rebuild the network, as a `dict` for JSON."""
@@ -131,10 +136,12 @@ class ChapterNetwork(nn.Module):
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
         self.layers = PointwiseLayers((len(CHANNELS), *self.hidden, self.n_bins))
 
-    def forward(self, intensity, uncertainty=None, *, spread=False):
+    def forward(self, intensity, uncertainty=None, flags=None, *, spread=False):
         """
         Return the EM in units of 10^25 cm^-5, shape ``(batch, n_bins, ny, nx)``, and `None` for its spread.
         """
+        if flags is not None:
+            intensity = intensity.masked_fill(flags.any(dim=1, keepdim=True), torch.nan)
         root = self.layers(intensity.clamp_min(0).sqrt())
         return (root * root.abs() if self.training else root**2), None
 

@@ -27,9 +27,9 @@ class PointwiseConvolution(nn.Conv2d):
 
     def forward(self, values):
         """Return the convolution of ``values``, shape ``(batch, out_channels, ny, nx)``."""
-        values = values.to(self.weight.dtype)
-        weight = self.weight.flatten(1).expand(values.shape[0], -1, -1)
-        return torch.baddbmm(self.bias[None, :, None], weight, values.flatten(2)).unflatten(2, values.shape[2:])
+        weight = self.weight.flatten(1)[:, : values.shape[1]]
+        pixels = values.movedim(1, -1).to(weight.dtype)
+        return nn.functional.linear(pixels, weight, self.bias).movedim(-1, 1)
 
 
 class PointwiseLayers(nn.Sequential):
@@ -58,7 +58,7 @@ class PointwiseLayers(nn.Sequential):
         Parameters
         ----------
         values : `~torch.Tensor`
-            Shape ``(batch, widths[0], ny, nx)``.
+            Shape ``(batch, widths[0], ny, nx)``, or fewer inputs: the last ones, left out, count as zero.
         n_outputs : `int`, optional
             Number of outputs, counted from the first; by default all.
 
@@ -77,7 +77,10 @@ class PointwiseLayers(nn.Sequential):
         *hidden, last = self
         pixels = values.movedim(1, -1).flatten(0, -2).contiguous()
         for convolution, activation in zip(hidden[::2], hidden[1::2], strict=True):
-            weight, slope = convolution.weight.flatten(1), [activation.negative_slope]
+            weight, slope = (
+                convolution.weight.flatten(1)[:, : pixels.shape[1]].contiguous(),
+                [activation.negative_slope],
+            )
             pixels = layer(pixels.to(weight.dtype), weight, convolution.bias, "leaky_relu", slope, "")
         # Exchanging weights and pixels gives a product with channels first.
         weight = last.weight[:n_outputs].flatten(1)

@@ -12,20 +12,23 @@ from sunpy_deepem.utils.checks import plain_array
 __all__ = [
     "CPU_TILE",
     "GPU_TILE",
+    "LEAST_CHANNELS",
     "check_array",
     "empty_array",
     "first_line",
     "in_precision",
+    "pixel_tile",
     "resolve_device",
     "tile_of",
     "to_tensor",
-    "usable_pixels",
 ]
 
 #: Pixels per tile on a CPU; they stay in its cache.
 CPU_TILE = 16384
 #: Pixels per tile on a GPU; they fill it.
 GPU_TILE = 2**20
+#: Measured channels that a pixel needs, lower limits not counted.
+LEAST_CHANNELS = 3
 # By module: its tensors, the precision and state they were last copied in, and that copy.
 _COPIES: WeakKeyDictionary = WeakKeyDictionary()
 
@@ -64,7 +67,7 @@ def empty_array(shape, device):
 
 
 def tile_of(values, part, device):
-    """Return pixels of an array or tensor ``(6, n)`` as a batch of one row, ``(1, 6, 1, pixels)``."""
+    """Return pixels of an array or tensor ``(channels, n)`` as a batch of one row, ``(1, channels, 1, pixels)``."""
     if values is None:
         return None
     if not isinstance(values, torch.Tensor):
@@ -78,36 +81,53 @@ def tile_of(values, part, device):
     return values[None, :, None, part].to(device, torch.float32, non_blocking=True)
 
 
-def usable_pixels(intensity, uncertainty):
+def pixel_tile(arrays, part, device):
     """
-    Set pixels with a missing channel to NaN, and count finite intensities whose σ is not positive.
-
-    All six channels are needed; the network does not carry a NaN in one of them to every output by itself.
+    Return a tile of pixels with the flags of its channels.
 
     Parameters
     ----------
-    intensity, uncertainty : `~torch.Tensor`
-        Shape ``(1, 6, 1, n)``; ``uncertainty`` may be `None`.
+    arrays : sequence of `~numpy.ndarray`, `~torch.Tensor` or `None`
+        Intensity, σ and whether intensities are lower limits, shape ``(channels, n)``; the last two may be `None`.
+    part : `slice`
+        Pixels of the tile.
+    device : `torch.device`
 
     Returns
     -------
-    arrays : `tuple`
-        Intensity and uncertainty.
-    wrong : `int`
-        Number of values without a positive σ.
+    intensity, uncertainty : `~torch.Tensor`
+        Shape ``(1, channels, 1, pixels)``.
+    flags : `~torch.Tensor` or `None`
+        As in `~sunpy_deepem.network.inputs.network_inputs`; `None` if all channels of all pixels are used. All channels
+        are missing in pixels with fewer than three measured ones.
+
+    Raises
+    ------
+    ValueError
+        If σ is not positive where the intensity is finite.
     """
+    intensity, uncertainty, limit = (tile_of(values, part, device) for values in arrays)
     # Sums and the smallest σ are fast to compute and reveal values that are not finite.
     if not intensity.numel() or (
-        math.isfinite(intensity.sum())
+        limit is None
+        and math.isfinite(intensity.sum())
         and (uncertainty is None or (math.isfinite(uncertainty.sum()) and uncertainty.amin().item() > 0))
     ):
-        return (intensity, uncertainty), 0
-    finite = good = torch.isfinite(intensity)
-    wrong = 0
+        return intensity, uncertainty, None
+    missing = ~torch.isfinite(intensity)
     if uncertainty is not None:
-        wrong = int((finite & ~(uncertainty > 0)).sum())
-        good = finite & torch.isfinite(uncertainty)
-    return (intensity.where(good.all(dim=1, keepdim=True), torch.nan), uncertainty), wrong
+        if wrong := int((~missing & ~(uncertainty > 0)).sum()):
+            msg = (
+                f"uncertainty must be positive wherever intensity is finite; it is not in {wrong} values. ChannelStack "
+                "gives a σ for every pixel; leave out a channel of a pixel by making its intensity NaN."
+            )
+            raise ValueError(msg)
+        missing |= torch.isinf(uncertainty)
+    limit = torch.zeros_like(missing) if limit is None else (limit > 0) & ~missing
+    measured = (~missing & ~limit).sum(dim=1, keepdim=True)
+    missing = missing | (measured < min(LEAST_CHANNELS, missing.shape[1]))
+    flags = torch.cat([missing, limit & ~missing], dim=1)
+    return intensity, uncertainty, flags if flags.any() else None
 
 
 def in_precision(module, dtype):

@@ -13,15 +13,18 @@ from torch import nn
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.network.architectures import ARCHITECTURES, ChapterNetwork
 from sunpy_deepem.network.consistency import ChannelConsistency
+from sunpy_deepem.network.posterior import PosteriorNetwork
 from sunpy_deepem.network.tiles import first_line
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.utils.files import atomic_path, checked_path
 
-__all__ = ["Weights", "read_helioml", "read_weights", "write_weights"]
+__all__ = ["PACKAGED", "Weights", "read_helioml", "read_weights", "write_weights"]
 
-_FORMAT = "sunpy_deepem weights 4"
-# Names of the folded response and of the consistency network among the tensors of a file.
-_RESPONSE, _CONSISTENCY = "response_matrix", "consistency."
+_FORMAT = "sunpy_deepem weights 5"
+#: Weights that come with the package.
+PACKAGED = ("default", "neutral")
+# Names of the folded response, the prior's moments and the other networks among the tensors of a file.
+_RESPONSE, _PRIOR_LOG_STD, _CONSISTENCY, _POSTERIOR = "response_matrix", "prior_log_std", "consistency.", "posterior."
 
 
 @dataclass
@@ -43,6 +46,12 @@ class Weights:
         Fingerprint of that response.
     meta : `dict`
         How the weights were made.
+    posterior : `~sunpy_deepem.network.PosteriorNetwork` or `None`
+        Network from which draws are taken.
+    prior : `dict`
+        Families of the prior and their relative frequencies; empty if unknown.
+    prior_log_std : `~numpy.ndarray` or `None`
+        Standard deviation over the prior of ln(EM of a bin / total EM), shape ``(number of bins,)``.
     """
 
     module: nn.Module
@@ -51,6 +60,9 @@ class Weights:
     response_matrix: np.ndarray | None = None
     response_fingerprint: str | None = None
     meta: dict = field(default_factory=dict)
+    posterior: PosteriorNetwork | None = None
+    prior: dict = field(default_factory=dict)
+    prior_log_std: np.ndarray | None = None
 
 
 def read_weights(source="default") -> Weights:
@@ -60,7 +72,7 @@ def read_weights(source="default") -> Weights:
     Parameters
     ----------
     source : `str` or `pathlib.Path`, optional
-        ``"default"`` for the weights in the package, or the path of a ``.safetensors`` file.
+        ``"default"`` or ``"neutral"`` for the weights in the package, or the path of a ``.safetensors`` file.
 
     Returns
     -------
@@ -73,12 +85,12 @@ def read_weights(source="default") -> Weights:
     ValueError
         If the file is truncated, not of safetensors, or not written by this package.
     """
-    if str(source) == "default":
-        with resources.as_file(resources.files("sunpy_deepem.data") / "default.safetensors") as path:
+    if str(source) in PACKAGED:
+        with resources.as_file(resources.files("sunpy_deepem.data") / f"{source}.safetensors") as path:
             return _read(path)
     path = checked_path(source, "weights")
     if not path.is_file():
-        msg = f"weights must be 'default' or the path of a .safetensors file; there is no file {path}."
+        msg = f"weights must be one of {PACKAGED} or the path of a .safetensors file; there is no file {path}."
         raise FileNotFoundError(msg)
     return _read(path)
 
@@ -101,13 +113,15 @@ def _read(path):
         )
         raise ValueError(msg)
     try:
-        matrix = state.pop(_RESPONSE, None)
+        _check_finite(state)
+        matrix, log_std = (None if key not in state else state.pop(key).numpy() for key in (_RESPONSE, _PRIOR_LOG_STD))
+        posterior = _posterior_of(state, meta)
         consistency = _consistency_of(state)
         architecture = json.loads(meta.pop("architecture"))
         bins = LogTBins(**json.loads(meta.pop("bins")))
         module = ARCHITECTURES[architecture.pop("name")](**architecture)
         module.load_state_dict(state)
-        _check_tensors(state, matrix, bins)
+        _check_shapes(module, matrix, bins)
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         msg = f"{path} holds weights that do not fit their own description ({error}). Train or download it again."
         raise ValueError(msg) from error
@@ -115,8 +129,11 @@ def _read(path):
         module,
         bins,
         consistency=consistency,
-        response_matrix=None if matrix is None else matrix.numpy(),
+        response_matrix=matrix,
         response_fingerprint=meta.pop("response_fingerprint", None),
+        posterior=posterior,
+        prior=json.loads(meta.pop("prior", "{}")),
+        prior_log_std=log_std,
         meta=meta,
     )
 
@@ -185,31 +202,56 @@ def write_weights(weights, path, *, overwrite=False):
         "bins": json.dumps({"first": weights.bins.first, "step": weights.bins.step, "n": weights.bins.n}),
     }
     tensors = weights.module.state_dict()
-    if weights.consistency is not None:
-        tensors |= {_CONSISTENCY + key: value for key, value in weights.consistency.state_dict().items()}
+    for prefix, module in ((_CONSISTENCY, weights.consistency), (_POSTERIOR, weights.posterior)):
+        if module is not None:
+            tensors |= {prefix + key: value for key, value in module.state_dict().items()}
+    if weights.posterior is not None:
+        meta["posterior"] = json.dumps(weights.posterior.architecture())
+    if weights.prior:
+        meta["prior"] = json.dumps(weights.prior)
     state = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     if weights.response_matrix is not None:
         meta["response_fingerprint"] = weights.response_fingerprint
         state[_RESPONSE] = torch.from_numpy(weights.response_matrix)
+    if weights.prior_log_std is not None:
+        state[_PRIOR_LOG_STD] = torch.from_numpy(weights.prior_log_std)
     with atomic_path(path, overwrite=overwrite) as partial:
         partial.write_bytes(save(state, metadata=meta))
 
 
+def _take(state, prefix):
+    """Remove the tensors with a prefix from ``state`` and return them without it."""
+    return {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+
+
 def _consistency_of(state):
     """Remove the tensors of a `ChannelConsistency` from ``state`` and return it, or `None` if there are no such."""
-    tensors = {key: state.pop(key) for key in list(state) if key.startswith(_CONSISTENCY)}
-    if not tensors:
+    if not (tensors := _take(state, _CONSISTENCY)):
         return None
-    tensors = {key.removeprefix(_CONSISTENCY): value for key, value in tensors.items()}
     module = ChannelConsistency(tensors["channel_scale"], width=tensors["layers.0.bias"].numel() // len(CHANNELS))
     module.load_state_dict(tensors)
     return module
 
 
-def _check_tensors(state, matrix, bins):
+def _posterior_of(state, meta):
+    """Remove the tensors of a `PosteriorNetwork` from ``state`` and return it, or `None` if there are no such."""
+    if not (tensors := _take(state, _POSTERIOR)):
+        return None
+    module = PosteriorNetwork(**json.loads(meta.pop("posterior")))
+    module.load_state_dict(tensors)
+    return module
+
+
+def _check_finite(state):
     if wrong := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         msg = f"tensors that are not finite: {', '.join(wrong)}"
         raise ValueError(msg)
-    if matrix is not None and matrix.shape != (len(CHANNELS), len(bins)):
-        msg = f"{_RESPONSE} of shape {tuple(matrix.shape)} for {bins!r}"
+
+
+def _check_shapes(module, matrix, bins):
+    if module.n_bins != len(bins):
+        msg = f"{module.n_bins} outputs for {bins!r}"
+        raise ValueError(msg)
+    if matrix is not None and matrix.shape[1:] != (len(bins),):
+        msg = f"{_RESPONSE} of shape {matrix.shape} for {bins!r}"
         raise ValueError(msg)

@@ -1,5 +1,5 @@
 """
-Training: priors, teachers, training sets, the loss and `fit`.
+Training: priors, teachers, training sets, the loss, `fit` and `fit_posterior`.
 
 Inference does not import it; the only thing that passes from training to inference is a weights file.
 """
@@ -24,11 +24,20 @@ __all__ = [
     "TrainingOptions",
     "TrainingSet",
     "fit",
+    "fit_posterior",
+    "match_spread",
+    "prior_log_std",
     "simulate_observation",
 ]
 
 # Importing torch takes seconds, and the processes of basis pursuit do not need it.
-_WITH_TORCH = {"DEMLoss": "loss", "fit": "fitting"}
+_WITH_TORCH = {
+    "DEMLoss": "loss",
+    "fit": "fitting",
+    "fit_posterior": "posterior",
+    "match_spread": "spread",
+    "prior_log_std": "posterior",
+}
 
 
 def __getattr__(name):

@@ -19,6 +19,8 @@ __all__ = ["PriorStream", "TrainingSet"]
 _FORMAT = "sunpy_deepem training set 1"
 # The chapter's pixels are 4.8 arcsec wide, AIA's native ones 0.6 arcsec.
 _CHAPTER_NATIVE_PIXELS = 64
+# Fraction of the pixels of a stream with exposures as short as in flares.
+_SHORT_EXPOSURES = 0.2
 
 
 class TrainingSet:
@@ -396,21 +398,25 @@ class PriorStream:
         Pixels per epoch.
     seed : `int`
         The same seed gives the same pixels in the same epoch.
+    systematic : pair of `float`, optional
+        Limits of the systematic fraction, as for `simulate_observation`.
     """
 
-    def __init__(self, prior, response, n, *, seed=0):
+    def __init__(self, prior, response, n, *, seed=0, systematic=(0.0, 0.3)):
         self.prior, self.response = prior, response
         self.n, self.seed = whole_number(n, "n"), whole_number(seed, "seed", least=0)
+        self.systematic = tuple(float(limit) for limit in systematic)
 
     def epoch(self, number):
         """Return the pixels of epoch ``number``, a `TrainingSet`."""
-        return TrainingSet.from_prior(self.prior, self.response, self.n, seed=[self.seed, number])
+        noise = {"systematic": self.systematic, "short_exposures": _SHORT_EXPOSURES}
+        return TrainingSet.from_prior(self.prior, self.response, self.n, seed=[self.seed, number], **noise)
 
     @property
     def identity(self):
         """A `str` that distinguishes this stream from others."""
         weights = dict(zip(self.prior.families, self.prior.weights.round(6).tolist(), strict=True))
-        return f"prior {weights}, {self.n} pixels an epoch, seed {self.seed}"
+        return f"prior {weights}, systematic {self.systematic}, {self.n} pixels an epoch, seed {self.seed}"
 
 
 def _integers(values, name, dtype):

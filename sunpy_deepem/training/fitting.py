@@ -6,28 +6,24 @@ from dataclasses import asdict, replace
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from sunpy_deepem.network.architectures import ScaledNetwork
 from sunpy_deepem.network.model import DeepEM
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.training.consistency import fit_consistency
-from sunpy_deepem.training.loss import COVERAGE, DEMLoss
+from sunpy_deepem.training.flags import drop_channels
+from sunpy_deepem.training.loss import DEMLoss
 from sunpy_deepem.training.options import Checkpoint, TrainingOptions
 from sunpy_deepem.training.run import TrainingRun
+from sunpy_deepem.training.spread import calibrate_spread
 from sunpy_deepem.units import EM_SCALE
 from sunpy_deepem.utils.checks import whole_number
-from sunpy_deepem.utils.parallel import background
 
-__all__ = ["calibrate_spread", "fit"]
+__all__ = ["describe_run", "fit", "pixel_tensors"]
 
-# Groups of pixels of similar noise in which the spread is calibrated, and how many pixels that takes.
-_NOISE_GROUPS, _LEAST_PIXELS = 20, 2000
-# Bins with a smaller fraction of a pixel's EM are not used for the calibration.
-_LEAST_FRACTION = 0.01
-# Pixels calibrated at a time.
-_TILE = 65536
+# Seeds, after that of the training: of the channels left out, and instead of the epoch for the validation set.
+_DROPPED, _VALIDATION = 1, 2**31
 
 
 def fit(
@@ -107,27 +103,22 @@ def fit(
     torch.manual_seed(options.seed)
     matrix = response.matrix.value * EM_SCALE
     module = _module(network, matrix).to(device)
-    run = TrainingRun(module, loss, torch.as_tensor(matrix, dtype=torch.float32, device=device), options)
-    description = _description(run, response, training)
-    if checkpoint is not None and checkpoint.exists:
-        run.restore(checkpoint.path, description)
+    matrix = torch.as_tensor(matrix, dtype=torch.float32, device=device)
+    run = TrainingRun(module, _objective(loss, matrix), options)
 
-    def prepare(pixels):
-        return _tensors(pixels.usable(response, keep_unsolved=options.keep_unsolved), device)
+    def prepare(pixels, *seed):
+        pixels = pixels.usable(response, keep_unsolved=options.keep_unsolved)
+        return pixel_tensors(pixels, response, device, seed=[options.seed, *seed])
 
-    validation = None if validation is None else prepare(validation)
-    bar = tqdm(total=options.epochs, initial=len(run.history), desc="training", unit="epoch", disable=not progress)
-    for data in _epochs(training, prepare, run):
-        train_loss = run.epoch(data, np.random.default_rng([options.seed, len(run.history)]))
-        run.close_epoch(train_loss, None if validation is None else run.evaluate(validation))
-        bar.set_postfix({name: f"{value:.4g}" for name, value in run.history[-1].items() if name != "epoch"})
-        bar.update()
-        if checkpoint is not None:
-            run.store(checkpoint.path, description)
-    bar.close()
-    module.load_state_dict(run.best_state)
+    run.train(
+        lambda epoch: prepare(training.epoch(epoch), epoch),
+        None if validation is None else prepare(validation, _VALIDATION),
+        checkpoint=checkpoint,
+        description=describe_run(run, response, training, loss=repr(loss)),
+        progress=progress,
+    )
     if getattr(loss, "spread", 0) and hasattr(module, "spread_law"):
-        calibrate_spread(module, prepare(training.epoch(options.epochs)))
+        calibrate_spread(module, prepare(training.epoch(options.epochs), options.epochs))
     consistency = None
     if options.consistency_epochs:
         passes = {"epochs": options.consistency_epochs, "keep_unsolved": options.keep_unsolved}
@@ -136,58 +127,33 @@ def fit(
     return DeepEM(module.cpu(), bins=response.bins, response=response, consistency=consistency, meta=meta)
 
 
-def _epochs(training, prepare, run):
-    """Yield the pixels of each epoch; they are drawn while the network is trained on those before."""
-    epochs = run.options.epochs
-    with background() as executor:
+def _objective(loss, matrix):
+    """Return the objective of a `TrainingRun` for a loss on the EM and its spread."""
 
-        def draw(epoch):
-            return executor.submit(lambda: prepare(training.epoch(epoch))) if epoch < epochs else None
+    def objective(module, intensity, uncertainty, truth, flags):
+        em, spread = module(intensity, uncertainty, flags if module.needs_uncertainty else None)
+        spread = None if spread is None else spread.float()
+        # Channels without σ to judge by are left out of the loss.
+        lost = flags.unflatten(1, (2, -1)).any(dim=1)
+        return loss(em.float(), spread, truth, intensity, uncertainty.masked_fill(lost, torch.inf), matrix)
 
-        following = draw(len(run.history))
-        while not run.finished:
-            data = following.result()
-            following = draw(len(run.history) + 1)
-            yield data
+    return objective
 
 
-@torch.no_grad()
-def calibrate_spread(module, data):
+def pixel_tensors(pixels, response, device, *, seed):
     """
-    Set how the spread of a `~sunpy_deepem.network.ScaledNetwork` depends on the noise.
+    Return the pixels of a training set as tensors, with channels left out at random.
 
-    Averaged over all pixels, the loss makes EM ± spread hold the truth in 68 % of all cases. In groups of pixels of
-    similar noise the interval may be too wide or too narrow; a power law of the noise corrects that.
-
-    Parameters
-    ----------
-    module : `~sunpy_deepem.network.ScaledNetwork`
-    data : sequence of `~torch.Tensor`
-        Intensity, σ and true EM, channels or bins first.
+    Returns
+    -------
+    intensity, uncertainty, em, flags : `~torch.Tensor`
+        Channels or bins first, EM in units of 10^25 cm^-5, flags as `drop_channels` returns them.
     """
-    module.eval()
-    module.spread_law.zero_()
-    if data[0].shape[1] < _LEAST_PIXELS:
-        return
-    noises, errors = [], []
-    for start in range(0, data[0].shape[1], _TILE):
-        intensity, uncertainty, truth = (array[None, :, None, start : start + _TILE] for array in data)
-        em, spread = module(intensity, uncertainty)
-        noise = module.relative(intensity, uncertainty)[1].mean(dim=1)
-        relevant = em > _LEAST_FRACTION * em.sum(dim=1, keepdim=True)
-        errors.append(torch.where(relevant, (em - truth).abs() / spread, torch.nan)[0, :, 0].cpu().numpy())
-        noises.append(noise.flatten().cpu().numpy())
-    noise, error = np.concatenate(noises), np.concatenate(errors, axis=1)
-    groups = np.array_split(np.argsort(noise), _NOISE_GROUPS)
-    width = [np.nanquantile(error[:, group], COVERAGE) for group in groups]
-    slope, constant = np.polyfit(np.log2([np.median(noise[group]) for group in groups]), np.log2(width), 1)
-    module.spread_law.copy_(torch.tensor([constant, slope]))
-
-
-def _tensors(pixels, device):
-    """Return intensity, σ and EM in the network's unit, channels or bins first."""
-    arrays = (pixels.intensity, pixels.uncertainty, pixels.em / np.float32(EM_SCALE))
-    return [torch.as_tensor(array, dtype=torch.float32, device=device) for array in arrays]
+    scale = response.matrix.value.sum(axis=1)
+    arrays = drop_channels(pixels.intensity, pixels.uncertainty, scale, rng=np.random.default_rng([*seed, _DROPPED]))
+    intensity, uncertainty, flags = (torch.as_tensor(array, device=device) for array in arrays)
+    em = torch.as_tensor(pixels.em / np.float32(EM_SCALE), device=device)
+    return [intensity.float(), uncertainty.float(), em.float(), flags]
 
 
 def _module(network, matrix):
@@ -202,12 +168,12 @@ def _module(network, matrix):
     return ScaledNetwork(matrix.sum(axis=1), matrix.shape[1], widths)
 
 
-def _description(run, response, training):
+def describe_run(run, response, training, **others):
     """Return, as JSON, what a resumed run must have in common with the one that it continues."""
     description = asdict(run.options)
     # More patience, or another consistency network, change none of the epochs that are done.
     del description["patience"], description["consistency_epochs"]
-    description |= {"loss": repr(run.loss), "response": response.fingerprint}
+    description |= {"response": response.fingerprint, **others}
     description |= {"architecture": run.module.architecture(), "training": training.identity}
     return json.dumps(description, sort_keys=True)
 

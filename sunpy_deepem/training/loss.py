@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["COVERAGE", "DEMLoss"]
+from sunpy_deepem.units import COVERAGE
+
+__all__ = ["DEMLoss"]
 
 # Residuals beyond this many σ count linearly, so that a few outliers do not dominate the training.
 _HUBER_WIDTH = 3.0
 # Spreads below this fraction of a pixel's total EM are not resolved.
 _LEAST_SPREAD = 1e-3
-#: Fraction of true values that EM ± spread is trained to hold: that of ±1 σ of a normal distribution.
-COVERAGE = 0.6827
 # Total EM in 10^25 cm^-5 below which plasma is invisible.
 _LEAST_TOTAL = 1e-6
 # Largest contribution of one pixel.

@@ -3,11 +3,14 @@
 import json
 import math
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from tqdm.auto import tqdm
 
 from sunpy_deepem.utils.files import atomic_path
+from sunpy_deepem.utils.parallel import background
 
 __all__ = ["TrainingRun"]
 
@@ -23,14 +26,14 @@ class TrainingRun:
     Parameters
     ----------
     module : `~torch.nn.Module`
-    loss : `DEMLoss`
-    matrix : `~torch.Tensor`
-        Response in DN s^-1 pix^-1 for 10^25 cm^-5, shape ``(6, bins)``.
+    objective : callable
+        Called with the module, intensity, σ, EM in units of 10^25 cm^-5 and flags, shape ``(1, ..., 1, n)`` each with
+        channels or bins along the second axis; returns the loss, a scalar.
     options : `TrainingOptions`
     """
 
-    def __init__(self, module, loss, matrix, options):
-        self.module, self.loss, self.matrix, self.options = module, loss, matrix, options
+    def __init__(self, module, objective, options):
+        self.module, self.objective, self.options = module, objective, options
         self.optimizer = torch.optim.Adam(
             module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
@@ -47,7 +50,7 @@ class TrainingRun:
         Parameters
         ----------
         data : sequence of `~torch.Tensor`
-            Intensity, σ and EM in the network's unit, channels or bins first.
+            Intensity, σ, EM in the network's unit and flags, channels or bins first.
         rng : `~numpy.random.Generator`
             Source of the order of pixels.
 
@@ -86,12 +89,9 @@ class TrainingRun:
         return total / n
 
     def _loss(self, batch):
-        intensity, uncertainty, truth = (array[None, :, None, :] for array in batch)
-        with torch.autocast(intensity.device.type, dtype=torch.bfloat16, enabled=intensity.is_cuda):
-            em, spread = self.module(intensity, uncertainty)
-        return self.loss(
-            em.float(), None if spread is None else spread.float(), truth, intensity, uncertainty, self.matrix
-        )
+        batch = [array[None, :, None, :] for array in batch]
+        with torch.autocast(batch[0].device.type, dtype=torch.bfloat16, enabled=batch[0].is_cuda):
+            return self.objective(self.module, *batch)
 
     def close_epoch(self, train_loss, validation_loss):
         """Record the losses, and keep the weights if they are the best so far."""
@@ -109,6 +109,46 @@ class TrainingRun:
         score = -len(self.history) if validation_loss is None else validation_loss
         if score < self.best_loss:
             self.best_loss, self.best_epoch, self.best_state = score, self.history[-1]["epoch"], self._state()
+
+    def train(
+        self, prepare, rng_of, validation=None, *, checkpoint=None, description="", progress=False, name="training"
+    ):
+        """
+        Train until the last epoch; pixels are prepared in the background.
+
+        Parameters
+        ----------
+        prepare : callable
+            Returns the pixels of an epoch, as in `epoch`, by its number.
+        rng_of : callable
+            Returns the `~numpy.random.Generator` of the order of pixels by the number of the epoch.
+        validation : sequence of `~torch.Tensor`, optional
+            Pixels that decide which epoch's weights are the best.
+        checkpoint : `Checkpoint`, optional
+            File to continue from and to write after each epoch.
+        description : `str`, optional
+            What a run that continues this one must have in common with it.
+        progress : `bool`, optional
+            Whether to show a progress bar.
+        name : `str`, optional
+            Its title.
+        """
+        if checkpoint is not None and checkpoint.exists:
+            self.restore(checkpoint.path, description)
+        bar = tqdm(total=self.options.epochs, initial=len(self.history), desc=name, unit="epoch", disable=not progress)
+        with background() as executor:
+            following = None if self.finished else executor.submit(prepare, len(self.history))
+            while not self.finished:
+                data, number = following.result(), len(self.history)
+                following = executor.submit(prepare, number + 1) if number + 1 < self.options.epochs else None
+                loss = self.epoch(data, np.random.default_rng([self.options.seed, number]))
+                self.close_epoch(loss, None if validation is None else self.evaluate(validation))
+                bar.set_postfix({key: f"{value:.4g}" for key, value in self.history[-1].items() if key != "epoch"})
+                bar.update()
+                if checkpoint is not None:
+                    self.store(checkpoint.path, description)
+        bar.close()
+        self.module.load_state_dict(self.best_state)
 
     @property
     def finished(self):

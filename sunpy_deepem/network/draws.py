@@ -1,0 +1,226 @@
+"""Draws from the posterior of many pixels, tile by tile: `PosteriorDraws`."""
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from sunpy_deepem.network.sampling import common_numbers, draw_tile, half_width
+from sunpy_deepem.network.tiles import pixel_tile, resolve_device
+from sunpy_deepem.units import EM_SCALE
+from sunpy_deepem.utils.checks import whole_number
+from sunpy_deepem.utils.parallel import tile_map
+
+__all__ = ["PosteriorDraws"]
+
+# Draws times pixels per tile, on a CPU, whose cache they stay in, and on a GPU.
+_CPU_TILE, _GPU_TILE = 2**13, 2**20
+# Smallest σ over intensity of the channels of a pixel, from which the network is used alone, and up to which draws are.
+_NETWORK_NOISE, _SHARP_NOISE = 0.08, 0.04
+# Draws of which the mean is taken in pixels with little noise.
+_SHARP_DRAWS = 64
+
+
+class PosteriorDraws:
+    """
+    What `~sunpy_deepem.DeepEM` can do with its posterior.
+
+    All pixels use the same quasi-random numbers. Draw k of an image is thus one coherent cube, a part of an image has
+    the draws that it has within the whole, and the same seed gives the same draws.
+    """
+
+    @property
+    def has_posterior(self) -> bool:
+        """Whether the weights include a posterior."""
+        return self.posterior is not None
+
+    def sample(self, intensity, uncertainty, n=64, seed=0, *, lower_limit=None, device="auto", progress=False):
+        """
+        Draw from the posterior of the EM of every pixel.
+
+        Draws explain the data: synthesized, they agree with the intensities within σ, also where σ is far smaller than
+        the noise for which the network was trained.
+
+        Parameters
+        ----------
+        intensity, uncertainty : array-like or `torch.Tensor`
+            DN s^-1 pix^-1, as for `~sunpy_deepem.DeepEM.predict`. A channel is left out in pixels where its intensity
+            is not finite or its σ infinite.
+        n : `int`, optional
+            Number of draws. The first ones of more draws are the same.
+        seed : `int`, optional
+            Seed of the random numbers.
+        lower_limit : array-like or `torch.Tensor` of `bool`, optional
+            Where the intensity is a lower limit, as in saturated pixels, of the same shape.
+        device : `str` or `torch.device`, optional
+            As for `~sunpy_deepem.DeepEM.predict`.
+        progress : `bool`, optional
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            EM per bin in cm^-5, positive, `~numpy.float32`, shape ``(n, bins, ...)``; NaN in pixels with fewer than
+            three channels. A tensor if ``intensity`` is one.
+
+        Raises
+        ------
+        TypeError
+            If an argument carries a unit.
+        ValueError
+            If the weights have no posterior, shapes do not fit, or σ is not positive where the intensity is finite.
+
+        Examples
+        --------
+        >>> from sunpy_deepem import DeepEM
+        >>> intensity = np.array([0.8, 4.5, 140.0, 170.0, 50.0, 2.7])
+        >>> draws = DeepEM.load("default").sample(intensity, 0.1 * intensity, n=16)
+        >>> draws.shape
+        (16, 18)
+        """
+        tiles = _Tiles(self, (intensity, uncertainty, lower_limit), n, seed, device)
+        shape = (tiles.n, len(self.bins), tiles.pixels)
+        if isinstance(intensity, torch.Tensor):
+            result = torch.empty(shape, device=intensity.device)
+        else:
+            result = torch.from_numpy(np.empty(shape, np.float32))
+
+        def store(part):
+            result[..., part] = tiles.draw(part).to(result.device)
+
+        tiles.map(store, progress)
+        result = result.reshape(*shape[:2], *tiles.sky)
+        return result if isinstance(intensity, torch.Tensor) else result.numpy()
+
+    def sample_tiles(self, intensity, uncertainty, n=64, seed=0, *, lower_limit=None, device="auto"):
+        """
+        Yield the draws of `sample`, one tile of pixels after another.
+
+        Parameters
+        ----------
+        intensity, uncertainty, n, seed, lower_limit, device
+            As for `sample`.
+
+        Yields
+        ------
+        part : `slice`
+            Pixels of the tile, all axes but the first of ``intensity`` taken as one.
+        draws : `~torch.Tensor`
+            EM per bin in cm^-5, shape ``(n, bins, pixels of the tile)``.
+        """
+        tiles = _Tiles(self, (intensity, uncertainty, lower_limit), n, seed, device)
+        for part in tiles.parts:
+            yield part, tiles.draw(part)
+
+    def map_draws(
+        self, function, intensity, uncertainty, n=64, seed=0, *, lower_limit=None, device="auto", progress=False
+    ):
+        """
+        Reduce the draws of each pixel by a function, without holding all draws.
+
+        Parameters
+        ----------
+        function : callable
+            Called with the draws of a tile of pixels in cm^-5, a `~numpy.ndarray` of shape ``(n, bins, pixels)``. It
+            returns an array with pixels along the last axis, or a tuple of such. Several threads call it at once.
+        intensity, uncertainty, n, seed, lower_limit, device, progress
+            As for `sample`.
+
+        Returns
+        -------
+        `~numpy.ndarray` or `tuple` of `~numpy.ndarray`
+            The results of all tiles, the last axis in the shape of the pixels.
+
+        Examples
+        --------
+        The median and the 68 % interval of the EM between log T 5.95 and 6.25:
+
+        >>> from sunpy_deepem import DeepEM
+        >>> intensity = np.array([0.8, 4.5, 140.0, 170.0, 50.0, 2.7])
+        >>> DeepEM.load("default").map_draws(
+        ...     lambda draws: np.quantile(draws[:, 5:8].sum(axis=1), (0.16, 0.5, 0.84), axis=0),
+        ...     intensity, 0.1 * intensity).shape
+        (3,)
+        """
+        tiles = _Tiles(self, (intensity, uncertainty, lower_limit), n, seed, device)
+        results = tiles.map(lambda part: function(tiles.draw(part).cpu().numpy()), progress)
+
+        def joined(arrays):
+            array = np.concatenate(arrays, axis=-1)
+            return array.reshape(*array.shape[:-1], *tiles.sky)
+
+        if isinstance(results[0], tuple):
+            return tuple(joined(arrays) for arrays in zip(*results, strict=True))
+        return joined(results)
+
+    def _sharpen(self, results, arrays):
+        """
+        Replace the mean and half-width of pixels with little noise by those of draws, in place.
+
+        Parameters
+        ----------
+        results : `tuple` of `~torch.Tensor`
+            EM and spread, or `None`, in units of 10^25 cm^-5, shape ``(1, bins, 1, n)``.
+        arrays : `tuple` of `~torch.Tensor`
+            Intensity, σ and flags as of `~sunpy_deepem.network.tiles.pixel_tile`.
+        """
+        intensity, uncertainty, flags = arrays
+        if not self.has_posterior or not intensity.numel():
+            return
+        noise = uncertainty / intensity.abs()
+        if flags is not None:
+            noise = noise.masked_fill(flags.unflatten(1, (2, -1)).any(dim=1), torch.inf)
+        noise = noise.amin(dim=1)[0, 0]
+        if noise.amin() >= _NETWORK_NOISE:
+            return
+        matrix, network = self._posterior_on(intensity.device)
+        numbers = common_numbers(_SHARP_DRAWS, 0, *matrix.shape[::-1]).to(intensity.device)
+        size = max(1, (_CPU_TILE if intensity.device.type == "cpu" else _GPU_TILE) // _SHARP_DRAWS)
+        for pixels in (noise < _NETWORK_NOISE).nonzero()[:, 0].split(size):
+            part = [None if array is None else array[..., pixels] for array in arrays]
+            draws = draw_tile(network, *part, matrix, numbers)
+            weight = ((_NETWORK_NOISE - noise[pixels]) / (_NETWORK_NOISE - _SHARP_NOISE)).clamp(0, 1)
+            for result, new in zip(results, (draws.mean(dim=0), half_width(draws)), strict=True):
+                if result is not None:
+                    old = result[0, :, 0, pixels]
+                    result[0, :, 0, pixels] = torch.lerp(old, new / EM_SCALE, weight)
+
+    def _posterior_on(self, device):
+        """Return the response in DN s^-1 pix^-1 for 10^25 cm^-5, and the posterior's network, on a device."""
+        matrix = torch.as_tensor(self.response_matrix * EM_SCALE, dtype=torch.float32, device=device)
+        return matrix, self.posterior.to(device)
+
+
+class _Tiles:
+    """Tiles of the pixels of arrays, and the draws of each."""
+
+    def __init__(self, network, arrays, n, seed, device):
+        if not network.has_posterior:
+            msg = (
+                "These weights have no posterior: DeepEM.load('default') has one, and 'deepem train --prior' makes it."
+            )
+            raise ValueError(msg)
+        self.n, seed = whole_number(n, "n"), whole_number(seed, "seed", least=0)
+        arrays = network._check_inputs(*arrays)
+        on_tensors = isinstance(arrays[0], torch.Tensor)
+        self.device = arrays[0].device if on_tensors and str(device) == "auto" else resolve_device(device)
+        self.sky = tuple(arrays[0].shape[1:])
+        self.arrays = [None if values is None else values.reshape(len(values), -1) for values in arrays]
+        self.pixels = self.arrays[0].shape[1]
+        size = max(1, (_CPU_TILE if self.device.type == "cpu" else _GPU_TILE) // self.n)
+        # One empty tile where there are no pixels, so that results have their shape.
+        starts = range(0, max(1, self.pixels), size)
+        self.parts = [slice(start, min(start + size, self.pixels)) for start in starts]
+        self._matrix, self._network = network._posterior_on(self.device)
+        self._numbers = common_numbers(self.n, seed, *self._matrix.shape[::-1]).to(self.device)
+
+    def draw(self, part):
+        """Return the draws of a tile in cm^-5, shape ``(n, bins, pixels)``."""
+        with torch.inference_mode():
+            intensity, uncertainty, flags = pixel_tile(self.arrays, part, self.device)
+            return draw_tile(self._network, intensity, uncertainty, flags, self._matrix, self._numbers)
+
+    def map(self, function, progress):
+        """Return what a function returns for each tile."""
+        with tile_map(self.device) as map_tiles:
+            results = map_tiles(function, self.parts)
+            return list(tqdm(results, total=len(self.parts), desc="draws", unit="tile", disable=not progress))
