@@ -147,7 +147,13 @@ def show(cube, out, in_browser, overwrite):
 
 
 @main.command(short_help="Train a network and write its weights.")
-@click.option("--prior", is_flag=True, help="Train on draws from the package's prior.")
+@click.option(
+    "--prior",
+    type=click.Choice(("default", "neutral")),
+    is_flag=False,
+    flag_value="default",
+    help="Train on draws from one of the package's priors; makes a posterior, too.  [--prior alone: default]",
+)
 @click.option(
     "--maps",
     "folders",
@@ -168,6 +174,7 @@ def show(cube, out, in_browser, overwrite):
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Weights file to write.")
 @click.option("--pixels", default=400_000, show_default=True, help="Pixels drawn from the prior per epoch.")
 @click.option("--epochs", default=60, show_default=True, help="Passes over the training set.")
+@click.option("--posterior-epochs", type=int, help="Epochs of the posterior.  [default: 180]")
 @click.option("--hidden", default="48,48,48", show_default=True, help="Widths of the hidden layers.")
 @click.option("--seed", default=0, show_default=True, help="Seed of initial weights, draws and order.")
 @click.option("--resume", is_flag=True, help="Continue a stopped run from OUT.checkpoint.")
@@ -175,33 +182,33 @@ def show(cube, out, in_browser, overwrite):
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def train(prior, folders, teacher, validation, out, pixels, hidden, seed, overwrite, quiet, device, resume, **options):
-    """Train a network on the prior or on maps, and write its weights."""
+    """Train a network on a prior or on maps, and write its weights."""
     from sunpy_deepem import TemperatureResponse, __version__
     from sunpy_deepem.training import Checkpoint, TrainingOptions, fit
 
     _check_output(out, overwrite)
-    if prior == bool(folders):
+    if bool(prior) == bool(folders):
         msg = "Give the training data: either --prior or --maps FOLDER."
         raise click.UsageError(msg)
     response = TemperatureResponse.default()
+    posterior_epochs = options.pop("posterior_epochs")
+    checkpoint = Checkpoint(out.with_name(f"{out.name}.checkpoint"), resume=resume)
+    given = {
+        "network": _widths(hidden),
+        "options": TrainingOptions(seed=seed, **options),
+        "checkpoint": checkpoint,
+        "device": device,
+        "progress": not quiet,
+    }
     if prior:
-        training, held_out = _from_prior(response, pixels, seed)
+        network = _train_on_prior(prior, response, pixels=pixels, posterior_epochs=posterior_epochs, **given)
     else:
         training, held_out = _from_maps(folders, validation, teacher, response, quiet)
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
-    network = fit(
-        training,
-        response,
-        validation=held_out,
-        network=_widths(hidden),
-        options=TrainingOptions(seed=seed, **options),
-        checkpoint=Checkpoint(checkpoint, resume=resume),
-        device=device,
-        progress=not quiet,
-    )
+        network = fit(training, response, validation=held_out, **given)
     network.meta |= {"training_command": _command(), "package_version": __version__}
     network.save(out, overwrite=overwrite)
-    checkpoint.unlink(missing_ok=True)
+    for path in (checkpoint.path, f"{checkpoint.path}.posterior"):
+        Path(path).unlink(missing_ok=True)
     click.echo(f"Wrote {out}", err=True)
 
 
@@ -215,14 +222,18 @@ def info(weights):
     click.echo(repr(network))
     for key, value in sorted(network.meta.items()):
         click.echo(f"{key}: {value if len(value) < 200 else value[:197] + '...'}")
+    if network.prior:
+        click.echo("prior:")
+        for family, fraction in network.prior.items():
+            click.echo(f"  {family}: {fraction:.1%}")
 
 
-def _from_prior(response, pixels, seed):
-    from sunpy_deepem.training import DEMPrior, PriorStream, TrainingSet
+def _train_on_prior(name, response, *, posterior_epochs, **given):
+    from sunpy_deepem.training import DEMPrior, train_on_prior
 
-    prior = DEMPrior()
-    held_out = TrainingSet.from_prior(prior, response, max(1000, pixels // 10), seed=[seed, 2**31])
-    return PriorStream(prior, response, pixels, seed=seed), held_out
+    prior = DEMPrior() if name == "default" else DEMPrior.neutral()
+    more = {} if posterior_epochs is None else {"posterior_epochs": posterior_epochs}
+    return train_on_prior(prior, response, **given, **more)
 
 
 def _from_maps(folders, validation, teacher, response, quiet):

@@ -15,6 +15,7 @@ __all__ = [
     "NATIVE_PLATE_SCALE",
     "RESPONSE_UNIT",
     "SATURATION",
+    "TRACE",
 ]
 
 #: Unit of the emission measure of a bin.
@@ -54,3 +55,6 @@ LOG_T_TOLERANCE = 1e-6
 
 #: Probability within one standard deviation of a Gaussian, that of all intervals.
 COVERAGE = 0.6827
+
+#: Fraction of a pixel's total EM that no channel can see in any bin; priors and draws treat it as possibly absent.
+TRACE = 1e-4

@@ -81,8 +81,10 @@ class ScaledNetwork(nn.Module):
 
     def features(self, intensity, uncertainty, flags=None):
         """Return the values before the last layer, and the brightness."""
-        inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
-        return self.layers[:-1](inputs), brightness
+        values, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
+        for layer in list(self.layers)[:-1]:
+            values = layer(values)
+        return values, brightness
 
     @staticmethod
     def positive(outputs):

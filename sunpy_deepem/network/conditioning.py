@@ -173,10 +173,11 @@ def _step(anchor, z, noise, gaussians, extra, part=1.0):
 def _linearize(z, gaussians, extra):
     """Return the target minus the synthetic intensity at z, and the derivative of the latter by z."""
     n, m, bins = z.shape
+    channels = extra.matrix.shape[1]
     em = to_em(gaussians.log_em(z))
     residual = extra.target[:, None] - em @ extra.matrix.mT
-    jacobian = (em[:, :, None] * extra.matrix[:, None]).view(n, -1, bins) @ gaussians.factor
-    return residual, jacobian.view(n, m, -1, bins) * gaussians.scale[:, :, None]
+    jacobian = (em[:, :, None] * extra.matrix[:, None]).view(n, m * channels, bins) @ gaussians.factor
+    return residual, jacobian.view(n, m, channels, bins) * gaussians.scale[:, :, None]
 
 
 def _times(matrices, vectors):

@@ -220,7 +220,7 @@ class DeepEM(PosteriorDraws):
             As of `predict` and `check_response`.
         """
         self.check_response(response)
-        inputs = self._check_inputs(intensity, uncertainty)
+        inputs = self._check_inputs(intensity, uncertainty)[:2]
         # Inputs are copied to the device once, and results back once.
         device = resolve_device(self._device)
         intensity, uncertainty = (to_tensor(values, device) for values in inputs)

@@ -16,7 +16,7 @@ from sunpy_deepem.network.conditioning import (
     split_uncertainty,
     to_em,
 )
-from sunpy_deepem.units import COVERAGE, EM_SCALE
+from sunpy_deepem.units import COVERAGE, EM_SCALE, TRACE
 
 __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 
@@ -29,6 +29,8 @@ class CommonNumbers(NamedTuple):
 
     #: Uniform, choose the component, shape ``(n,)``.
     choice: torch.Tensor
+    #: Whether the trace of plasma that no channel can see is absent, shape ``(n,)``.
+    bare: torch.Tensor
     #: Standard normal, one per bin, shape ``(n, bins)``.
     normal: torch.Tensor
     #: Standard normal, one per channel, shape ``(n, channels)``.
@@ -48,10 +50,10 @@ def common_numbers(n, seed, bins, channels):
     ----------
     Owen (1998), ACM TOMACS 8, 71, https://doi.org/10.1145/272991.273010: scrambled Sobol points.
     """
-    points = qmc.Sobol(1 + bins + channels, rng=np.random.default_rng(seed)).random_base2((n - 1).bit_length())[:n]
+    points = qmc.Sobol(2 + bins + channels, rng=np.random.default_rng(seed)).random_base2((n - 1).bit_length())[:n]
     points = torch.from_numpy(np.clip(points, 1e-7, 1 - 1e-7))
-    normal = torch.from_numpy(ndtri(points[:, 1:].numpy())).float()
-    return CommonNumbers(points[:, 0].float(), normal[:, :bins], normal[:, bins:])
+    normal = torch.from_numpy(ndtri(points[:, 2:].numpy())).float()
+    return CommonNumbers(points[:, 0].float(), points[:, 1] < 0.5, normal[:, :bins], normal[:, bins:])
 
 
 def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
@@ -90,6 +92,8 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
     anchor = numbers.normal.expand_as(gaussians.mean)
     z = condition_draws(anchor, numbers.noise, gaussians, conditioned, index, extra)
     em = to_em(gaussians.log_em(z)) * (brightness * EM_SCALE)[:, None, None]
+    least = TRACE * em.sum(dim=2, keepdim=True)
+    em = torch.where(numbers.bare[:, None], (em - least).clamp_min(0), em)
     return em.permute(1, 2, 0)
 
 

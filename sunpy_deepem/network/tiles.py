@@ -116,18 +116,24 @@ def pixel_tile(arrays, part, device):
         return intensity, uncertainty, None
     missing = ~torch.isfinite(intensity)
     if uncertainty is not None:
-        if wrong := int((~missing & ~(uncertainty > 0)).sum()):
-            msg = (
-                f"uncertainty must be positive wherever intensity is finite; it is not in {wrong} values. ChannelStack "
-                "gives a σ for every pixel; leave out a channel of a pixel by making its intensity NaN."
-            )
-            raise ValueError(msg)
+        if (~missing & ~(uncertainty > 0)).any():
+            raise ValueError(_not_positive(*arrays[:2]))
         missing |= torch.isinf(uncertainty)
     limit = torch.zeros_like(missing) if limit is None else (limit > 0) & ~missing
     measured = (~missing & ~limit).sum(dim=1, keepdim=True)
     missing = missing | (measured < min(LEAST_CHANNELS, missing.shape[1]))
     flags = torch.cat([missing, limit & ~missing], dim=1)
     return intensity, uncertainty, flags if flags.any() else None
+
+
+def _not_positive(intensity, uncertainty):
+    """Return the message for σ that are not positive, counted over all pixels."""
+    intensity, uncertainty = (torch.as_tensor(np.asarray(values)) for values in (intensity, uncertainty))
+    wrong = int((torch.isfinite(intensity) & ~(uncertainty > 0)).sum())
+    return (
+        f"uncertainty must be positive wherever intensity is finite; it is not in {wrong} of {intensity.numel()} "
+        "values. ChannelStack gives a σ for every pixel; leave out a channel of a pixel by making its intensity NaN."
+    )
 
 
 def in_precision(module, dtype):

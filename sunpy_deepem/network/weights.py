@@ -51,7 +51,7 @@ class Weights:
     prior : `dict`
         Families of the prior and their relative frequencies; empty if unknown.
     prior_log_std : `~numpy.ndarray` or `None`
-        Standard deviation over the prior of ln(EM of a bin / total EM), shape ``(number of bins,)``.
+        Standard deviation over the prior of ln(EM of a bin / total EM + `TRACE`), shape ``(number of bins,)``.
     """
 
     module: nn.Module
@@ -252,6 +252,7 @@ def _check_shapes(module, matrix, bins):
     if module.n_bins != len(bins):
         msg = f"{module.n_bins} outputs for {bins!r}"
         raise ValueError(msg)
-    if matrix is not None and matrix.shape[1:] != (len(bins),):
-        msg = f"{_RESPONSE} of shape {matrix.shape} for {bins!r}"
+    channels = module.channel_scale.numel() if hasattr(module, "channel_scale") else len(CHANNELS)
+    if matrix is not None and matrix.shape != (channels, len(bins)):
+        msg = f"{_RESPONSE} of shape {matrix.shape} for {channels} channels and {bins!r}"
         raise ValueError(msg)

@@ -28,6 +28,7 @@ __all__ = [
     "match_spread",
     "prior_log_std",
     "simulate_observation",
+    "train_on_prior",
 ]
 
 # Importing torch takes seconds, and the processes of basis pursuit do not need it.
@@ -37,6 +38,7 @@ _WITH_TORCH = {
     "fit_posterior": "posterior",
     "match_spread": "spread",
     "prior_log_std": "posterior",
+    "train_on_prior": "recipe",
 }
 
 

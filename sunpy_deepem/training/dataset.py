@@ -104,7 +104,7 @@ class TrainingSet:
         `TrainingSet`
         """
         rng = generator(seed)
-        em = prior.sample(n, seed=rng)
+        em = prior.sample(n, seed=rng, trace=True)
         intensity, uncertainty = simulate_observation(em, response, seed=rng, **noise)
         return cls(intensity, uncertainty, em, names=("prior",), bins=prior.bins)
 

@@ -10,14 +10,15 @@ from sunpy_deepem.training.dataset import PriorStream
 from sunpy_deepem.training.fitting import describe_run, pixel_tensors
 from sunpy_deepem.training.options import TrainingOptions
 from sunpy_deepem.training.run import TrainingRun
-from sunpy_deepem.units import EM_SCALE
+from sunpy_deepem.units import EM_SCALE, TRACE
 
-__all__ = ["fit_posterior", "prior_log_std"]
+__all__ = ["POSTERIOR_OPTIONS", "fit_posterior", "prior_log_std"]
 
 # Limits of the systematic fraction. The network is asked for no less than about 7 %, see network/conditioning.py.
 _SYSTEMATIC = (0.05, 0.37)
 _PIXELS = 100_000
-_OPTIONS = TrainingOptions(epochs=180, batch_size=500, learning_rate=5e-3, max_gradient=5.0)
+#: Options of the training of the posterior.
+POSTERIOR_OPTIONS = TrainingOptions(epochs=180, batch_size=500, learning_rate=5e-3, max_gradient=5.0)
 # Seed of the prior's draws for its moments, after that of the training.
 _MOMENTS = 3
 
@@ -28,7 +29,7 @@ def fit_posterior(
     *,
     network=None,
     pixels=_PIXELS,
-    options=_OPTIONS,
+    options=POSTERIOR_OPTIONS,
     checkpoint=None,
     device="auto",
     progress=False,
@@ -86,7 +87,7 @@ def fit_posterior(
 
 def prior_log_std(prior, *, n=100_000, seed=0):
     """
-    Return the standard deviation over the prior of ln(EM of a bin / total EM).
+    Return the standard deviation over the prior of ln(EM of a bin / total EM + `TRACE`).
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ def prior_log_std(prior, *, n=100_000, seed=0):
         Shape ``(bins,)``.
     """
     em = prior.sample(n, seed=[seed, _MOMENTS])
-    return np.log(em / em.sum(axis=0)).std(axis=1)
+    return np.log(em / em.sum(axis=0) + TRACE).std(axis=1)
 
 
 def _objective(module, intensity, uncertainty, em, flags):

@@ -110,9 +110,7 @@ class TrainingRun:
         if score < self.best_loss:
             self.best_loss, self.best_epoch, self.best_state = score, self.history[-1]["epoch"], self._state()
 
-    def train(
-        self, prepare, rng_of, validation=None, *, checkpoint=None, description="", progress=False, name="training"
-    ):
+    def train(self, prepare, validation=None, *, checkpoint=None, description="", progress=False, name="training"):
         """
         Train until the last epoch; pixels are prepared in the background.
 
@@ -120,8 +118,6 @@ class TrainingRun:
         ----------
         prepare : callable
             Returns the pixels of an epoch, as in `epoch`, by its number.
-        rng_of : callable
-            Returns the `~numpy.random.Generator` of the order of pixels by the number of the epoch.
         validation : sequence of `~torch.Tensor`, optional
             Pixels that decide which epoch's weights are the best.
         checkpoint : `Checkpoint`, optional

@@ -51,13 +51,13 @@ def test_file_of_another_kind(value, expected):
 
 
 DESCRIPTION = "do not fit their own description"
-FORMAT = "format must be 'sunpy_deepem weights 4', found 'sunpy_deepem weights"
+FORMAT = "format must be 'sunpy_deepem weights 5', found 'sunpy_deepem weights"
 
 
 @weights_table(
     "DeepEM.load(source)",
     ("weights of an older version", {"format": "sunpy_deepem weights 3"}, ValueError(f"{FORMAT} 3'")),
-    ("weights of a later version", {"format": "sunpy_deepem weights 5"}, ValueError(f"{FORMAT} 5'")),
+    ("weights of a later version", {"format": "sunpy_deepem weights 6"}, ValueError(f"{FORMAT} 6'")),
     ("weights without a description", {"drop": ["architecture"]}, ValueError(DESCRIPTION)),
     ("a description of another kind", {"architecture": '"scaled"'}, ValueError(DESCRIPTION)),
     (
@@ -155,7 +155,7 @@ def test_predict_uncertainty(value, expected):
     ("NaN", pixels() * np.nan, "NaN."),
     ("infinite", pixels() * np.inf, "NaN."),
     ("1e300 DN/s", pixels().astype(float) * 1e300, "NaN."),
-    ("masked", np.ma.masked_less(pixels(), 1), "NaN."),
+    ("masked", np.ma.masked_less(pixels(), 1e9), "NaN."),
 )
 def test_predict_invalid_pixels(value):
     assert np.isnan(network().predict(value, 0.1 * pixels())[0]).all()
@@ -213,7 +213,7 @@ def test_any_pixel_is_predicted_or_rejected(intensity, sigma):
         assert "uncertainty must be positive" in str(error)  # noqa: PT017
         assert (np.isfinite(intensity) & ~(sigma > 0)).any()
         return
-    known = (np.isfinite(intensity) & np.isfinite(sigma)).all(axis=0)
+    known = (np.isfinite(intensity) & np.isfinite(sigma)).sum(axis=0) >= 3
     assert np.isnan(em[:, ~known]).all()
     assert not (em[:, known] < 0).any()
 

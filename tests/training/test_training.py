@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from sunpy_deepem import DeepEM, LogTBins, TemperatureResponse
 from sunpy_deepem.network.architectures import ChapterNetwork, ScaledNetwork
@@ -20,7 +21,7 @@ from sunpy_deepem.training import (
     fit,
     simulate_observation,
 )
-from sunpy_deepem.training.fitting import calibrate_spread
+from sunpy_deepem.training.spread import calibrate_spread
 
 N = 400
 
@@ -55,14 +56,29 @@ def test_quiet_sun_and_coronal_holes_are_not_hot():
 
 
 @pytest.mark.parametrize("family", DEMPrior.WEIGHTS)
-def test_dim_plasma_is_not_hot_unless_isothermal(family):
+def test_total_em_is_log_uniform_in_the_range_of_the_family(family):
     prior = DEMPrior()
     em = prior.sample_family(family, 4000, seed=0)
-    total = np.log10(em.sum(axis=0))
     low, high = prior.log_total_em(family, em)
-    assert ((total >= low - 1e-6) & (total <= high + 1e-6)).all()
-    hot_and_dim = (em[LogTBins().centers > 6.6].sum(axis=0) > 0.05 * em.sum(axis=0)) & (total < 26.5)
-    assert hot_and_dim.any() == (family == "isothermal")
+    position = (np.log10(em.sum(axis=0)) - low) / (high - low)
+    assert stats.kstest(position, "uniform").pvalue > 0.001
+
+
+def test_half_of_the_draws_have_empty_bins():
+    prior = DEMPrior.neutral()
+    em = prior.sample(4000, seed=0)
+    empty = (em == 0).any(axis=0)
+    assert 0.4 < empty.mean() < 0.52
+    # Nothing that a channel could see is removed.
+    np.testing.assert_allclose(em.sum(axis=0), prior.sample(4000, seed=0, trace=True).sum(axis=0), rtol=3e-3)
+    assert (prior.sample(1000, seed=0, trace=True) > 0).all()
+
+
+def test_neutral_and_solar_priors():
+    assert "quiet Sun" not in DEMPrior.neutral().families
+    assert "two components" not in DEMPrior.solar().families
+    for prior in (DEMPrior(), DEMPrior.neutral(), DEMPrior.solar()):
+        assert prior.weights.sum() == pytest.approx(1)
 
 
 def test_weights_choose_families():
@@ -489,7 +505,7 @@ def pixels_with_errors(law, n=40_000):
         em, spread = (values[0, :, 0] for values in module(intensity[None, :, None], uncertainty[None, :, None]))
     relative = noise / (1 + noise)  # σ over the mean of intensity plus σ
     error = torch.tensor(law(relative) * rng.normal(size=(18, n)), dtype=torch.float32)
-    return module, [intensity, uncertainty, em + error * spread]
+    return module, [intensity, uncertainty, em + error * spread, torch.zeros(12, n, dtype=torch.bool)]
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.3, -0.2])
