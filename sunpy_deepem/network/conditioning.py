@@ -35,6 +35,12 @@ _COMPONENT_STEPS = (0.1, 0.5, 1.0)
 _DRAW_STEPS = 1
 # Largest change of ln(EM) in a step.
 _LARGEST_STEP = 2.0
+# Largest residual in units of its noise; channels that contradict each other reach more.
+_LARGEST_RESIDUAL = 1e4
+# Stands for the logarithm of a weight that is zero.
+_LEAST_LOG_WEIGHT = -1e30
+# Rounding error of a pivot relative to the diagonal.
+_ROUNDING = 1e-6
 # Range of ln(EM / brightness), in which squares stay within single precision.
 _LOG_EM = (-16.0, 8.0)
 
@@ -91,9 +97,9 @@ def take(values, index):
 
 
 def split_uncertainty(intensity, uncertainty):
-    """Return the σ' for which the network answers, and the weights w of the rest of the likelihood."""
+    """Return the σ' for which the network answers, and the root of σ² times the weight of the rest of the likelihood."""
     coarse = torch.hypot(uncertainty, _FLOOR * intensity.clamp_min(0))
-    return coarse, (uncertainty**-2 - coarse**-2).clamp_min(0)
+    return coarse, (1 - (uncertainty / coarse).square()).clamp_min(0).sqrt()
 
 
 def to_em(log_em):
@@ -119,7 +125,7 @@ def condition_components(gaussians, extra):
     misfit = z.square().sum(2) + residual.square().sum(2)
     return Conditioned(
         z,
-        -0.5 * (misfit + torch.log(pivots).sum(0).view(n, m)),
+        (-0.5 * (misfit + torch.log(pivots).sum(0).view(n, m))).nan_to_num_(_LEAST_LOG_WEIGHT, neginf=_LEAST_LOG_WEIGHT),
         residual + _times(jacobian, z),
         jacobian,
         precision.permute(2, 0, 1).reshape(n, m, channels, channels),
@@ -153,6 +159,7 @@ def condition_draws(anchor, noise, gaussians, conditioned, index, extra):
     jacobian = take(conditioned.jacobian, index)
     residual = take(conditioned.offset, index) + noise - _times(jacobian, anchor)
     z = anchor + _transposed_times(jacobian, _times(take(conditioned.precision, index), residual))
+    z = torch.where(torch.isfinite(z), z, anchor)
     for _ in range(_DRAW_STEPS):
         z = _step(anchor, z, noise, gaussians, extra)
     return z
@@ -167,7 +174,9 @@ def _step(anchor, z, noise, gaussians, extra, part=1.0):
     factor = _solve(_normal_matrix(jacobian), residual.flatten(0, 1).T)[0]
     change = anchor - z + _transposed_times(jacobian, factor.T.view(residual.shape))
     largest = ((gaussians.scale * change) @ gaussians.factor.mT).abs().amax(2, keepdim=True)
-    return z + change * (_LARGEST_STEP / largest.clamp_min(1e-9)).clamp_max(1)
+    moved = z + change * (_LARGEST_STEP / largest.clamp_min(1e-9)).clamp_max(1)
+    # Intensities that contradict each other wildly may overflow.
+    return torch.where(torch.isfinite(moved), moved, z)
 
 
 def _linearize(z, gaussians, extra):
@@ -175,7 +184,7 @@ def _linearize(z, gaussians, extra):
     n, m, bins = z.shape
     channels = extra.matrix.shape[1]
     em = to_em(gaussians.log_em(z))
-    residual = extra.target[:, None] - em @ extra.matrix.mT
+    residual = (extra.target[:, None] - em @ extra.matrix.mT).clamp(-_LARGEST_RESIDUAL, _LARGEST_RESIDUAL)
     jacobian = (em[:, :, None] * extra.matrix[:, None]).view(n, m * channels, bins) @ gaussians.factor
     return residual, jacobian.view(n, m, channels, bins) * gaussians.scale[:, :, None]
 
@@ -199,7 +208,7 @@ def _normal_matrix(jacobian):
 
 def _solve(normal, right):
     """
-    Solve symmetric, positive definite systems by elimination.
+    Solve systems whose matrices are one plus a symmetric, positive semidefinite one, by elimination.
 
     For many small systems this is faster than `torch.linalg.solve`. Overwrites ``normal``, shape ``(k, k, n)``.
 
@@ -212,7 +221,10 @@ def _solve(normal, right):
     """
     right = right.clone()
     k = len(right)
+    # The pivots of one plus such a matrix are at least one; those below the rounding error would amplify it.
+    least = (_ROUNDING * normal.diagonal(dim1=0, dim2=1).T).clamp_(min=1)
     for row in range(k):
+        torch.maximum(normal[row, row], least[row], out=normal[row, row])
         for below in range(row + 1, k):
             factor = normal[row, below] / normal[row, row]
             normal[below, below:].addcmul_(factor, normal[row, below:], value=-1)

@@ -14,6 +14,8 @@ __all__ = ["Mixture", "PosteriorNetwork"]
 
 # Range of the standard deviations of ln(EM) along the axes of a component, in ln.
 _LOG_SCALES = (-3.5, 3.0)
+# Largest element of L; up to 5 occurs in pixels of the prior.
+_LARGEST_FACTOR = 20.0
 
 
 class Mixture(NamedTuple):
@@ -40,9 +42,10 @@ class Mixture(NamedTuple):
         return torch.logsumexp(log_density, 1) - 0.5 * y.shape[1] * math.log(2 * math.pi)
 
     def factor(self):
-        """Return L, shape ``(n, bins, bins)``."""
+        """Return L, shape ``(n, bins, bins)``; its elements are limited where the intensities contradict each other."""
         unit = torch.eye(self.means.shape[2], device=self.means.device).expand_as(self.inverse_factor)
-        return torch.linalg.solve_triangular(self.inverse_factor, unit, upper=False, unitriangular=True)
+        factor = torch.linalg.solve_triangular(self.inverse_factor, unit, upper=False, unitriangular=True)
+        return factor.nan_to_num_(0.0).clamp_(-_LARGEST_FACTOR, _LARGEST_FACTOR)
 
 
 class PosteriorNetwork(nn.Module):

@@ -22,6 +22,8 @@ __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 
 # Components followed up in each pixel, those of the largest weights.
 _FOLLOWED = 8
+# Largest root of a weight, relative to brightness.
+_LARGEST_WEIGHT = 1e7
 
 
 class CommonNumbers(NamedTuple):
@@ -76,14 +78,15 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
     `~torch.Tensor`
         EM in cm^-5, shape ``(draws, bins, pixels)``.
     """
-    coarse, weight = split_uncertainty(intensity, uncertainty)
+    coarse, fraction = split_uncertainty(intensity, uncertainty)
     mixture, brightness = network(intensity, coarse, flags)
+    root_weight = fraction * (brightness / uncertainty).clamp_max(_LARGEST_WEIGHT)
+    target = root_weight * (intensity / brightness)
     if flags is not None:
-        # Missing channels have no weight, and of lower limits the network alone knows.
+        # Missing channels have no weight, and only the network takes account of lower limits.
         unused = flags.unflatten(1, (2, -1)).any(dim=1)
-        intensity, weight = intensity.masked_fill(unused, 0), weight.masked_fill(unused, 0)
-    root_weight = weight.sqrt()[0, :, 0].T
-    extra = Extra(root_weight * intensity[0, :, 0].T, (root_weight * brightness[:, None])[..., None] * matrix)
+        root_weight, target = root_weight.masked_fill(unused, 0), target.masked_fill(unused, 0)
+    extra = Extra(target[0, :, 0].T, root_weight[0, :, 0].T[..., None] * matrix)
     gaussians, log_weights = _followed(mixture)
     conditioned = condition_components(gaussians, extra)
     weights = torch.softmax(log_weights + conditioned.log_evidence, 1)

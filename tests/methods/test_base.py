@@ -79,7 +79,7 @@ def test_options_of_the_network_do_not_change_the_original():
 
 def test_network_solves_and_compares_channels(response):
     intensity = np.tile(np.array([0.8, 4.5, 140.0, 170.0, 50.0, 2.7])[:, None], 2)
-    intensity[3, 1] = np.nan
+    intensity[:4, 1] = np.nan
     solution = DeepEM.load().solve(intensity, np.full_like(intensity, 1.0), response)
     assert isinstance(solution, Solution)
     assert solution.em.shape == solution.em_std.shape == (18, 2)

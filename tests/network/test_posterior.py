@@ -209,9 +209,10 @@ def test_saturated_channels_are_lower_limits(default, channel):
 
 def test_split_uncertainty_adds_up():
     intensity, sigma = torch.tensor([1.0, 100.0, -1.0]), torch.tensor([0.1, 1.0, 0.5])
-    coarse, weight = split_uncertainty(intensity, sigma)
-    np.testing.assert_allclose((coarse**-2 + weight).numpy(), (sigma**-2).numpy(), rtol=1e-5)
+    coarse, fraction = split_uncertainty(intensity, sigma)
+    np.testing.assert_allclose((coarse**-2 + (fraction / sigma) ** 2).numpy(), (sigma**-2).numpy(), rtol=1e-5)
     assert (coarse >= sigma).all()
+    assert fraction[2] == 0
 
 
 def test_conditioning_is_exact_for_a_nearly_linear_model():
@@ -252,6 +253,15 @@ def test_density_of_the_mixture_is_normalized():
     assert total.item() == pytest.approx(1, abs=0.01)
     factor = mixture.factor()[0]
     np.testing.assert_allclose((factor @ mixture.inverse_factor[0]).numpy(), np.eye(2), atol=1e-6)
+
+
+@pytest.mark.parametrize("systematic", [0.0, 0.1])
+def test_contradictory_channels_have_finite_draws(default, systematic):
+    _, intensity, sigma = observed(500, systematic)
+    swapped = [0, 1, 5, 3, 4, 2]
+    assert np.isfinite(default.sample(intensity[swapped], sigma[swapped], n=16)).all()
+    for values in default.predict(intensity[swapped], sigma[swapped]):
+        assert np.isfinite(values).all()
 
 
 # -- Bad input and weights -------------------------------------------------------------------------------------------

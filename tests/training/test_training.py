@@ -64,11 +64,11 @@ def test_total_em_is_log_uniform_in_the_range_of_the_family(family):
     assert stats.kstest(position, "uniform").pvalue > 0.001
 
 
-def test_half_of_the_draws_have_empty_bins():
+def test_many_draws_have_empty_bins():
     prior = DEMPrior.neutral()
     em = prior.sample(4000, seed=0)
     empty = (em == 0).any(axis=0)
-    assert 0.4 < empty.mean() < 0.52
+    assert 0.3 < empty.mean() < 0.5
     # Nothing that a channel could see is removed.
     np.testing.assert_allclose(em.sum(axis=0), prior.sample(4000, seed=0, trace=True).sum(axis=0), rtol=3e-3)
     assert (prior.sample(1000, seed=0, trace=True) > 0).all()
