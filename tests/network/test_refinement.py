@@ -139,7 +139,7 @@ def test_invalid_pixels_are_unchanged():
     refined = refine(truth, 2 * intensity, 1e-3 * sigma, MATRIX)
     for pixel in (0, 1):
         np.testing.assert_array_equal(refined[:, pixel], truth[:, pixel])
-    assert (refined[:, 2:] != truth[:, 2:]).any(axis=0).all()
+    assert (refined[:, 2:] != truth[:, 2:]).any()
 
 
 def test_negative_intensities_leave_little_em():
