@@ -33,6 +33,8 @@ _FLOOR = 0.07
 _COMPONENT_STEPS = (0.1, 0.5, 1.0)
 # Steps of the draws after the first one, in which the model is linear around the component's maximum.
 _DRAW_STEPS = 1
+# Sum of squared residuals of a draw above which it gets more steps, and how many.
+_POOR, _MORE_STEPS = 30.0, 10
 # Largest change of ln(EM) in a step.
 _LARGEST_STEP = 2.0
 # Largest residual in units of its noise; channels that contradict each other reach more.
@@ -41,8 +43,8 @@ _LARGEST_RESIDUAL = 1e4
 _LEAST_LOG_WEIGHT = -1e30
 # Rounding error of a pivot relative to the diagonal.
 _ROUNDING = 1e-6
-# Range of ln(EM / brightness), in which squares stay within single precision.
-_LOG_EM = (-16.0, 8.0)
+# Smallest ln(EM / brightness).
+_LEAST_LOG_EM = -16.0
 
 
 class Extra(NamedTuple):
@@ -52,6 +54,8 @@ class Extra(NamedTuple):
     target: torch.Tensor
     #: Response times the root of the weight, shape ``(n, channels, bins)``.
     matrix: torch.Tensor
+    #: Largest ln(EM / brightness) of each bin that a channel allows, shape ``(n, bins)``.
+    log_most: torch.Tensor
 
 
 class Gaussians(NamedTuple):
@@ -102,9 +106,9 @@ def split_uncertainty(intensity, uncertainty):
     return coarse, (1 - (uncertainty / coarse).square()).clamp_min(0).sqrt()
 
 
-def to_em(log_em):
-    """Return EM over brightness."""
-    return torch.exp(log_em.clamp(*_LOG_EM))
+def to_em(log_em, extra):
+    """Return EM over brightness, no more than each channel allows."""
+    return torch.exp(torch.minimum(log_em, extra.log_most[:, None]).clamp_min(_LEAST_LOG_EM))
 
 
 def condition_components(gaussians, extra):
@@ -162,7 +166,23 @@ def condition_draws(anchor, noise, gaussians, conditioned, index, extra):
     z = torch.where(torch.isfinite(z), z, anchor)
     for _ in range(_DRAW_STEPS):
         z = _step(anchor, z, noise, gaussians, extra)
-    return z
+    return _finish(anchor, z, noise, gaussians, extra)
+
+
+def _finish(anchor, z, noise, gaussians, extra):
+    """Continue with the few draws that are still far from the data, mostly too bright."""
+    em = to_em(gaussians.log_em(z), extra)
+    misfit = (extra.target[:, None] + noise - em @ extra.matrix.mT).square().sum(dim=2)
+    pixel, draw = (misfit > _POOR).nonzero(as_tuple=True)
+    if not len(pixel):
+        return z
+    few = Gaussians(*(values[pixel, draw, None] for values in gaussians[:2]), gaussians.factor[pixel])
+    data = Extra(*(values[pixel] for values in extra))
+    noise = noise.expand(*z.shape[:2], -1)[pixel, draw, None]
+    anchor, moved = anchor[pixel, draw, None], z[pixel, draw, None]
+    for _ in range(_MORE_STEPS):
+        moved = _step(anchor, moved, noise, few, data)
+    return z.index_put((pixel, draw), moved[:, 0])
 
 
 def _step(anchor, z, noise, gaussians, extra, part=1.0):
@@ -183,7 +203,7 @@ def _linearize(z, gaussians, extra):
     """Return the target minus the synthetic intensity at z, and the derivative of the latter by z."""
     n, m, bins = z.shape
     channels = extra.matrix.shape[1]
-    em = to_em(gaussians.log_em(z))
+    em = to_em(gaussians.log_em(z), extra)
     residual = (extra.target[:, None] - em @ extra.matrix.mT).clamp(-_LARGEST_RESIDUAL, _LARGEST_RESIDUAL)
     jacobian = (em[:, :, None] * extra.matrix[:, None]).view(n, m * channels, bins) @ gaussians.factor
     return residual, jacobian.view(n, m, channels, bins) * gaussians.scale[:, :, None]

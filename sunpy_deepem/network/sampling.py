@@ -21,7 +21,12 @@ from sunpy_deepem.units import COVERAGE, EM_SCALE, TRACE
 __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 
 # Components followed up in each pixel, those of the largest weights.
-_FOLLOWED = 8
+_FOLLOWED = 16
+# Multiple of σ by which a channel may be fainter than what is behind it, and largest ln(EM / brightness) anyway.
+_CERTAIN, _LARGEST_LOG_EM = 4.0, 8.0
+# Factor of the widths of components, with which the intervals of draws from the prior hold 68 % on average: at small
+# noise, intervals of the network alone are too narrow by that.
+_WIDENING = 1.15
 # Largest root of a weight, relative to brightness.
 _LARGEST_WEIGHT = 1e7
 
@@ -82,19 +87,25 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
     mixture, brightness = network(intensity, coarse, flags)
     root_weight = fraction * (brightness / uncertainty).clamp_max(_LARGEST_WEIGHT)
     target = root_weight * (intensity / brightness)
+    # No bin can have more EM than explains a channel alone, with some noise.
+    most = (intensity.clamp_min(0) + _CERTAIN * uncertainty) / brightness
     if flags is not None:
         # Missing channels have no weight, and only the network takes account of lower limits.
         unused = flags.unflatten(1, (2, -1)).any(dim=1)
         root_weight, target = root_weight.masked_fill(unused, 0), target.masked_fill(unused, 0)
-    extra = Extra(target[0, :, 0].T, root_weight[0, :, 0].T[..., None] * matrix)
+        most = most.masked_fill(unused, torch.inf)
+    most = (most[0, :, 0].T[..., None] / matrix.clamp_min(1e-30)).amin(dim=1)
+    extra = Extra(
+        target[0, :, 0].T, root_weight[0, :, 0].T[..., None] * matrix, torch.log(most).clamp_max(_LARGEST_LOG_EM)
+    )
     gaussians, log_weights = _followed(mixture)
     conditioned = condition_components(gaussians, extra)
     weights = torch.softmax(log_weights + conditioned.log_evidence, 1)
-    index = _choose(gaussians.log_em(conditioned.z), weights, numbers.choice)
+    index = _choose(to_em(gaussians.log_em(conditioned.z), extra), weights, numbers.choice)
     gaussians = gaussians.take(index)
     anchor = numbers.normal.expand_as(gaussians.mean)
     z = condition_draws(anchor, numbers.noise, gaussians, conditioned, index, extra)
-    em = to_em(gaussians.log_em(z)) * (brightness * EM_SCALE)[:, None, None]
+    em = to_em(gaussians.log_em(z), extra) * (brightness * EM_SCALE)[:, None, None]
     least = TRACE * em.sum(dim=2, keepdim=True)
     em = torch.where(numbers.bare[:, None], (em - least).clamp_min(0), em)
     return em.permute(1, 2, 0)
@@ -112,16 +123,15 @@ def _followed(mixture):
     log_weights, index = torch.log_softmax(mixture.log_weights, 1).topk(
         min(_FOLLOWED, mixture.log_weights.shape[1]), dim=1
     )
-    return Gaussians(mixture.means, torch.exp(mixture.log_scales), mixture.factor()).take(index), log_weights
+    return Gaussians(mixture.means, _WIDENING * torch.exp(mixture.log_scales), mixture.factor()).take(index), log_weights
 
 
-def _choose(log_em, weights, choice):
+def _choose(em, weights, choice):
     """
     Return the component of each draw, shape ``(pixels, draws)``, by the inverse of the cumulative weights.
 
     Components are in order of mean log T, so that the same random number means a like component in like pixels.
     """
-    em = to_em(log_em)
     position = torch.arange(em.shape[2], dtype=em.dtype, device=em.device)
     order = ((em @ position) / em.sum(2)).argsort(1)
     cumulative = weights.gather(1, order).cumsum(1)
