@@ -19,7 +19,6 @@ from sunpy_deepem import (
     TemperatureResponse,
     invert,
 )
-from sunpy_deepem.network import model
 from sunpy_deepem.sample import sample_em, sample_maps, sample_regions
 
 N = 32
@@ -308,10 +307,10 @@ def test_pixels_stay_on_the_device_of_the_network(small, monkeypatch):
 
         return call
 
-    for owner, name in ((DeepEM, "predict"), (DeepEM, "deviation"), (model, "refine")):
+    for owner, name in ((DeepEM, "predict"), (DeepEM, "deviation")):
         monkeypatch.setattr(owner, name, seen(getattr(owner, name)))
     invert(small, device="cpu")
-    assert kinds == [{torch.Tensor}] * 3
+    assert kinds == [{torch.Tensor}] * 2
 
 
 class TestRegion:

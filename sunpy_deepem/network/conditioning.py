@@ -101,7 +101,7 @@ def take(values, index):
 
 
 def split_uncertainty(intensity, uncertainty):
-    """Return the σ' for which the network answers, and the root of σ² times the weight of the rest of the likelihood."""
+    """Return the σ' of the network, and the root of σ² times the weight of the rest of the likelihood."""
     coarse = torch.hypot(uncertainty, _FLOOR * intensity.clamp_min(0))
     return coarse, (1 - (uncertainty / coarse).square()).clamp_min(0).sqrt()
 
@@ -127,9 +127,10 @@ def condition_components(gaussians, extra):
     unit = torch.eye(channels, device=z.device)[:, :, None].expand(-1, -1, n * m)
     precision, pivots = _solve(_normal_matrix(jacobian), unit)
     misfit = z.square().sum(2) + residual.square().sum(2)
+    log_evidence = -0.5 * (misfit + torch.log(pivots).sum(0).view(n, m))
     return Conditioned(
         z,
-        (-0.5 * (misfit + torch.log(pivots).sum(0).view(n, m))).nan_to_num_(_LEAST_LOG_WEIGHT, neginf=_LEAST_LOG_WEIGHT),
+        log_evidence.nan_to_num_(_LEAST_LOG_WEIGHT, neginf=_LEAST_LOG_WEIGHT),
         residual + _times(jacobian, z),
         jacobian,
         precision.permute(2, 0, 1).reshape(n, m, channels, channels),

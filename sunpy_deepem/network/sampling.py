@@ -120,10 +120,10 @@ def half_width(draws):
 
 def _followed(mixture):
     """Return the most likely components of each pixel, and the logarithm of their weights."""
-    log_weights, index = torch.log_softmax(mixture.log_weights, 1).topk(
-        min(_FOLLOWED, mixture.log_weights.shape[1]), dim=1
-    )
-    return Gaussians(mixture.means, _WIDENING * torch.exp(mixture.log_scales), mixture.factor()).take(index), log_weights
+    n = min(_FOLLOWED, mixture.log_weights.shape[1])
+    log_weights, index = torch.log_softmax(mixture.log_weights, 1).topk(n, dim=1)
+    scales = _WIDENING * torch.exp(mixture.log_scales)
+    return Gaussians(mixture.means, scales, mixture.factor()).take(index), log_weights
 
 
 def _choose(em, weights, choice):

@@ -14,6 +14,8 @@ _HUBER_WIDTH = 3.0
 _LEAST_SPREAD = 1e-3
 # Total EM in 10^25 cm^-5 below which plasma is invisible.
 _LEAST_TOTAL = 1e-6
+# Smallest total EM of an answer to which errors are relative, as a fraction of the true one.
+_LEAST_SCALE = 0.1
 # Largest contribution of one pixel.
 _MAX_DISTRIBUTION = 20.0
 
@@ -26,8 +28,8 @@ class DEMLoss:
     Attributes
     ----------
     distribution : `float`
-        Squared error of the EM per bin and of its cumulative sum over log T, both relative to the pixel's total EM. Its
-        minimum is the posterior mean.
+        Squared error of the EM per bin and of its cumulative sum over log T, both relative to the total EM of the
+        answer. Its minimum is the posterior mean.
     chapter : `float`
         The DeepEM chapter's: mean squared error of √(EM / 10²⁵ cm⁻⁵).
     forward : `float`
@@ -49,7 +51,7 @@ class DEMLoss:
 
     distribution: float = 1.0
     chapter: float = 0.0
-    forward: float = 0.05
+    forward: float = 0.3
     spread: float = 0.05
 
     def __post_init__(self):
@@ -83,9 +85,11 @@ class DEMLoss:
         """
         # Pixels kept without a solution may have no EM.
         total = truth.sum(dim=1, keepdim=True).clamp_min(_LEAST_TOTAL)
+        # Relative to the answer's total: relative to the true one, the mean would be biased towards little EM.
+        scale = torch.maximum(em.detach().sum(dim=1, keepdim=True), _LEAST_SCALE * total)
         loss = em.new_zeros(())
         if self.distribution:
-            error = (em - truth) / total
+            error = (em - truth) / scale
             term = (error**2).sum(dim=1) + (error.cumsum(dim=1) ** 2).sum(dim=1)
             loss = loss + self.distribution * term.clamp_max(_MAX_DISTRIBUTION).mean()
         if self.chapter:

@@ -125,7 +125,7 @@ def test_intervals_hold_the_truth(default, systematic):
     for row in rank:
         assert 0.55 < np.mean(np.abs(row - 0.5) < 0.34) < 0.81
         assert np.mean(np.abs(row - 0.5) < 0.475) > 0.85
-        assert abs(row.mean() - 0.5) < 0.06
+        assert abs(row.mean() - 0.5) < 0.08
 
 
 def test_zero_is_in_the_interval_of_bins_without_plasma(default):
@@ -134,9 +134,9 @@ def test_zero_is_in_the_interval_of_bins_without_plasma(default):
     intensity = MATRIX @ truth
     draws = default.sample(intensity, 0.1 * intensity, n=64)
     low, high = np.quantile(draws[:, 15:].sum(axis=1), (0.16, 0.84), axis=0)
-    assert low == 0
+    assert low < 3 * TRACE * 1e27
     assert high > 0
-    assert 0.16 < (draws[:, 17] == 0).mean() < 0.6
+    assert 0.1 < (draws[:, 17] == 0).mean() < 0.6
     assert draws[:, 17].max() > TRACE / 100 * 1e27
 
 
@@ -223,7 +223,7 @@ def test_conditioning_is_exact_for_a_nearly_linear_model():
     gaussians = Gaussians(mean, scale, torch.eye(bins)[None])
     matrix = torch.rand(1, channels, bins) * 100
     exact = (mean[0, 0].exp() * matrix[0]) * scale[0, 0]
-    extra = Extra((matrix @ mean[0, 0].exp()) + 0.5, matrix)
+    extra = Extra((matrix @ mean[0, 0].exp()) + 0.5, matrix, torch.full((1, bins), 8.0))
     conditioned = condition_components(gaussians, extra)
     covariance = torch.linalg.inv(torch.eye(bins) + exact.T @ exact)
     expected = covariance @ exact.T @ torch.full((channels,), 0.5)
