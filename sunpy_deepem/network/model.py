@@ -23,7 +23,7 @@ from sunpy_deepem.network.tiles import (
     resolve_device,
     to_tensor,
 )
-from sunpy_deepem.network.weights import Weights, read_helioml, read_weights, write_weights
+from sunpy_deepem.network.weights import Weights, fingerprint, read_helioml, read_weights, write_weights
 from sunpy_deepem.units import EM_SCALE
 from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.parallel import part_map, tile_map
@@ -451,6 +451,11 @@ class DeepEM(PosteriorDraws):
                 )
                 raise ValueError(msg)
         return intensity, *others
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all weights and their description."""
+        return fingerprint(self)
 
     @property
     def n_channels(self) -> int:

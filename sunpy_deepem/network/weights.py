@@ -1,5 +1,6 @@
 """Reading, writing and checking files of weights."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,7 +19,7 @@ from sunpy_deepem.network.tiles import first_line
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.utils.files import atomic_path, checked_path
 
-__all__ = ["PACKAGED", "Weights", "read_helioml", "read_weights", "write_weights"]
+__all__ = ["PACKAGED", "Weights", "fingerprint", "read_helioml", "read_weights", "write_weights"]
 
 _FORMAT = "sunpy_deepem weights 5"
 #: Weights that come with the package.
@@ -196,27 +197,49 @@ def write_weights(weights, path, *, overwrite=False):
     FileExistsError
         If the file exists and ``overwrite`` is `False`.
     """
-    meta = {key: str(value) for key, value in weights.meta.items()} | {
-        "format": _FORMAT,
+    state, description = _contents(weights)
+    meta = {key: str(value) for key, value in weights.meta.items()} | description | {"format": _FORMAT}
+    with atomic_path(path, overwrite=overwrite) as partial:
+        partial.write_bytes(save(state, metadata=meta))
+
+
+def fingerprint(weights) -> str:
+    """
+    Return a hash of all tensors and their description; equal networks have equal fingerprints.
+
+    Parameters
+    ----------
+    weights : `Weights` or `~sunpy_deepem.DeepEM`
+    """
+    state, description = _contents(weights)
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _contents(weights):
+    """Return the tensors of a file, and their description."""
+    bins = weights.bins
+    description = {
         "architecture": json.dumps(weights.module.architecture()),
-        "bins": json.dumps({"first": weights.bins.first, "step": weights.bins.step, "n": weights.bins.n}),
+        "bins": json.dumps({"first": bins.first, "step": bins.step, "n": bins.n}),
     }
-    tensors = weights.module.state_dict()
+    tensors = dict(weights.module.state_dict())
     for prefix, module in ((_CONSISTENCY, weights.consistency), (_POSTERIOR, weights.posterior)):
         if module is not None:
             tensors |= {prefix + key: value for key, value in module.state_dict().items()}
     if weights.posterior is not None:
-        meta["posterior"] = json.dumps(weights.posterior.architecture())
+        description["posterior"] = json.dumps(weights.posterior.architecture())
     if weights.prior:
-        meta["prior"] = json.dumps(weights.prior)
+        description["prior"] = json.dumps(weights.prior)
     state = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     if weights.response_matrix is not None:
-        meta["response_fingerprint"] = weights.response_fingerprint
+        description["response_fingerprint"] = weights.response_fingerprint
         state[_RESPONSE] = torch.from_numpy(weights.response_matrix)
     if weights.prior_log_std is not None:
         state[_PRIOR_LOG_STD] = torch.from_numpy(weights.prior_log_std)
-    with atomic_path(path, overwrite=overwrite) as partial:
-        partial.write_bytes(save(state, metadata=meta))
+    return state, description
 
 
 def _take(state, prefix):

@@ -51,7 +51,7 @@ class DEMLoss:
 
     distribution: float = 1.0
     chapter: float = 0.0
-    forward: float = 0.3
+    forward: float = 1.0
     spread: float = 0.05
 
     def __post_init__(self):

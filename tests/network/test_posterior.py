@@ -298,8 +298,10 @@ def test_save_and_load(default, tmp_path):
     _, intensity, sigma = observed(10)
     np.testing.assert_array_equal(again.sample(intensity, sigma, n=4), default.sample(intensity, sigma, n=4))
     assert again.prior == default.prior
+    assert again.fingerprint == default.fingerprint
     np.testing.assert_array_equal(again.prior_log_std, default.prior_log_std)
     again.posterior.layers[0].bias.data[0] = torch.nan
+    assert again.fingerprint != default.fingerprint
     again.save(tmp_path / "nan.safetensors")
     with pytest.raises(ValueError, match="not finite: posterior"):
         DeepEM.load(tmp_path / "nan.safetensors")
