@@ -75,8 +75,8 @@ class TestKnownTruth:
     @pytest.mark.parametrize(
         ("region", "dex", "log_t"),
         [
-            ("quiet Sun", 0.03, 0.08),
-            ("coronal hole", 0.05, 0.06),
+            ("quiet Sun", 0.03, 0.1),
+            ("coronal hole", 0.05, 0.08),
             ("active region", 0.05, 0.04),
             ("flare", 0.08, 0.06),
             ("off limb", 0.05, 0.06),
