@@ -167,16 +167,20 @@ class PosteriorDraws:
         intensity, uncertainty, flags = arrays
         if not self.has_posterior or not intensity.numel():
             return
+        # In usual pixels this is all there is to do.
+        if flags is None and torch.sub(uncertainty, intensity, alpha=_NETWORK_NOISE).amin() >= 0:
+            return
         noise = uncertainty / intensity.abs()
         if flags is not None:
             noise = noise.masked_fill(flags.unflatten(1, (2, -1)).any(dim=1), torch.inf)
         noise = noise.amin(dim=1)[0, 0]
-        if noise.amin() >= _NETWORK_NOISE:
+        sharp = (noise < _NETWORK_NOISE).nonzero()[:, 0]
+        if not len(sharp):
             return
         matrix, network = self._posterior_on(intensity.device)
         numbers = common_numbers(_SHARP_DRAWS, 0, *matrix.shape[::-1]).to(intensity.device)
         size = max(1, (_CPU_TILE if intensity.device.type == "cpu" else _GPU_TILE) // _SHARP_DRAWS)
-        for pixels in (noise < _NETWORK_NOISE).nonzero()[:, 0].split(size):
+        for pixels in sharp.split(size):
             part = [None if array is None else array[..., pixels] for array in arrays]
             draws = draw_tile(network, *part, matrix, numbers)
             weight = ((_NETWORK_NOISE - noise[pixels]) / (_NETWORK_NOISE - _SHARP_NOISE)).clamp(0, 1)
