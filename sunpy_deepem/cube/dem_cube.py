@@ -14,6 +14,7 @@ from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.arithmetic import Arithmetic
 from sunpy_deepem.cube.input_output import DEMCubeRead, DEMCubeWrite
 from sunpy_deepem.cube.planes import Planes
+from sunpy_deepem.cube.posterior import PosteriorDraws
 from sunpy_deepem.cube.products import Products
 from sunpy_deepem.cube.resample import Resampling
 from sunpy_deepem.response.temperature_response import TemperatureResponse
@@ -26,7 +27,7 @@ from sunpy_deepem.visualization import figures
 __all__ = ["DEMCube"]
 
 
-class DEMCube(Products, Resampling, Arithmetic, NDCube):
+class DEMCube(PosteriorDraws, Products, Resampling, Arithmetic, NDCube):
     """
     Emission measure on a grid of log T and sky.
 

@@ -1,5 +1,7 @@
 """Maps and curves that follow from a cube: a mixin of `DEMCube`."""
 
+from functools import partial
+
 import astropy.units as u
 import numpy as np
 import sunpy.map
@@ -8,6 +10,7 @@ from astropy.time import Time
 
 from sunpy_deepem.analysis import derived
 from sunpy_deepem.analysis.curves import em_curve
+from sunpy_deepem.analysis.intervals import quantiles_of
 from sunpy_deepem.calibrate.degradation import degradation_factor
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.forward import channel_maps, synthesize_maps, synthetic_intensity
@@ -130,7 +133,7 @@ class Products:
             content="residual, (observed - synthetic) / sigma",
         )
 
-    def bin_map(self, log_t: float) -> sunpy.map.GenericMap:
+    def bin_map(self, log_t: float, *, quantiles=None, **draws):
         """
         Return the EM of the bin that contains ``log_t`` as a map.
 
@@ -138,6 +141,8 @@ class Products:
         ----------
         log_t : `float`
             In log10(T/K).
+        quantiles, **draws
+            As for `total_em`.
 
         Returns
         -------
@@ -160,9 +165,9 @@ class Products:
             msg = f"log_t must lie within the cube's bins, from {edges[0]} to {edges[-1]}, found {log_t}."
             raise ValueError(msg)
         index = int(np.searchsorted(edges, log_t, side="right")) - 1
-        return self.total_em(edges[index], edges[index + 1])
+        return self.total_em(edges[index], edges[index + 1], quantiles=quantiles, **draws)
 
-    def total_em(self, low: float | None = None, high: float | None = None) -> sunpy.map.GenericMap:
+    def total_em(self, low: float | None = None, high: float | None = None, *, quantiles=None, **draws):
         """
         Return the EM summed over a range of log T as a map.
 
@@ -172,12 +177,17 @@ class Products:
         ----------
         low, high : `float`, optional
             Limits in log10(T/K), by default those of the cube.
+        quantiles : `float` or sequence of `float`, optional
+            Quantiles of the joint posterior to be returned instead, such as ``(0.16, 0.5, 0.84)``.
+        **draws
+            Options of the draws for ``quantiles``: ``n``, ``seed`` and ``method`` as for `map_draws`.
 
         Returns
         -------
         `~sunpy.map.GenericMap`
             In cm^-5. The ``uncertainty`` is the root of the sum of squares over the bins, as if their errors were
-            independent.
+            independent, which they are not: ``quantiles`` come from the joint posterior.
+            With ``quantiles`` a `~sunpy.map.MapSequence` with one map for each.
 
         Raises
         ------
@@ -193,12 +203,15 @@ class Products:
         self._require_3d("total_em")
         begin, end = derived.band_limits(self.bins, low, high)
         fraction = ((end - begin) / self.bins.step).round(9)
+        content = f"EM, log T {begin[0]:g} to {end[-1]:g}"
+        if quantiles is not None:
+            return self._quantile_maps(lambda em: _weighted(fraction, em), quantiles, EM_UNIT, content, draws)
         part, std = fraction > 0, standard_deviation(self)
         std = None if std is None else np.sqrt(np.tensordot(fraction[part] ** 2, std[part] ** 2, axes=1))
         total = np.tensordot(fraction[part], self.data[part], axes=1)
-        return self._map(total, std, self.unit, f"EM, log T {begin[0]:g} to {end[-1]:g}")
+        return self._map(total, std, self.unit, content)
 
-    def band_maps(self, bands=BANDS) -> sunpy.map.MapSequence:
+    def band_maps(self, bands=BANDS, *, quantiles=None, **draws) -> sunpy.map.MapSequence:
         """
         Return the EM of several ranges of log T as maps.
 
@@ -206,11 +219,13 @@ class Products:
         ----------
         bands : sequence of pairs of `float`, optional
             Limits in log10(T/K), as for `total_em`; by default 5.6 to 6.0, 6.0 to 6.3, 6.3 to 6.6 and 6.6 to 7.0.
+        quantiles, **draws
+            As for `total_em`.
 
         Returns
         -------
         `~sunpy.map.MapSequence`
-            One `~sunpy.map.GenericMap` in cm^-5 for each band, in their order.
+            One `~sunpy.map.GenericMap` in cm^-5 for each band, in their order, or one for each quantile of each band.
 
         Raises
         ------
@@ -223,12 +238,21 @@ class Products:
         >>> [smap.meta["content"] for smap in dem.band_maps()]
         ['EM, log T 5.6 to 6', 'EM, log T 6 to 6.3', 'EM, log T 6.3 to 6.6', 'EM, log T 6.6 to 7']
         """
-        maps = [self.total_em(low, high) for low, high in derived.checked_bands(bands)]
+        pairs = derived.checked_bands(bands)
+        if quantiles is None:
+            maps = [self.total_em(low, high) for low, high in pairs]
+        else:
+            maps = [each for low, high in pairs for each in self.total_em(low, high, quantiles=quantiles, **draws)]
         return sunpy.map.Map(maps, sequence=True, sortby=None)
 
-    def em_weighted_log_t(self) -> sunpy.map.GenericMap:
+    def em_weighted_log_t(self, *, quantiles=None, **draws):
         """
         Return the mean log T weighted by EM as a map.
+
+        Parameters
+        ----------
+        quantiles, **draws
+            As for `total_em`.
 
         Returns
         -------
@@ -248,12 +272,16 @@ class Products:
         True
         """
         self._require_3d("em_weighted_log_t")
-        value, std = derived.mean_log_t(self.data, standard_deviation(self), self.bins)
-        return self._map(value, std, u.one, "EM-weighted log10(T/K)")
+        return self._quantity(derived.mean_log_t, "EM-weighted log10(T/K)", quantiles, draws)
 
-    def peak_log_t(self) -> sunpy.map.GenericMap:
+    def peak_log_t(self, *, quantiles=None, **draws):
         """
         Return the log T of the bin with the most EM as a map.
+
+        Parameters
+        ----------
+        quantiles, **draws
+            As for `total_em`.
 
         Returns
         -------
@@ -274,14 +302,18 @@ class Products:
         True
         """
         self._require_3d("peak_log_t")
-        value, std = derived.peak_log_t(self.data, standard_deviation(self), self.bins)
-        return self._map(value, std, u.one, "log10(T/K) of most EM")
+        return self._quantity(derived.peak_log_t, "log10(T/K) of most EM", quantiles, draws)
 
-    def thermal_width(self) -> sunpy.map.GenericMap:
+    def thermal_width(self, *, quantiles=None, **draws):
         """
         Return the standard deviation of the EM along log T as a map.
 
         EM is uniform per dex inside a bin, so plasma in a single bin of 0.1 dex has a width of 0.1 / √12 = 0.029.
+
+        Parameters
+        ----------
+        quantiles, **draws
+            As for `total_em`.
 
         Returns
         -------
@@ -300,8 +332,7 @@ class Products:
         True
         """
         self._require_3d("thermal_width")
-        value, std = derived.thermal_width(self.data, standard_deviation(self), self.bins)
-        return self._map(value, std, u.one, "standard deviation of EM in dex of T")
+        return self._quantity(derived.thermal_width, "standard deviation of EM in dex of T", quantiles, draws)
 
     @u.quantity_input
     def electron_density(self, depth: u.cm, *, low=None, high=None, filling_factor=1.0, hydrogen_ratio=_HYDROGEN_RATIO):
@@ -463,3 +494,27 @@ class Products:
         cards = {"bunit": unit.to_string("fits"), "content": content}
         uncertainty = None if std is None else StdDevUncertainty(std)
         return sunpy.map.Map(data, self.sky_header | cards, mask=self.sky_mask, uncertainty=uncertainty)
+
+    def _quantity(self, function, content, quantiles, draws):
+        """Return a dimensionless map of ``function(em, std, bins)``, or maps of its quantiles."""
+        if quantiles is not None:
+            value = partial(function, std=None, bins=self.bins)
+            return self._quantile_maps(lambda em: value(em)[0], quantiles, u.one, content, draws)
+        value, std = function(self.data, standard_deviation(self), self.bins)
+        return self._map(value, std, u.one, content)
+
+    def _quantile_maps(self, function, quantiles, unit, content, draws):
+        """Return a map for each quantile of a function of EM ``(n_bins, ...)`` over posterior draws."""
+        asked = np.atleast_1d(quantiles)
+        images = self.map_draws(lambda em: quantiles_of(function, em, asked), **draws)
+        maps = [
+            self._map(image, None, unit, f"{content}, {100 * quantile:g} % quantile")
+            for image, quantile in zip(images, asked, strict=True)
+        ]
+        return sunpy.map.Map(maps, sequence=True, sortby=None)
+
+
+def _weighted(weights, em):
+    """Return the sum of EM ``(n_bins, ...)`` over bins with weights, some of them zero."""
+    part = weights > 0
+    return np.tensordot(weights[part].astype(em.dtype), em[part], axes=1)

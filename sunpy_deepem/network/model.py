@@ -23,7 +23,7 @@ from sunpy_deepem.network.tiles import (
     resolve_device,
     to_tensor,
 )
-from sunpy_deepem.network.weights import Weights, fingerprint, read_helioml, read_weights, write_weights
+from sunpy_deepem.network.weights import IN_USE, Weights, fingerprint, read_helioml, read_weights, write_weights
 from sunpy_deepem.units import EM_SCALE
 from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.parallel import part_map, tile_map
@@ -89,6 +89,9 @@ class DeepEM(PosteriorDraws):
         self.posterior = None if weights.posterior is None else weights.posterior.eval()
         self.prior, self.prior_log_std = weights.prior, weights.prior_log_std
 
+    #: Where the weights were read from: a packaged name or a path; `None` for a network made in this process.
+    source = None
+
     @classmethod
     def from_weights(cls, weights) -> "DeepEM":
         """Return the network of a `~sunpy_deepem.network.weights.Weights`."""
@@ -117,7 +120,9 @@ class DeepEM(PosteriorDraws):
         ValueError
             If the file is truncated, not of safetensors, or not written by this package.
         """
-        return cls.from_weights(read_weights(source))
+        network = cls.from_weights(read_weights(source))
+        network.source = str(source)
+        return network
 
     @classmethod
     def from_helioml(cls, path) -> "DeepEM":
@@ -197,7 +202,9 @@ class DeepEM(PosteriorDraws):
         """The weights and options of `solve`, for the provenance of a cube."""
         # The losses of each epoch are found with the weights.
         origin = {key: value for key, value in self.meta.items() if key != "history"}
-        return {"network": origin, "refine": self._refine or 0}
+        found = self.fingerprint
+        IN_USE[found] = self
+        return {"network": origin, "weights": self.source, "fingerprint": found, "refine": self._refine or 0}
 
     def solve(self, intensity, uncertainty, response):
         """

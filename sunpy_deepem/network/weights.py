@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from importlib import resources
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from sunpy_deepem.network.tiles import first_line
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.utils.files import atomic_path, checked_path
 
-__all__ = ["PACKAGED", "Weights", "fingerprint", "read_helioml", "read_weights", "write_weights"]
+__all__ = ["IN_USE", "PACKAGED", "Weights", "fingerprint", "read_helioml", "read_weights", "write_weights"]
 
+#: Networks that made cubes in this process, by the fingerprint of their weights.
+IN_USE: WeakValueDictionary = WeakValueDictionary()
 _FORMAT = "sunpy_deepem weights 5"
 #: Weights that come with the package.
 PACKAGED = ("default", "neutral")
