@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from sunpy_deepem.network.posterior import PosteriorNetwork
 from sunpy_deepem.network.sampling import common_numbers, draw_tile, half_width
 from sunpy_deepem.network.tiles import pixel_tile, resolve_device
 from sunpy_deepem.units import EM_SCALE
@@ -27,6 +28,8 @@ class PosteriorDraws:
     All pixels use the same quasi-random numbers. Draw k of an image is thus one coherent cube, a part of an image has
     the draws that it has within the whole, and the same seed gives the same draws.
     """
+
+    posterior: PosteriorNetwork | None
 
     @property
     def has_posterior(self) -> bool:

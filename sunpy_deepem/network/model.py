@@ -90,7 +90,7 @@ class DeepEM(PosteriorDraws):
         self.prior, self.prior_log_std = weights.prior, weights.prior_log_std
 
     #: Where the weights were read from: a packaged name or a path; `None` for a network made in this process.
-    source = None
+    source: str | None = None
 
     @classmethod
     def from_weights(cls, weights) -> "DeepEM":

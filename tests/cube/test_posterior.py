@@ -114,5 +114,5 @@ class TestMethods:
             sparse.distribution()
 
     def test_the_result_of_arithmetic_is_refused(self, small):
-        with pytest.raises(ValueError, match="result of arithmetic .* Combine the distributions"):
+        with pytest.raises(ValueError, match=r"result of arithmetic .* Combine the distributions"):
             (small + small).distribution()
