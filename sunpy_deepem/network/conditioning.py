@@ -207,7 +207,7 @@ def _linearize(z, gaussians, extra):
     em = to_em(gaussians.log_em(z), extra)
     residual = (extra.target[:, None] - em @ extra.matrix.mT).clamp(-_LARGEST_RESIDUAL, _LARGEST_RESIDUAL)
     jacobian = (em[:, :, None] * extra.matrix[:, None]).view(n, m * channels, bins) @ gaussians.factor
-    return residual, jacobian.view(n, m, channels, bins) * gaussians.scale[:, :, None]
+    return residual, jacobian.view(n, m, channels, bins).mul_(gaussians.scale[:, :, None])
 
 
 def _times(matrices, vectors):
@@ -215,8 +215,7 @@ def _times(matrices, vectors):
 
 
 def _transposed_times(matrices, vectors):
-    # For matrices this small a sum of products is faster than a matrix product.
-    return (matrices * vectors[..., None]).sum(2)
+    return (vectors[:, :, None] @ matrices)[:, :, 0]
 
 
 def _normal_matrix(jacobian):
