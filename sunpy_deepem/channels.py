@@ -1,8 +1,9 @@
 """AIA's six coronal EUV channels and their order."""
 
 import astropy.units as u
+import numpy as np
 
-__all__ = ["CHANNELS", "SYNTHETIC", "channel_quantity", "check_channels"]
+__all__ = ["CHANNELS", "SYNTHETIC", "channel_bits", "channel_flags", "channel_quantity", "check_channels"]
 
 #: Wavelengths of the channels in Å, in the order of the first axis of every array.
 CHANNELS = (94, 131, 171, 193, 211, 335)
@@ -24,3 +25,37 @@ def check_channels(array, name="intensity", *, channels=CHANNELS):
             f"{array.shape}."
         )
         raise ValueError(msg)
+
+
+def channel_bits(flags):
+    """
+    Pack a flag of each channel into a bit field, bit i for channel i.
+
+    Parameters
+    ----------
+    flags : `~numpy.ndarray`
+        Booleans, shape ``(channels, ...)``, up to 16 channels.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        `numpy.uint16`, shape ``(...)``.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.channels import channel_bits, channel_flags
+    >>> int(channel_bits(np.array([True, False, True])))
+    5
+    >>> channel_flags(5, 3)
+    array([ True, False,  True])
+    """
+    bits = np.zeros(flags.shape[1:], dtype=np.uint16)
+    for index, flag in enumerate(flags):
+        bits |= flag * np.uint16(1 << index)
+    return bits[()]
+
+
+def channel_flags(bits, n):
+    """Return the flags of ``n`` channels, shape ``(n, ...)``, from the bit field of `channel_bits`."""
+    bits = np.asarray(bits)
+    return np.stack([(bits & (1 << index)) != 0 for index in range(n)])

@@ -47,21 +47,21 @@ def synthetic_intensity(em: EM_UNIT, response):
 @u.quantity_input
 def chi_squared(em: EM_UNIT, intensity: INTENSITY_UNIT, uncertainty: INTENSITY_UNIT, response):
     """
-    Return the mean over channels of ((synthetic − observed) / σ)².
+    Return the mean over the channels used of ((synthetic − observed) / σ)².
 
     Parameters
     ----------
     em : `~astropy.units.Quantity`
         EM per bin in cm^-5, shape ``(number of bins, ...)``.
     intensity, uncertainty : `~astropy.units.Quantity`
-        DN s^-1 pix^-1, shape ``(number of channels, ...)``.
+        DN s^-1 pix^-1, shape ``(number of channels, ...)``. A channel is not used where one of them is not finite.
     response : `TemperatureResponse`
         Response with the same bins and channels.
 
     Returns
     -------
     `~numpy.ndarray`
-        Shape ``(...)``.
+        Shape ``(...)``; NaN where no channel is used.
     """
     synthetic = synthetic_intensity(em, response)
     for name, array in (("intensity", intensity), ("uncertainty", uncertainty)):
@@ -71,7 +71,9 @@ def chi_squared(em: EM_UNIT, intensity: INTENSITY_UNIT, uncertainty: INTENSITY_U
     # Without noise, residuals are infinite or, if zero, NaN.
     with np.errstate(divide="ignore", invalid="ignore"):
         residual = ((synthetic - intensity) / uncertainty).to_value("")
-    return np.mean(residual**2, axis=0)
+        used = np.isfinite(intensity) & np.isfinite(uncertainty)
+        total = np.sum(residual**2, axis=0, where=used)
+        return total / used.sum(axis=0, dtype=total.dtype)
 
 
 def synthesize_maps(em, response, header, inputs, *, mask=None, degradation=None):
@@ -139,8 +141,8 @@ def channel_maps(values, header, inputs, *, mask=None, uncertainty=None, **cards
 
 
 def _channel_header(observation):
-    channel = observation["channel"]
-    return {
+    channel, exposure = observation["channel"], observation["exposure_time"]
+    header = {
         "telescop": "SDO/AIA",
         "instrume": f"AIA_{_TELESCOPES[channel]}",
         "wavelnth": channel,
@@ -148,7 +150,8 @@ def _channel_header(observation):
         "wave_str": f"{channel}_THIN",
         "date-obs": observation["date"],
         "t_obs": observation["date"],
-        "exptime": observation["exposure_time"],
         "lvl_num": 1.5,
         **observation.get("cards", {}),
     }
+    # A channel that was not observed has no exposure time.
+    return header | ({"exptime": exposure} if np.isfinite(exposure) else {})

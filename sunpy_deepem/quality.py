@@ -4,7 +4,7 @@ from enum import IntFlag
 
 import numpy as np
 
-__all__ = ["HIGH_CHI2", "MASKED", "Quality", "image_deviation", "signal_flags", "unusual_flags"]
+__all__ = ["HIGH_CHI2", "MASKED", "NO_DATA", "Quality", "image_deviation", "signal_flags", "unusual_flags"]
 
 #: χ² (mean over channels) above which a fit does not explain the observation.
 HIGH_CHI2 = 3.0
@@ -23,9 +23,9 @@ class Quality(IntFlag):
     <Quality.SATURATED|LOW_SIGNAL: 6>
     """
 
-    #: A channel has no valid data; the pixel is masked.
+    #: A channel has no valid data and is not used.
     MISSING = 1
-    #: A native pixel of some channel is saturated; the pixel is masked.
+    #: A channel has a saturated native pixel. It is not used, or used as a lower limit if not also BLOOMING.
     SATURATED = 2
     #: Fewer than three channels are above 3 σ.
     LOW_SIGNAL = 4
@@ -35,7 +35,8 @@ class Quality(IntFlag):
     EDGE = 16
     #: A channel is negative. The pixel is not masked.
     NEGATIVE = 32
-    #: In the detector column of many saturated pixels, whose charge may have spilled. The pixel is not masked.
+    #: A channel is in or near many saturated pixels of a detector column, whose charge may have spilled. It is used
+    #: only if it is not saturated and fewer channels than required remain without it.
     BLOOMING = 64
     #: A channel is inconsistent with the other channels, in this pixel or in the whole image. The network was not
     #: trained on such input. Swapped or rescaled channels are typical causes.
@@ -44,10 +45,17 @@ class Quality(IntFlag):
     UNSOLVED = 256
     #: Outside the requested region; the pixel is masked.
     OUTSIDE = 512
+    #: A channel is missing, saturated or bloomed. The other channels determine the EM, with a larger uncertainty.
+    PARTIAL = 1024
+    #: Fewer channels can be used than required; the pixel is masked.
+    FEW_CHANNELS = 4096
 
 
 #: Flags of pixels without EM.
-MASKED = Quality.MISSING | Quality.SATURATED | Quality.UNSOLVED | Quality.OUTSIDE
+MASKED = Quality.FEW_CHANNELS | Quality.UNSOLVED | Quality.OUTSIDE
+
+#: Flags of pixels without any data.
+NO_DATA = Quality.MISSING | Quality.FEW_CHANNELS
 
 
 def signal_flags(intensity, sigma):
@@ -57,8 +65,8 @@ def signal_flags(intensity, sigma):
     Parameters
     ----------
     intensity, sigma : `~numpy.ndarray`
-        Intensity and its σ in the same unit, shape ``(channels, ...)``. A pixel with a channel that is not finite is
-        not flagged as LOW_SIGNAL.
+        Intensity and its σ in the same unit, shape ``(channels, ...)``. Channels that are not finite do not count; a
+        pixel with fewer than three others is not flagged as LOW_SIGNAL.
 
     Returns
     -------
@@ -73,7 +81,7 @@ def signal_flags(intensity, sigma):
     """
     intensity, sigma = np.asarray(intensity), np.asarray(sigma)
     with np.errstate(invalid="ignore"):
-        few = np.isfinite(intensity).all(axis=0) & (np.count_nonzero(intensity > 3 * sigma, axis=0) < 3)
+        few = (np.isfinite(intensity).sum(axis=0) >= 3) & (np.count_nonzero(intensity > 3 * sigma, axis=0) < 3)
         return few * np.uint16(Quality.LOW_SIGNAL) | (intensity < 0).any(axis=0) * np.uint16(Quality.NEGATIVE)
 
 

@@ -11,6 +11,7 @@ __all__ = [
     "EM_UNIT",
     "INTENSITY_UNIT",
     "LOG_T_TOLERANCE",
+    "MIN_CHANNELS",
     "MIN_VALID_FRACTION",
     "NATIVE_PLATE_SCALE",
     "RESPONSE_UNIT",
@@ -46,6 +47,9 @@ ALIGNMENT_TOLERANCE = 0.1
 
 #: Fields overlap if they share more than this many pixels: rounding and seconds of orbit move their edges that much.
 EDGE_TOLERANCE = 0.01
+
+#: Channels required for an inversion.
+MIN_CHANNELS = 3
 
 #: Fraction of a binned or reprojected pixel that must hold valid data.
 MIN_VALID_FRACTION = 0.5

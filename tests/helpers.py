@@ -5,8 +5,11 @@ import functools
 import astropy.units as u
 import numpy as np
 import sunpy.map
+from aiapy.calibrate import degradation, estimate_error
+from astropy.time import Time
 
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, LogTBins, TemperatureResponse
+from sunpy_deepem.calibrate import correction_table, error_table
 from sunpy_deepem.cube import Planes
 from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.sample import sample_em, sample_maps
@@ -167,3 +170,40 @@ def _assert_same_sky(one, other):
     assert first.date == second.date
     assert first.observer_coordinate.separation_3d(second.observer_coordinate) < 1 * u.km
     assert first.rsun_meters == second.rsun_meters
+
+
+def spoiled(smap, values):
+    """Replace single pixels of a map, given as ``{(row, column): value}``."""
+    data = smap.data.copy()
+    for pixel, value in values.items():
+        data[pixel] = value
+    return changed(smap, data=data)
+
+
+def random_counts(shape=(16, 16), seed=1, mean=500):
+    """Make positive counts."""
+    return np.random.default_rng(seed).gamma(4, mean / 4, size=shape).astype(np.float32)
+
+
+def replaced(maps, channel, new):
+    """Replace the map of ``channel`` by the function ``new`` of it."""
+    return [new(smap) if round(smap.wavelength.value) == channel else smap for smap in maps]
+
+
+def assert_same_stack(one, other):
+    """Assert that two stacks have the same arrays."""
+    np.testing.assert_array_equal(one.intensity, other.intensity)
+    np.testing.assert_array_equal(one.uncertainty, other.uncertainty)
+    np.testing.assert_array_equal(one.quality, other.quality)
+
+
+def degradation_by_aiapy(channel, obstime="2014-01-01"):
+    """Return the degradation of a channel since launch."""
+    return degradation(channel * u.angstrom, Time(obstime), correction_table=correction_table()[0]).to_value("")[0]
+
+
+def noise_by_aiapy(counts, channel, n_sample):
+    """Return the noise of counts in DN / pix."""
+    flat = np.ravel(counts) * u.DN / u.pix
+    errors = estimate_error(flat, channel * u.angstrom, n_sample=n_sample, error_table=error_table())
+    return errors.value.reshape(np.shape(counts))

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from astropy.time import Time
-from helpers import changed, true_cube
+from helpers import spoiled, true_cube
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -118,10 +118,7 @@ class TestMaps:
         plt.close("all")
 
     def test_mask(self, observed):
-        data = observed[3].data.copy()
-        data[4, 5] = np.nan
-        spoiled = [*observed[:3], changed(observed[3], data=data), *observed[4:]]
-        synthetic = true_cube(spoiled).synthesize()
+        synthetic = true_cube([spoiled(smap, {(4, 5): np.nan}) for smap in observed]).synthesize()
         for smap in synthetic:
             assert np.argwhere(smap.mask).tolist() == [[4, 5]]
 

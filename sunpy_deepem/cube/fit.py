@@ -3,7 +3,7 @@
 import numpy as np
 
 from sunpy_deepem.forward import chi_squared
-from sunpy_deepem.quality import HIGH_CHI2, MASKED, Quality, signal_flags
+from sunpy_deepem.quality import HIGH_CHI2, MASKED, NO_DATA, Quality, signal_flags
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT, LOG_T_TOLERANCE
 from sunpy_deepem.utils.messages import warn_user
 
@@ -27,10 +27,13 @@ def evaluate_fit(em, intensity, uncertainty, response, quality):
         Observed intensities and their σ, DN s^-1 pix^-1, shape ``(6, ny, nx)``.
     response : `TemperatureResponse`
     quality : `~numpy.ndarray`
-        The flags so far, shape ``(ny, nx)``. Other pixels in which EM or intensity is not finite are flagged MISSING.
+        The flags so far, shape ``(ny, nx)``. Other pixels without any intensity are flagged MISSING and FEW_CHANNELS,
+        and other pixels without EM are flagged UNSOLVED.
     """
-    missing = ~(np.isfinite(em).all(axis=0) & np.isfinite(intensity.value).all(axis=0)) & ((quality & MASKED) == 0)
-    quality = (quality | np.where(missing, Quality.MISSING, 0)).astype(np.uint16)
+    missing = ~np.isfinite(intensity.value).any(axis=0) & ((quality & MASKED) == 0)
+    quality = quality | np.where(missing, NO_DATA, 0).astype(np.uint16)
+    unsolved = ~np.isfinite(em).all(axis=0) & ((quality & MASKED) == 0)
+    quality = quality | np.where(unsolved, Quality.UNSOLVED, 0).astype(np.uint16)
     em[:, (quality & MASKED) != 0] = np.nan
     chi2 = chi_squared(em << EM_UNIT, intensity, uncertainty, response).astype(np.float32)
     return chi2, quality | fit_flags(em, chi2, response.bins)
@@ -79,7 +82,7 @@ def refitted(cube, em, bins, intensity, sigma, quality):
 
 def with_signal_flags(quality, intensity, sigma):
     """Return the flags with LOW_SIGNAL and NEGATIVE computed again where the intensities are known."""
-    known = np.isfinite(intensity).all(axis=0)
+    known = np.isfinite(intensity).any(axis=0)
     return np.where(known, (quality & ~_SIGNAL_FLAGS) | signal_flags(intensity, sigma), quality).astype(np.uint16)[()]
 
 

@@ -73,8 +73,8 @@ class Planes:
         intensity, uncertainty : `~astropy.units.Quantity`
             Observed intensities and their σ in DN s^-1 pix^-1, shape ``(6, ny, nx)``.
         quality : array-like, optional
-            `Quality` flags so far, shape ``(ny, nx)``. Pixels with MISSING, SATURATED, UNSOLVED or OUTSIDE are masked.
-            Other pixels in which EM or intensity is not finite are flagged MISSING.
+            `Quality` flags so far, shape ``(ny, nx)``. Pixels with FEW_CHANNELS, UNSOLVED or OUTSIDE are masked. Other
+            pixels without any intensity are flagged MISSING and FEW_CHANNELS, and other pixels without EM UNSOLVED.
         saturation : array-like, optional
             Fraction of native pixels that are saturated, shape ``(ny, nx)``, zero by default.
 

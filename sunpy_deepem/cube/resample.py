@@ -11,7 +11,7 @@ from reproject import reproject_adaptive, reproject_exact, reproject_interp
 from sunpy_deepem.analysis.curves import systematic_fraction
 from sunpy_deepem.cube.fit import refitted
 from sunpy_deepem.cube.planes import Planes
-from sunpy_deepem.quality import MASKED, Quality
+from sunpy_deepem.quality import MASKED, NO_DATA
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import EM_UNIT, LOG_T_TOLERANCE, MIN_VALID_FRACTION
 from sunpy_deepem.utils.checks import whole_number
@@ -125,7 +125,7 @@ class Resampling:
         Returns
         -------
         cube : `DEMCube`
-            Pixels outside of the original are NaN, masked, and flagged MISSING.
+            Pixels outside of the original are NaN, masked, and flagged MISSING and FEW_CHANNELS.
         footprint : `~numpy.ndarray`
             Fraction of each pixel that is covered by unmasked pixels of the original, of the new cube's shape; only if
             ``return_footprint``.
@@ -162,12 +162,12 @@ class Resampling:
         outside = ~np.isfinite(fraction)
         quality, masked = (
             np.where(outside, other, onto(image.astype(float), reproject_interp, order="nearest-neighbor"))
-            for image, other in ((self.quality, Quality.MISSING), (~valid, 1))
+            for image, other in ((self.quality, NO_DATA), (~valid, 1))
         )
         # A pixel is valid if the nearest one is, and enough of the others.
         masked = (np.nan_to_num(masked, nan=1) > 0) | ~(fraction >= MIN_VALID_FRACTION)
         quality = np.nan_to_num(quality).astype(np.uint16)
-        quality[masked & ((quality & MASKED) == 0)] |= np.uint16(Quality.MISSING)
+        quality[masked & ((quality & MASKED) == 0)] |= np.uint16(NO_DATA)
 
         def mean(image):
             with np.errstate(invalid="ignore", divide="ignore"):

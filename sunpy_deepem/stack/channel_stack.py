@@ -13,11 +13,11 @@ from sunpy_deepem.calibrate.photometry import counts_uncertainty, error_table, n
 from sunpy_deepem.channels import CHANNELS, SYNTHETIC
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
 from sunpy_deepem.stack.binning import Binning
-from sunpy_deepem.stack.counts import ChannelCounts
+from sunpy_deepem.stack.counts import ChannelCounts, unused_provenance
 from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header
-from sunpy_deepem.stack.maps import check_times, load_maps, one_of_each
-from sunpy_deepem.units import INTENSITY_UNIT
-from sunpy_deepem.utils.checks import one_time
+from sunpy_deepem.stack.maps import channel_of, check_times, checked_channels, load_maps, one_of_each
+from sunpy_deepem.units import INTENSITY_UNIT, MIN_CHANNELS
+from sunpy_deepem.utils.checks import one_time, whole_number
 from sunpy_deepem.utils.messages import warn_user
 from sunpy_deepem.utils.parallel import thread_map
 from sunpy_deepem.utils.regions import resolve_region
@@ -41,11 +41,13 @@ class ChannelStack:
     Attributes
     ----------
     intensity : `~astropy.units.Quantity`
-        DN s^-1 pix^-1 with AIA's native pixel, shape ``(6, ny, nx)``. NaN where a channel is missing.
+        DN s^-1 pix^-1 with AIA's native pixel, shape ``(6, ny, nx)``. NaN where a channel is not used, because it is
+        missing, saturated, bloomed, masked in its map or not among the requested channels.
     uncertainty : `~astropy.units.Quantity`
-        σ of the intensity, of the same shape and unit.
+        σ of the intensity or of its lower limit, of the same shape and unit.
     quality : `~numpy.ndarray`
-        `Quality` flags MISSING, SATURATED, BLOOMING, NEGATIVE, LOW_SIGNAL and OUTSIDE, shape ``(ny, nx)``.
+        `Quality` flags MISSING, SATURATED, BLOOMING, NEGATIVE, LOW_SIGNAL, OUTSIDE, PARTIAL and FEW_CHANNELS, shape
+        ``(ny, nx)``.
     saturation : `~numpy.ndarray`
         Largest fraction of saturated native pixels among the channels, shape ``(ny, nx)``.
     header : `dict`
@@ -54,6 +56,9 @@ class ChannelStack:
         Facts about the input of each channel and its processing.
     meta : `dict`
         Facts about the processing of all channels.
+    limit : `~astropy.units.Quantity` or `None`
+        Lower limit of the intensity where a channel is saturated but not bloomed, elsewhere NaN, of the same shape and
+        unit; `None` if no channel is saturated.
     """
 
     intensity: u.Quantity
@@ -63,11 +68,39 @@ class ChannelStack:
     header: dict
     inputs: tuple
     meta: dict = field(default_factory=dict)
+    limit: u.Quantity | None = None
 
     @property
     def mask(self):
-        """`True` where a channel is missing or saturated, and outside the region, shape ``(ny, nx)``."""
+        """`True` where too few channels can be used, and outside the region, shape ``(ny, nx)``."""
         return (self.quality & MASKED) != 0
+
+    @property
+    def usable(self):
+        """`True` where the intensity of a channel can be used, shape ``(6, ny, nx)``."""
+        return np.isfinite(self.intensity.value)
+
+    @property
+    def lower_limit(self):
+        """`True` where a channel is saturated, so that only a lower limit is known, shape ``(6, ny, nx)``."""
+        if self.limit is None:
+            return np.zeros(self.intensity.shape, dtype=bool)
+        return np.isfinite(self.limit.value)
+
+    def with_limits(self):
+        """
+        Return the intensities including lower limits.
+
+        Returns
+        -------
+        intensity : `~numpy.ndarray`
+            DN s^-1 pix^-1, the lower limit where a channel is saturated, shape ``(6, ny, nx)``.
+        lower_limit : `~numpy.ndarray` or `None`
+            `True` for lower limits; `None` if there are no limits.
+        """
+        if self.limit is None:
+            return self.intensity.value, None
+        return np.where(self.lower_limit, self.limit.value, self.intensity.value), self.lower_limit
 
     @property
     def wcs(self):
@@ -84,8 +117,9 @@ class ChannelStack:
         maps : `~sunpy.map.MapSequence`, path of a folder, or iterable of `~sunpy.map.GenericMap` or paths
             One map of each channel, in any order.
         **options
-            As for `Observation`: ``shape`` (default 512), ``region``, ``systematic`` (0.1), ``degradation``
-            (``"data"``), ``epoch``, ``correction_table``, ``calibration_error``, ``chianti_error``, ``max_time_span``.
+            As for `Observation`: ``shape`` (default 512), ``region``, ``channels``, ``min_channels`` (3),
+            ``systematic`` (0.1), ``degradation`` (``"data"``), ``epoch``, ``correction_table``, ``calibration_error``,
+            ``chianti_error``, ``max_time_span``.
 
         Returns
         -------
@@ -112,6 +146,11 @@ class Observation:
     mean. Their noise is that of the number of native pixels averaged, or the map's own ``uncertainty`` if it has one.
     Both are divided by exposure time and degradation.
 
+    A channel is used in a pixel unless it is missing, saturated or bloomed there. A map's ``mask`` excludes pixels of
+    that channel, for example spikes. A saturated channel gives a lower limit, unless it is bloomed: in long saturated
+    runs along a column, spilled charge can exceed a pixel's own. Bloomed channels that are not saturated are used where
+    fewer than ``min_channels`` others remain.
+
     Parameters
     ----------
     maps : `~sunpy.map.MapSequence`, path of a folder, or iterable of `~sunpy.map.GenericMap` or paths
@@ -122,6 +161,10 @@ class Observation:
     region : optional
         Part of the field to keep, in any form of `~sunpy_deepem.utils.regions.resolve_region`, on the binned grid of
         the whole maps. Pixels of the rectangle around it that do not belong to it are masked.
+    channels : sequence of `int`, optional
+        Channels to use, at least three; maps of other channels are ignored. By default all six.
+    min_channels : `int`, optional
+        Pixels with fewer usable channels are masked.
     systematic : `float`, optional
         Error of calibration and atomic data as a fraction of the intensity, added to σ in quadrature.
     degradation : {"data", "response", None}, optional
@@ -177,6 +220,8 @@ class Observation:
         *,
         shape=512,
         region=None,
+        channels=None,
+        min_channels=MIN_CHANNELS,
         systematic=0.1,
         degradation="data",
         epoch=None,
@@ -187,22 +232,17 @@ class Observation:
     ):
         self._systematic = _check_systematic(systematic)
         degradation = _check_degradation(degradation)
-        maps = one_of_each(load_maps(maps))
+        self._used = checked_channels(channels)
+        self._min_channels = _check_min_channels(min_channels, self._used)
+        maps = one_of_each(load_maps(maps), self._used)
         check_times(maps, max_time_span)
         _check_synthetic(maps, degradation)
         epoch = None if epoch is None else one_time(epoch, "epoch")
         table, table_origin = get_correction_table(correction_table) if degradation == "data" else (None, None)
-        self._channels = [ChannelCounts.from_map(smap) for smap in maps]
+        self._counts = {channel_of(smap): ChannelCounts.from_map(smap) for smap in maps}
         self._place(shape, region)
         self._errors = {"calibration_error": calibration_error, "chianti_error": chianti_error}
-        factors = [
-            1.0 if table is None else degradation_factor(channel, smap.date, epoch=epoch, table=table)
-            for channel, smap in zip(CHANNELS, maps, strict=True)
-        ]
-        self.inputs = tuple(
-            counts.provenance() | {"degradation": factor, "reprojected": offset is None}
-            for counts, factor, offset in zip(self._channels, factors, self._offsets, strict=True)
-        )
+        self.inputs = tuple(self._input(channel, epoch, table) for channel in CHANNELS)
         self.meta = {
             "systematic": self._systematic,
             "degradation": degradation,
@@ -211,19 +251,31 @@ class Observation:
             "calibration_error": calibration_error,
             "chianti_error": bool(chianti_error),
             "native_pixels": native_pixels(self._scale),
+            "channels": list(self._used),
+            "min_channels": self._min_channels,
         }
 
     def _place(self, shape, region):
         """Find the common grid, the field that all channels cover, and the region in it."""
-        self._grid = common_grid(self._channels)
-        self._offsets = [counts.offset(self._grid) for counts in self._channels]
-        self._field = common_field(self._channels, self._grid)
+        self._grid = common_grid(self._counts.values())
+        self._offsets = {channel: counts.offset(self._grid) for channel, counts in self._counts.items()}
+        self._field = common_field(self._counts.values(), self._grid)
         native = tuple(part.stop - part.start for part in self._field)
         self._binning = Binning(native, output_shape(native, shape))
         header = binned_header(self._grid.smap, self._field, self._binning.shape)
         self._rows, self._columns, self._inside = resolve_region(region, sky_wcs(header), self._binning.shape)
         self.header = part_header(header, self._rows, self._columns)
         self.shape = self._rows.stop - self._rows.start, self._columns.stop - self._columns.start
+
+    def _input(self, channel, epoch, table):
+        """Return facts about a channel's input and processing; one that is not used has the time of another."""
+        counts = self._counts.get(channel, self._grid)
+        if channel in self._counts:
+            facts = counts.provenance() | {"reprojected": self._offsets[channel] is None}
+        else:
+            facts = unused_provenance(channel, counts.smap) | {"reprojected": False}
+        factor = 1.0 if table is None else degradation_factor(channel, counts.smap.date, epoch=epoch, table=table)
+        return facts | {"degradation": factor}
 
     @property
     def _scale(self):
@@ -286,49 +338,59 @@ class Observation:
         """Return the stack of consecutive ``bands`` of rows; ``map_parts`` maps over channels and bands."""
         rows = slice(bands[0].start, bands[-1].stop)
         shape = rows.stop - rows.start, columns.stop - columns.start
-        intensity = np.empty((len(CHANNELS), *shape), dtype=np.float32)
-        sigma = np.empty_like(intensity)
+        intensity = np.full((len(CHANNELS), *shape), np.nan, dtype=np.float32)
+        sigma = np.full_like(intensity, np.nan)
+        counts = self._counts.values()
+        limit = np.full_like(intensity, np.nan) if any(one.saturated is not None for one in counts) else None
+        bloomed = np.zeros(intensity.shape, dtype=bool) if any(one.bloomed is not None for one in counts) else None
         quality, saturation = np.zeros(shape, dtype=np.uint16), np.zeros(shape, dtype=np.float32)
 
         def calibrate(part):
-            index, band = part
-            binned = self._binned(index, band, columns)
-            here = slice(band.start - rows.start, band.stop - rows.start)
-            self._fill_in(index, binned, intensity[index, here], sigma[index, here])
-            return here, binned.saturated, binned.bloomed
+            channel, band = part
+            here = CHANNELS.index(channel), slice(band.start - rows.start, band.stop - rows.start)
+            binned = self._binned(channel, band, columns)
+            self._fill_in(channel, binned, intensity[here], sigma[here])
+            if binned.bloomed is not None:
+                bloomed[here] = binned.bloomed > 0
+            return here[1], _exclude(binned, intensity[here], sigma[here], None if limit is None else limit[here])
 
-        for here, saturated, bloomed in map_parts(calibrate, product(range(len(CHANNELS)), bands)):
+        for here, (flags, saturated) in map_parts(calibrate, product(self._counts, bands)):
+            quality[here] |= flags
             if saturated is not None:
-                quality[here] |= _flagged(saturated > 0, Quality.SATURATED)
                 np.maximum(saturation[here], saturated, out=saturation[here])
-            if bloomed is not None:
-                quality[here] |= _flagged(bloomed > 0, Quality.BLOOMING)
-        # A value without σ is useless.
-        np.copyto(intensity, np.nan, where=~(sigma > 0))
-        quality |= _flagged(~np.isfinite(intensity).all(axis=0), Quality.MISSING) | signal_flags(intensity, sigma)
+        if bloomed is not None:
+            quality |= _flagged(bloomed.any(axis=0), Quality.BLOOMING)
+            enough = np.count_nonzero(np.isfinite(intensity) & ~bloomed, axis=0) >= self._min_channels
+            intensity[bloomed & enough] = np.nan
+        quality |= signal_flags(intensity, sigma) | self._use_flags(np.isfinite(intensity))
         if self._inside is not None:
             quality |= _flagged(~self._inside[rows, columns], Quality.OUTSIDE)
+        arrays = [None if array is None else array << INTENSITY_UNIT for array in (intensity, sigma, limit)]
         header = part_header(self.header, rows, columns)
-        return ChannelStack(
-            intensity << INTENSITY_UNIT, sigma << INTENSITY_UNIT, quality, saturation, header, self.inputs, self.meta
-        )
+        return ChannelStack(*arrays[:2], quality, saturation, header, self.inputs, self.meta, limit=arrays[2])
 
-    def _binned(self, index, rows, columns):
+    def _binned(self, channel, rows, columns):
         """Return the binned counts of a channel in a part of the stack."""
         binned = _moved((rows, columns), (self._rows, self._columns))
         native = _moved(self._binning.native_slices(*binned), self._field)
-        return self._binning.mean(self._channels[index].on(self._grid, self._offsets[index], *native), *binned)
+        return self._binning.mean(self._counts[channel].on(self._grid, self._offsets[channel], *native), *binned)
 
-    def _fill_in(self, index, binned, intensity, sigma):
+    def _fill_in(self, channel, binned, intensity, sigma):
         """Write the intensity and σ of a channel into two arrays."""
         noise = binned.noise
         if noise is None:
             n_sample = np.maximum(native_pixels(self._scale) * binned.valid_fraction, 1)
-            noise = counts_uncertainty(binned.values, CHANNELS[index], n_sample, **self._errors)
-        divisor = np.float32(self._channels[index].exposure * self.inputs[index]["degradation"])
+            noise = counts_uncertainty(binned.values, channel, n_sample, **self._errors)
+        divisor = np.float32(self._counts[channel].exposure * self.inputs[CHANNELS.index(channel)]["degradation"])
         np.divide(binned.values, divisor, out=intensity)
         np.divide(noise, divisor, out=sigma, casting="same_kind")
         np.hypot(sigma, np.float32(self._systematic) * intensity, out=sigma)
+
+    def _use_flags(self, usable):
+        """Return the flags PARTIAL and FEW_CHANNELS."""
+        n = np.count_nonzero(usable, axis=0)
+        few = n < self._min_channels
+        return _flagged(few, Quality.FEW_CHANNELS) | _flagged(~few & (n < len(self._counts)), Quality.PARTIAL)
 
     def misalignment(self, intensity):
         """
@@ -361,6 +423,14 @@ def _check_degradation(degradation):
     return {True: "data", False: None}.get(degradation, degradation)
 
 
+def _check_min_channels(min_channels, channels):
+    number = whole_number(min_channels, "min_channels")
+    if number > len(channels):
+        msg = f"min_channels must be at most the number of channels, {len(channels)}, found {number}. The default is 3."
+        raise ValueError(msg)
+    return number
+
+
 def _check_systematic(systematic):
     try:
         value = float(systematic)
@@ -389,6 +459,22 @@ def _misalignment(intensity, scale):
             "pointing with sunpy_deepem.prepare(pointing=True) or align them first."
         )
     return misalignment
+
+
+def _exclude(binned, intensity, sigma, limit):
+    """Set unusable intensities to NaN, move saturated ones to ``limit``; return flags and saturated fraction."""
+    # A value without σ is useless.
+    invalid = ~(np.isfinite(intensity) & (sigma > 0))
+    intensity[invalid] = np.nan
+    flags = _flagged(invalid, Quality.MISSING)
+    if binned.saturated is not None:
+        saturated = binned.saturated > 0
+        # Charge spilled along a column can exceed the pixel's own.
+        own = saturated if binned.bloomed is None else saturated & (binned.bloomed == 0)
+        limit[own] = intensity[own]
+        intensity[saturated] = np.nan
+        flags |= _flagged(saturated, Quality.SATURATED)
+    return flags, binned.saturated
 
 
 def _moved(parts, by):

@@ -16,7 +16,7 @@ from sunpy_deepem.stack.maps import channel_of, describe
 from sunpy_deepem.units import ALIGNMENT_TOLERANCE, SATURATION
 from sunpy_deepem.utils.messages import warn_user
 
-__all__ = ["ChannelCounts", "Counts", "pixel_area"]
+__all__ = ["ChannelCounts", "Counts", "pixel_area", "unused_provenance"]
 
 # Runs of at least this many saturated pixels spill charge along their column.
 _BLOOMING_RUN = 5
@@ -93,6 +93,20 @@ class ChannelCounts:
     @classmethod
     def from_map(cls, smap):
         """Check a map; register it if it is a full disk of level 1."""
+        counts = cls.unregistered(smap)
+        if not is_level_1(smap):
+            return counts
+        if contains_full_disk(smap):
+            return _registered(counts)
+        warn_user(
+            f"The {describe(smap)} map is level 1 and not full-disk, so aiapy cannot register it; its WCS is used "
+            "unchanged. Use level 1.5 cutouts where pointing matters."
+        )
+        return counts
+
+    @classmethod
+    def unregistered(cls, smap):
+        """Check a map of any level."""
         _check_pixels(smap)
         exposure = _exposure(smap)
         to_counts = np.float32(exposure if _is_per_second(smap) else 1)
@@ -101,7 +115,7 @@ class ChannelCounts:
         saturated = saturated if saturated.any() else None
         bloomed = None if saturated is None else _bloomed(saturated)
         noise = _own_noise(smap, to_counts)
-        counts = cls(
+        return cls(
             smap,
             np.asarray(smap.data),
             to_counts,
@@ -114,15 +128,6 @@ class ChannelCounts:
             own_uncertainty=noise is not None,
             level=np.nan if smap.processing_level is None else float(smap.processing_level),
         )
-        if not is_level_1(smap):
-            return counts
-        if contains_full_disk(smap):
-            return _registered(counts)
-        warn_user(
-            f"The {describe(smap)} map is level 1 and not full-disk, so aiapy cannot register it; its WCS is used "
-            "unchanged. Use level 1.5 cutouts where pointing matters."
-        )
-        return counts
 
     @property
     def shape(self):
@@ -213,6 +218,10 @@ class ChannelCounts:
         )
         return Counts(onto(counts.values), noise, saturated, bloomed)
 
+    def whole(self):
+        """Return the `Counts` of the whole map."""
+        return self._part(slice(None), slice(None))
+
     def provenance(self):
         """Return facts about the input and its processing, as a `dict`."""
         return {
@@ -224,6 +233,19 @@ class ChannelCounts:
             "registered": self.registered,
             "own_uncertainty": self.own_uncertainty,
         }
+
+
+def unused_provenance(channel, smap):
+    """Return facts as `ChannelCounts.provenance` for a channel without a map, at the time of another channel's map."""
+    return {
+        "channel": channel,
+        "date": smap.date.isot,
+        "exposure_time": np.nan,
+        "instrument": "not used",
+        "level": np.nan,
+        "registered": False,
+        "own_uncertainty": False,
+    }
 
 
 def _check_pixels(smap):
@@ -279,20 +301,19 @@ def _own_noise(smap, to_counts):
 
 
 def _bloomed(saturated):
-    """Flag pixels within the length of a long saturated run along its column; return `None` if there are none."""
+    """Flag long saturated runs along columns, and pixels within their length of them; `None` if there are none."""
     bloomed = np.zeros_like(saturated)
     for column in np.flatnonzero(np.count_nonzero(saturated, axis=0) >= _BLOOMING_RUN):
         steps = np.diff(np.concatenate([[0], saturated[:, column], [0]]).astype(np.int8))
         for first, last in zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True):
             if (length := last - first) >= _BLOOMING_RUN:
                 bloomed[max(0, first - length) : last + length, column] = True
-    bloomed &= ~saturated
     return bloomed if bloomed.any() else None
 
 
 def _registered(counts):
     """Register a full disk with its noise and flags."""
-    whole = counts._part(slice(None), slice(None))
+    whole = counts.whole()
     bad = np.isnan(whole.values)
 
     def registered(array, order, missing):

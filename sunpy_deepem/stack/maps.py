@@ -9,9 +9,10 @@ from sunpy.map import GenericMap, MapSequence
 from sunpy.map.sources import AIAMap
 
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.units import MIN_CHANNELS
 from sunpy_deepem.utils.files import FITS_SUFFIXES
 
-__all__ = ["channel_of", "check_times", "describe", "load_maps", "one_of_each"]
+__all__ = ["channel_of", "check_times", "checked_channels", "describe", "load_maps", "one_of_each"]
 
 
 def load_maps(maps):
@@ -76,20 +77,40 @@ def describe(smap):
     return f"{instrument}{wavelength}"
 
 
-def one_of_each(maps):
-    """Return the maps in channel order; raise unless there is one of each channel."""
+def one_of_each(maps, channels=CHANNELS):
+    """Return the maps of ``channels`` in order, ignoring other channels; raise unless there is one of each."""
+    maps = [smap for smap in maps if channel_of(smap) in channels or channel_of(smap) is None]
     found = Counter(channel_of(smap) for smap in maps)
     wrong = []
     if foreign := [describe(smap) for smap in maps if channel_of(smap) is None]:
         wrong.append(f"foreign: {', '.join(foreign)}")
-    if missing := [channel for channel in CHANNELS if not found[channel]]:
+    if missing := [channel for channel in channels if not found[channel]]:
         wrong.append(f"missing: {', '.join(f'{channel} Å' for channel in missing)}")
-    if repeated := [channel for channel in CHANNELS if found[channel] > 1]:
+    if repeated := [channel for channel in channels if found[channel] > 1]:
         wrong.append(f"more than once: {', '.join(f'{channel} Å ({found[channel]} maps)' for channel in repeated)}")
     if wrong:
-        msg = f"maps must be exactly one AIA map for each of {CHANNELS} Å; found {len(maps)} maps, {'; '.join(wrong)}."
+        msg = (
+            f"maps must be exactly one AIA map for each of {tuple(channels)} Å; found {len(maps)} maps, "
+            f"{'; '.join(wrong)}."
+        )
+        if missing and len(channels) - len(missing) >= MIN_CHANNELS:
+            msg += f" Pass channels={tuple(channel for channel in channels if found[channel])} to invert without."
         raise ValueError(msg)
-    return sorted(maps, key=lambda smap: CHANNELS.index(channel_of(smap)))
+    return sorted(maps, key=lambda smap: channels.index(channel_of(smap)))
+
+
+def checked_channels(channels):
+    """Return ``channels`` in the order of `CHANNELS`, all if `None`; raise unless there are at least three."""
+    if channels is None:
+        return CHANNELS
+    try:
+        requested = set(channels)
+    except TypeError:
+        requested = set()
+    if len(requested) < MIN_CHANNELS or not requested <= set(CHANNELS):
+        msg = f"channels must be at least {MIN_CHANNELS} of {CHANNELS} Å or None, found {channels!r}."
+        raise ValueError(msg)
+    return tuple(channel for channel in CHANNELS if channel in requested)
 
 
 def check_times(maps, max_time_span):

@@ -126,8 +126,8 @@ class TrainingSet:
         Returns
         -------
         `TrainingSet`
-            All pixels of all observations. The intensities of masked pixels, such as saturated ones, are NaN; teachers
-            give them the status invalid.
+            All pixels of all observations. The intensities of pixels without all channels, such as saturated ones, are
+            NaN; teachers give them the status invalid.
 
         Raises
         ------
@@ -140,7 +140,10 @@ class TrainingSet:
         if not stacks:
             msg = "observations is empty; give at least one set of six maps."
             raise ValueError(msg)
-        intensity = [np.where(s.mask, np.float32(np.nan), s.intensity.value).reshape(len(CHANNELS), -1) for s in stacks]
+        intensity = [
+            np.where(s.usable.all(axis=0) & ~s.mask, s.intensity.value, np.float32(np.nan)).reshape(len(CHANNELS), -1)
+            for s in stacks
+        ]
         sizes = [array.shape[1] for array in intensity]
         pixels = cls(
             np.concatenate(intensity, axis=1),

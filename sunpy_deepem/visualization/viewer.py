@@ -59,6 +59,8 @@ _FLAG_WORDS = {
     Quality.UNUSUAL: "unlike the training data of the network",
     Quality.UNSOLVED: "the method found no EM",
     Quality.OUTSIDE: "outside the inverted region",
+    Quality.PARTIAL: "a channel is not used",
+    Quality.FEW_CHANNELS: "too few channels can be used",
 }
 _DASHES = ("solid", "dashed", "dashdot", "dotted", "solid", "dashed")
 # EM is stored as its logarithm in this many decades below the highest value; smaller values are stored as zero.

@@ -8,7 +8,7 @@ import sunpy.map
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import NDData, StdDevUncertainty
-from helpers import changed, true_cube
+from helpers import changed, spoiled, true_cube
 from ndcube import NDCube
 from sunpy.map.header_helper import make_fitswcs_header
 from sunpy.util.exceptions import SunpyUserWarning
@@ -25,11 +25,7 @@ MISSING, SATURATED = (5, 7), (20, 3)
 
 @pytest.fixture(scope="module")
 def maps():
-    maps = list(sample_maps((N, N)))
-    data = maps[2].data.copy()
-    data[MISSING], data[SATURATED] = np.nan, 16000
-    maps[2] = changed(maps[2], data=data)
-    return maps
+    return [spoiled(smap, {MISSING: np.nan, SATURATED: 16000}) for smap in sample_maps((N, N))]
 
 
 @pytest.fixture(scope="module")
@@ -429,9 +425,7 @@ class TestArithmetic:
             )
 
     def test_flags_and_masks_of_both(self, cube, maps):
-        data = maps[0].data.copy()
-        data[9, 9] = np.nan
-        other = true_cube([changed(maps[0], data=data), *maps[1:]], N)
+        other = true_cube([spoiled(smap, {(9, 9): np.nan}) for smap in maps], N)
         part = cube + other
         assert set(map(tuple, np.argwhere(part.sky_mask))) == {MISSING, SATURATED, (9, 9)}
         assert_consistent(part)

@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
-from helpers import aia_map, changed, cube_from_arrays, true_cube
+from helpers import aia_map, cube_from_arrays, spoiled, true_cube
 from ndcube import NDCube
 from sunpy.coordinates import frames
 from sunpy.map.sources import AIAMap
@@ -29,11 +29,7 @@ COMPANIONS = (
 @pytest.fixture(scope="module")
 def cube():
     """The true EM, with a missing and a saturated pixel."""
-    maps = list(sample_maps((N, N)))
-    data = maps[2].data.copy()
-    data[5, 7], data[20, 3] = np.nan, 16000
-    maps[2] = changed(maps[2], data=data)
-    return true_cube(maps, N)
+    return true_cube([spoiled(smap, {(5, 7): np.nan, (20, 3): 16000}) for smap in sample_maps((N, N))], N)
 
 
 @pytest.fixture(scope="module")
@@ -300,22 +296,24 @@ class TestQuality:
         assert [Quality.HIGH_CHI2 in flag for flag in flags] == [False, True]
 
     def test_flags_of_the_stack_are_kept(self, header):
-        quality = np.array([[Quality.NEGATIVE, Quality.LOW_SIGNAL, Quality.SATURATED, Quality.MISSING, 0]])
+        saturated, missing = Quality.SATURATED | Quality.PARTIAL, Quality.MISSING | Quality.FEW_CHANNELS
+        quality = np.array([[Quality.NEGATIVE, Quality.LOW_SIGNAL, saturated, missing, 0]])
         cube = made(isothermal(8, 8, 8, 8, 8), header, quality=quality)
         np.testing.assert_array_equal(cube.quality, quality)
-        assert cube.mask[0, 0].tolist() == [False, False, True, True, False]
+        assert cube.mask[0, 0].tolist() == [False, False, False, True, False]
 
     def test_what_is_not_a_number_is_missing(self, header):
-        em = isothermal(8, 8, 8)
+        em = isothermal(8, 8, 8, 8)
         em[3, 1] = np.nan
-        intensity = synthetic_intensity(isothermal(8, 8, 8)[:, np.newaxis] * u.cm**-5, RESPONSE)
-        intensity[5, 0, 2] = np.nan
-        cube = made(em, header, intensity=intensity, uncertainty=np.ones((6, 1, 3)) * INTENSITY_UNIT)
-        assert [Quality.MISSING in flag for flag in self.flagged(cube)] == [False, True, True]
-        assert cube.mask[:, 0].all(axis=0).tolist() == [False, True, True]
+        intensity = synthetic_intensity(isothermal(8, 8, 8, 8)[:, np.newaxis] * u.cm**-5, RESPONSE)
+        intensity[:, 0, 2] = intensity[5, 0, 3] = np.nan
+        cube = made(em, header, intensity=intensity, uncertainty=np.ones((6, 1, 4)) * INTENSITY_UNIT)
+        assert [Quality.UNSOLVED in flag for flag in self.flagged(cube)] == [False, True, False, False]
+        assert [Quality.MISSING in flag for flag in self.flagged(cube)] == [False, False, True, False]
+        assert cube.mask[:, 0].all(axis=0).tolist() == [False, True, True, False]
 
     def test_in_a_cube_of_maps(self, cube):
-        assert cube.quality[5, 7] == Quality.MISSING
+        assert cube.quality[5, 7] == Quality.MISSING | Quality.FEW_CHANNELS
         assert cube.quality[20, 3] & Quality.SATURATED
         assert not cube.quality[20, 3] & Quality.MISSING
 

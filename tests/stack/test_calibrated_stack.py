@@ -50,11 +50,21 @@ class TestSaturation:
         assert dem[:, 5:6, 6:9].saturation.tolist() == [[1, 0, 0]]
 
     def test_blooming(self):
+        images = [counts_with(run=6) if channel in (193, 211) else np.full((N, N), 300.0) for channel in CHANNELS]
+        stack = ChannelStack.from_maps(six(images), degradation=None)
+        expected = [[y, 7] for y in range(4, 22)]
+        assert np.argwhere(stack.quality & Quality.BLOOMING).tolist() == expected
+        assert stack.usable[:, 4, 7].tolist() == [True, True, True, False, False, True]
+        assert not stack.lower_limit.any()
+        assert not stack.usable[3:5, 10:16, 7].any()
+        assert stack.usable[:, 4, 6].all()
+
+    def test_bloomed_channels_are_used_if_too_few_others_remain(self):
         stack = ChannelStack.from_maps(six(counts_with(run=6)), degradation=None)
-        bloomed = np.argwhere(stack.quality & Quality.BLOOMING)
-        expected = [[y, 7] for y in (*range(4, 10), *range(16, 22))]
-        assert bloomed.tolist() == expected
+        assert stack.quality[4, 7] & Quality.BLOOMING
+        assert stack.usable[:, 4, 7].all()
         assert not stack.mask[4, 7]
+        assert stack.mask[12, 7]
 
     def test_no_blooming_of_a_short_run(self):
         stack = ChannelStack.from_maps(six(counts_with(run=4)), degradation=None)
@@ -67,7 +77,7 @@ class TestSaturation:
     def test_blooming_at_the_edge(self):
         stack = ChannelStack.from_maps(six(counts_with(run=8, start=N - 8)), degradation=None)
         rows = np.flatnonzero(stack.quality[:, 7] & Quality.BLOOMING)
-        assert rows.tolist() == list(range(N - 16, N - 8))
+        assert rows.tolist() == list(range(N - 16, N))
 
     def test_short_exposures(self):
         # The intensity is the same, with a larger error.

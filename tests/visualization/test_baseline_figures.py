@@ -12,7 +12,7 @@ import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers import changed, true_cube
+from helpers import spoiled, true_cube
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
@@ -48,11 +48,7 @@ def without_text(fig):
 @pytest.fixture(scope="module")
 def cube():
     """A cube of the true EM with missing pixels."""
-    maps = list(sample_maps((N, N)))
-    data = maps[2].data.copy()
-    data[5:9, 7] = np.nan
-    maps[2] = changed(maps[2], data=data)
-    return true_cube(maps, N)
+    return true_cube([spoiled(smap, {(row, 7): np.nan for row in range(5, 9)}) for smap in sample_maps((N, N))], N)
 
 
 @pytest.fixture(autouse=True)
