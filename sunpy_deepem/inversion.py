@@ -2,6 +2,7 @@
 
 from collections import Counter
 from functools import partial
+from inspect import signature
 
 import astropy.units as u
 import numpy as np
@@ -161,7 +162,12 @@ def invert_part(observation, method, response, rows, columns, *, deviation=None)
 def _invert_stack(stack, method, response, *, deviation=None, dtype=np.float32):
     """Return the `Planes` of a `ChannelStack`."""
     intensity, uncertainty = _unmasked(stack)
-    solution = method.solve(intensity, uncertainty, response)
+    if stack.limit is not None and "lower_limit" in signature(method.solve).parameters:
+        limits, lower_limit = stack.with_limits()
+        values = np.where(stack.mask, np.float32(np.nan), limits)
+        solution = method.solve(values, uncertainty, response, lower_limit=lower_limit)
+    else:
+        solution = method.solve(intensity, uncertainty, response)
     failed = (solution.status != 0) & ~stack.mask
     quality = stack.quality | np.where(failed, Quality.UNSOLVED, 0).astype(np.uint16)
     if solution.deviation is not None:
