@@ -206,7 +206,7 @@ class DeepEM(PosteriorDraws):
         IN_USE[found] = self
         return {"network": origin, "weights": self.source, "fingerprint": found, "refine": self._refine or 0}
 
-    def solve(self, intensity, uncertainty, response):
+    def solve(self, intensity, uncertainty, response, *, lower_limit=None):
         """
         Predict the EM, refine it if asked to, and compare the channels.
 
@@ -215,6 +215,8 @@ class DeepEM(PosteriorDraws):
         intensity, uncertainty : array-like or `torch.Tensor`
             As for `predict`.
         response : `TemperatureResponse`
+        lower_limit : array-like or `torch.Tensor` of `bool`, optional
+            As for `predict`. Such a channel is not compared with the others.
 
         Returns
         -------
@@ -227,14 +229,18 @@ class DeepEM(PosteriorDraws):
             As of `predict` and `check_response`.
         """
         self.check_response(response)
-        inputs = self._check_inputs(intensity, uncertainty)[:2]
+        *inputs, lower_limit = self._check_inputs(intensity, uncertainty, lower_limit)
         # Inputs are copied to the device once, and results back once.
         device = resolve_device(self._device)
         intensity, uncertainty = (to_tensor(values, device) for values in inputs)
-        em, em_std = self.predict(intensity, uncertainty, progress=self._progress)
-        deviation = self.deviation(intensity, uncertainty)
+        em, em_std = self.predict(intensity, uncertainty, lower_limit=lower_limit, progress=self._progress)
+        measured = intensity
+        if lower_limit is not None:
+            limited = torch.as_tensor(lower_limit, device=device)
+            measured = intensity.masked_fill(limited, torch.nan)
+        deviation = self.deviation(measured, uncertainty)
         if self._refine:
-            refine(em, intensity, uncertainty, response.matrix.value, em_std=em_std, updates=self._refine, out=em)
+            refine(em, measured, uncertainty, response.matrix.value, em_std=em_std, updates=self._refine, out=em)
         em, em_std, deviation = (None if values is None else values.cpu().numpy() for values in (em, em_std, deviation))
         status = np.where(np.isnan(em[0]), SolveStatus.INVALID, SolveStatus.SOLVED).astype(np.int8)
         return Solution(em, em_std, status, deviation)
