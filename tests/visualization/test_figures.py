@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.visualization.wcsaxes import WCSAxes
-from helpers import changed, cube_from_arrays, true_cube
+from helpers import cube_from_arrays, spoiled, true_cube
 from matplotlib.animation import FuncAnimation
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
@@ -40,10 +40,8 @@ def test_invalid_cube(draw, wrong):
 @pytest.fixture(scope="module")
 def cube():
     """A cube of the true EM with missing and saturated pixels."""
-    maps = list(sample_maps((N, N)))
-    data = maps[2].data.copy()
-    data[5:9, 7], data[20, 3] = np.nan, 16000
-    maps[2] = changed(maps[2], data=data)
+    maps = [spoiled(smap, {(row, 7): np.nan for row in range(5, 9)}) for smap in sample_maps((N, N))]
+    maps[2] = spoiled(maps[2], {(20, 3): 16000})
     return true_cube(maps, N)
 
 
