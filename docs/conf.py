@@ -48,6 +48,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"optional|array-like|callable|[{\"].*"),
     # Not in the inventory of its package under this name
     (r"py:.*", r"bokeh\.models\.LayoutDOM|fiasco\.IonCollection"),
+    # A base class that only DeepEM uses
+    (r"py:class", r"sunpy_deepem\.network\.draws\.PosteriorDraws"),
 ]
 
 # Documentation of other packages, and the names of their objects

@@ -61,7 +61,7 @@ class ScaledNetwork(nn.Module):
         intensity, uncertainty : `~torch.Tensor`
             DN s^-1 pix^-1, shape ``(batch, channels, ny, nx)``.
         flags : `~torch.Tensor`, optional
-            Channels that are missing or lower limits, as in `~sunpy_deepem.network.inputs.network_inputs`.
+            Channels that are missing or lower limits, as in ``network_inputs``.
         spread : `bool`, optional
             Whether to compute the spread, which is `None` otherwise.
 

@@ -63,7 +63,7 @@ class PosteriorDraws:
         -------
         `~numpy.ndarray`
             EM per bin in cm^-5, `~numpy.float32`, shape ``(n, bins, ...)``; NaN in pixels with fewer than three
-            channels. A tensor if ``intensity`` is one. In half of the draws, bins with less than `TRACE` of the total
+            channels. A tensor if ``intensity`` is one. In half of the draws, bins with less than ``TRACE`` of the total
             EM are zero, in the others none is.
 
         Raises

@@ -89,7 +89,7 @@ class DeepEM(PosteriorDraws):
         self.posterior = None if weights.posterior is None else weights.posterior.eval()
         self.prior, self.prior_log_std = weights.prior, weights.prior_log_std
 
-    #: Where the weights were read from: a packaged name or a path; `None` for a network made in this process.
+    #: Packaged name or path of the weights; `None` for a network made in this process.
     source: str | None = None
 
     @classmethod

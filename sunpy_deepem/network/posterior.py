@@ -102,7 +102,7 @@ class PosteriorNetwork(nn.Module):
         intensity, uncertainty : `~torch.Tensor`
             DN s^-1 pix^-1, shape ``(1, channels, 1, n)``.
         flags : `~torch.Tensor`, optional
-            As in `~sunpy_deepem.network.inputs.network_inputs`.
+            As in ``network_inputs``.
 
         Returns
         -------

@@ -73,7 +73,7 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
     intensity, uncertainty : `~torch.Tensor`
         DN s^-1 pix^-1, shape ``(1, channels, 1, pixels)``.
     flags : `~torch.Tensor` or `None`
-        As in `~sunpy_deepem.network.inputs.network_inputs`.
+        As in ``network_inputs``.
     matrix : `~torch.Tensor`
         Response in DN s^-1 pix^-1 for 10^25 cm^-5, shape ``(channels, bins)``.
     numbers : `CommonNumbers`

@@ -98,7 +98,7 @@ def pixel_tile(arrays, part, device):
     intensity, uncertainty : `~torch.Tensor`
         Shape ``(1, channels, 1, pixels)``.
     flags : `~torch.Tensor` or `None`
-        As in `~sunpy_deepem.network.inputs.network_inputs`; `None` if all channels of all pixels are used. All channels
+        As in ``network_inputs``; `None` if all channels of all pixels are used. All channels
         are missing in pixels with fewer than three measured ones.
 
     Raises

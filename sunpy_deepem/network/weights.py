@@ -55,7 +55,7 @@ class Weights:
     prior : `dict`
         Families of the prior and their relative frequencies; empty if unknown.
     prior_log_std : `~numpy.ndarray` or `None`
-        Standard deviation over the prior of ln(EM of a bin / total EM + `TRACE`), shape ``(number of bins,)``.
+        Standard deviation over the prior of ln(EM of a bin / total EM + ``TRACE``), shape ``(number of bins,)``.
     """
 
     module: nn.Module

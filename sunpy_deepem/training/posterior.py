@@ -87,7 +87,7 @@ def fit_posterior(
 
 def prior_log_std(prior, *, n=100_000, seed=0):
     """
-    Return the standard deviation over the prior of ln(EM of a bin / total EM + `TRACE`).
+    Return the standard deviation over the prior of ln(EM of a bin / total EM + ``TRACE``).
 
     Parameters
     ----------

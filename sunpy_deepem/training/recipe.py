@@ -44,7 +44,7 @@ def train_on_prior(
         Epochs of the posterior.
     checkpoint : `Checkpoint`, optional
         File that holds the state of the network after each epoch. That of the posterior is in another file next to it,
-        see `posterior_checkpoint`.
+        see ``posterior_checkpoint``.
     **how
         ``device`` and ``progress``, as for `fit`.
 

@@ -61,7 +61,7 @@ def match_spread(network, data, *, seed=0):
     network : `~sunpy_deepem.DeepEM`
         With a `~sunpy_deepem.network.ScaledNetwork` and a posterior.
     data : sequence of `~torch.Tensor`
-        Intensity, σ, true EM and flags as `~sunpy_deepem.training.fitting.pixel_tensors` returns them.
+        Intensity, σ, true EM and flags as ``pixel_tensors`` returns them.
     seed : `int`, optional
         Seed of the order of pixels.
     """
