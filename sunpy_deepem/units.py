@@ -45,7 +45,7 @@ SATURATION = 15000
 #: Grids that differ by less than this many pixels are treated as the same.
 ALIGNMENT_TOLERANCE = 0.1
 
-#: Fields overlap if they share more than this many pixels, as rounding and seconds of orbit move their edges that much.
+#: Fields overlap if they share more than this many pixels, as rounding and seconds of orbit move their edges.
 EDGE_TOLERANCE = 0.01
 
 #: Channels required for an inversion.
