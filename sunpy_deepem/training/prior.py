@@ -20,7 +20,7 @@ _OTHER_EXPOSURE_TIME = 2.0
 _MAX_COUNTS = 10000.0
 # Small systematic errors are the hardest to learn, and so are drawn more often.
 _TOWARDS_ZERO = 1.25
-# Each bin holds a trace of plasma, smaller than ``TRACE`` in 95 % of all cases (fraction of the total EM, and its scatter
+# Each bin holds a trace of plasma, smaller than TRACE in 95 % of all cases (fraction of the total EM, and its scatter
 # in ln), and departs from the family's curve by a few percent (in ln), which keeps densities finite.
 _TRACE, _TRACE_SCATTER, _ROUGHNESS = 3e-5, 0.7, 0.03
 # exp of it is near the largest number of single precision.
