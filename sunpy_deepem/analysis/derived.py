@@ -1,9 +1,9 @@
 """
-Temperatures, density and energy from the EM per bin, on plain arrays.
+Quantities derived from the EM per bin, on plain arrays.
 
-EM in cm^-5 and its standard deviation have bins along the first axis. Each function returns a value and its standard
-deviation; the latter is `None` if the EM has none. The errors of bins are treated as independent. EM is uniform per
-dex inside a bin.
+EM in cm^-5 has bins along the first axis; the other axes are pixels or draws. Each function returns one value per
+pixel and keeps the precision of ``em``. EM is uniform per dex inside a bin. Intervals come from the same functions,
+applied to posterior draws, see `sunpy_deepem.analysis.intervals`.
 """
 
 import numpy as np
@@ -12,10 +12,11 @@ from astropy.constants import k_B
 from sunpy_deepem.utils.checks import real_number
 
 __all__ = [
+    "band_em",
     "band_limits",
     "checked_bands",
     "electron_density",
-    "mean_log_t",
+    "em_weighted_log_t",
     "peak_log_t",
     "thermal_energy",
     "thermal_width",
@@ -50,70 +51,68 @@ def checked_bands(bands):
     return pairs
 
 
-def mean_log_t(em, std, bins):
+def band_em(em, bins, low=None, high=None):
+    """EM between two limits in log T, by default all of it."""
+    begin, end = band_limits(bins, low, high)
+    return _weighted_sum(((end - begin) / bins.step).round(9), em)
+
+
+def em_weighted_log_t(em, bins):
     """EM-weighted mean log T."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        total = em.sum(axis=0)
-        mean = np.tensordot(bins.centers, em, axes=1) / total
-        return mean, _propagate((_column(bins.centers, em) - mean) / total, std)
+    middle, mean, _ = _moments(em, bins)
+    return middle + mean
 
 
-def peak_log_t(em, std, bins):
-    """Center of the bin with the most EM, and half the range of the bins that agree with it within their errors."""
+def peak_log_t(em, bins):
+    """Center of the bin with the most EM."""
     empty = ~np.isfinite(em).all(axis=0) | (em.max(axis=0) <= 0)
-    top = np.argmax(em, axis=0)
-    peak = np.where(empty, np.nan, bins.centers[top])
-    if std is None:
-        return peak, None
-    least = np.take_along_axis(em - std, top[np.newaxis], axis=0)
-    candidate = em + std >= least
-    first, last = np.argmax(candidate, axis=0), len(bins) - 1 - np.argmax(candidate[::-1], axis=0)
-    return peak, np.where(empty, np.nan, (last - first + 1) * bins.step / 2)
+    return np.where(empty, np.nan, bins.centers[np.argmax(em, axis=0)]).astype(np.result_type(em, np.float32))
 
 
-def thermal_width(em, std, bins):
+def thermal_width(em, bins):
     """Standard deviation of the EM along log T; a single bin has its width over √12."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        total, (mean, _) = em.sum(axis=0), mean_log_t(em, None, bins)
-        # Second moment of each bin about the mean, including its uniform spread.
-        moment = (_column(bins.centers, em) - mean) ** 2 + bins.step**2 / 12
-        variance = (moment * em).sum(axis=0) / total
-        width = np.sqrt(variance)
-        return width, _propagate((moment - variance) / (2 * width * total), std)
+    _, mean, square = _moments(em, bins)
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(np.maximum(square - mean**2, 0) + bins.step**2 / 12)
 
 
-def electron_density(em, std, bins, *, low, high, depth, hydrogen_ratio):
+def electron_density(em, bins, *, low=None, high=None, depth, hydrogen_ratio):
     """Electron density √(EM / depth / ratio) in cm^-3 of the EM from low to high along a ``depth`` in cm."""
-    fraction = _fraction(em, bins, low, high)
     with np.errstate(invalid="ignore", divide="ignore"):
-        total = (fraction * em).sum(axis=0)
-        density = np.sqrt(total / (hydrogen_ratio * depth))
-        return density, _propagate(fraction * density / (2 * total), std)
+        return np.sqrt(band_em(em, bins, low, high) / _like(hydrogen_ratio * depth, em))
 
 
-def thermal_energy(em, std, bins, *, low, high, depth, hydrogen_ratio):
+def thermal_energy(em, bins, *, low=None, high=None, depth, hydrogen_ratio):
     """Thermal energy 3 k n T × depth in erg cm^-2 of the EM from low to high, with the EM-weighted mean of T."""
     begin, end = band_limits(bins, low, high)
-    fraction = _fraction(em, bins, low, high)
-    # Integral of T over the part of the bin in the band, per unit EM.
-    heat = _column((10**end - 10**begin) / (np.log(10) * bins.step), em)
+    # Integral of T in MK over the part of the bin in the band, per unit EM. In K it might exceed single precision.
+    heat = (10**end - 10**begin) / (np.log(10) * bins.step) / 1e6
+    constant = 1e6 * 3 * k_B.cgs.value * np.sqrt(depth / hydrogen_ratio)
     with np.errstate(invalid="ignore", divide="ignore"):
-        total, heated = (fraction * em).sum(axis=0), (heat * em).sum(axis=0)
-        constant = 3 * k_B.cgs.value * np.sqrt(depth / hydrogen_ratio)
-        energy = constant * heated / np.sqrt(total)
-        return energy, _propagate(constant * (heat - fraction * heated / (2 * total)) / np.sqrt(total), std)
+        return _like(constant, em) * (_weighted_sum(heat, em) / np.sqrt(band_em(em, bins, low, high)))
 
 
-def _fraction(em, bins, low, high):
-    begin, end = band_limits(bins, low, high)
-    return _column((end - begin) / bins.step, em)
+def _moments(em, bins):
+    """Return the middle of the bins, and mean and mean square of log T relative to it, weighted by EM."""
+    # Relative to the middle, rounding errors of single precision stay small.
+    middle = bins.centers.mean()
+    offset = bins.centers - middle
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = em.sum(axis=0)
+        return _like(middle, em), _weighted_sum(offset, em) / total, _weighted_sum(offset**2, em) / total
 
 
-def _column(values, em):
-    """Return one value per bin in a shape that broadcasts with ``em``."""
-    return np.reshape(values, (-1, *[1] * (em.ndim - 1)))
+def _weighted_sum(weights, em):
+    """Return the sum over bins of ``weights`` times EM."""
+    # Bin by bin, as a tensor product would copy the draws of a tile, whose bins are not the first axis in memory.
+    total = None
+    for weight, layer in zip(weights, em, strict=True):
+        if weight:
+            term = layer if weight == 1 else layer * _like(weight, em)
+            total = term if total is None else total + term
+    return em[0] * 0 if total is None else total
 
 
-def _propagate(derivatives, std):
-    """Return the standard deviation of a quantity from its derivatives with respect to the EM of each bin."""
-    return None if std is None else np.sqrt(((derivatives * std) ** 2).sum(axis=0))
+def _like(value, em):
+    """Return a value in the precision of ``em``."""
+    return np.asarray(value).astype(np.result_type(em.dtype, np.float32))

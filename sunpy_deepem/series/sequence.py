@@ -11,7 +11,7 @@ from astropy.time import Time
 from astropy.timeseries import TimeSeries
 from ndcube import NDCubeSequence
 
-from sunpy_deepem.analysis.derived import band_limits, checked_bands, mean_log_t
+from sunpy_deepem.analysis.derived import band_em, checked_bands, em_weighted_log_t
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.temperature import BANDS
