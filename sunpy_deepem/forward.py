@@ -3,12 +3,11 @@
 import astropy.units as u
 import numpy as np
 import sunpy.map
-from astropy.nddata import StdDevUncertainty
 
 from sunpy_deepem.channels import SYNTHETIC
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 
-__all__ = ["channel_maps", "chi_squared", "synthesize_maps", "synthetic_intensity"]
+__all__ = ["channel_maps", "chi_squared", "content_cards", "synthetic_intensity", "synthetic_maps"]
 
 # NOTE: Telescope of each channel, Lemen et al. (2012), Solar Phys. 275, 17, Table 2.
 _TELESCOPES = {94: 4, 131: 1, 171: 3, 193: 2, 211: 2, 335: 1}
@@ -76,37 +75,47 @@ def chi_squared(em: EM_UNIT, intensity: INTENSITY_UNIT, uncertainty: INTENSITY_U
         return total / used.sum(axis=0, dtype=total.dtype)
 
 
-def synthesize_maps(em, response, header, inputs, *, mask=None, degradation=None):
+def synthetic_maps(intensity, header, inputs, *, degradation=None, quantile=None, mask=None, uncertainty=None):
     """
-    Return synthetic AIA maps of all channels of the response.
+    Return synthetic intensities of channels as AIA maps.
 
     Parameters
     ----------
-    em : `~astropy.units.Quantity`
-        EM per bin in cm^-5, shape ``(number of bins, ny, nx)``.
-    response : `TemperatureResponse`
-        Response with the same bins.
+    intensity : `~astropy.units.Quantity`
+        DN s^-1 pix^-1, shape ``(number of inputs, ny, nx)``.
     header : `dict`
         FITS header with WCS, observer and time.
     inputs : sequence of `dict`
-        ``channel``, ``date`` and ``exposure_time`` of each channel of the response, in its order.
+        ``channel``, ``date`` and ``exposure_time`` of each channel.
+    degradation : sequence of `float`, optional
+        Factor of each channel, by which its intensity is multiplied. It is written into the header.
+    quantile : `float`, optional
+        Quantile of the posterior that the intensities are, to be written into the header.
     mask : `~numpy.ndarray`, optional
         `True` for masked pixels, shape ``(ny, nx)``.
-    degradation : sequence of `float`, optional
-        Factor of each channel by which its map is multiplied. It is written into the header.
+    uncertainty : sequence of `~astropy.nddata.StdDevUncertainty` or `None`, optional
+        The uncertainty of each map in DN / s.
 
     Returns
     -------
     `~sunpy.map.MapSequence`
-        Maps in DN / s, in channel order.
+        Maps in DN / s, in the order of ``inputs``.
     """
-    intensity = synthetic_intensity(em, response)
-    if degradation is None:
-        return channel_maps(intensity, header, inputs, mask=mask, content=SYNTHETIC)
-    intensity = intensity * np.reshape(degradation, (-1, 1, 1))
-    inputs = [{**one, "cards": {"degrfact": factor}} for one, factor in zip(inputs, degradation, strict=True)]
-    # Another CONTENT, because ChannelStack does not correct SYNTHETIC maps for degradation.
-    return channel_maps(intensity, header, inputs, mask=mask, content=f"{SYNTHETIC}, degraded")
+    content = SYNTHETIC
+    if degradation is not None:
+        intensity = intensity * np.reshape(degradation, (-1, 1, 1))
+        inputs = [{**one, "cards": {"degrfact": factor}} for one, factor in zip(inputs, degradation, strict=True)]
+        # Another CONTENT, because ChannelStack does not correct SYNTHETIC maps for degradation.
+        content = f"{SYNTHETIC}, degraded"
+    cards = content_cards(content, quantile)
+    return channel_maps(intensity, header, inputs, mask=mask, uncertainty=uncertainty, **cards)
+
+
+def content_cards(content, quantile=None):
+    """Return the header cards of a map that say what it shows, if given of which quantile of the posterior."""
+    if quantile is None:
+        return {"content": content}
+    return {"content": f"{content}, {100 * quantile:g} % quantile", "quantile": float(quantile)}
 
 
 def channel_maps(values, header, inputs, *, mask=None, uncertainty=None, **cards):
@@ -117,22 +126,20 @@ def channel_maps(values, header, inputs, *, mask=None, uncertainty=None, **cards
     ----------
     values : `~astropy.units.Quantity`
         DN s^-1 pix^-1 or dimensionless, shape ``(number of inputs, ny, nx)``.
-    header, inputs, mask
-        As for `synthesize_maps`.
-    uncertainty : `~astropy.units.Quantity`, optional
-        Standard deviation of ``values``, of the same unit and shape.
+    header, inputs, mask, uncertainty
+        As for `synthetic_maps`.
     **cards
         Further header cards of all maps.
 
     Returns
     -------
     `~sunpy.map.MapSequence`
-        Maps in DN / s, or dimensionless, in channel order.
+        Maps in DN / s, or dimensionless, in the order of ``inputs``.
     """
     unit = u.one if values.unit.is_equivalent(u.one) else INTENSITY_UNIT
     # A text, because the FITS standard has no unit DN; sunpy omits the pixel.
     cards = {"bunit": "" if unit == u.one else "DN / s"} | cards
-    errors = [None] * len(inputs) if uncertainty is None else map(StdDevUncertainty, uncertainty.to_value(unit))
+    errors = uncertainty or [None] * len(inputs)
     maps = [
         sunpy.map.Map(image, dict(header) | _channel_header(observation) | cards, mask=mask, uncertainty=error)
         for image, observation, error in zip(values.to_value(unit), inputs, errors, strict=True)

@@ -20,6 +20,7 @@ __all__ = [
     "peak_log_t",
     "thermal_energy",
     "thermal_width",
+    "weighted_sum",
 ]
 
 
@@ -54,7 +55,7 @@ def checked_bands(bands):
 def band_em(em, bins, low=None, high=None):
     """EM between two limits in log T, by default all of it."""
     begin, end = band_limits(bins, low, high)
-    return _weighted_sum(((end - begin) / bins.step).round(9), em)
+    return weighted_sum(((end - begin) / bins.step).round(9), em)
 
 
 def em_weighted_log_t(em, bins):
@@ -89,7 +90,7 @@ def thermal_energy(em, bins, *, low=None, high=None, depth, hydrogen_ratio):
     heat = (10**end - 10**begin) / (np.log(10) * bins.step) / 1e6
     constant = 1e6 * 3 * k_B.cgs.value * np.sqrt(depth / hydrogen_ratio)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _like(constant, em) * (_weighted_sum(heat, em) / np.sqrt(band_em(em, bins, low, high)))
+        return _like(constant, em) * (weighted_sum(heat, em) / np.sqrt(band_em(em, bins, low, high)))
 
 
 def _moments(em, bins):
@@ -99,11 +100,11 @@ def _moments(em, bins):
     offset = bins.centers - middle
     with np.errstate(invalid="ignore", divide="ignore"):
         total = em.sum(axis=0)
-        return _like(middle, em), _weighted_sum(offset, em) / total, _weighted_sum(offset**2, em) / total
+        return _like(middle, em), weighted_sum(offset, em) / total, weighted_sum(offset**2, em) / total
 
 
-def _weighted_sum(weights, em):
-    """Return the sum over bins of ``weights`` times EM."""
+def weighted_sum(weights, em):
+    """Sum over bins of ``weights`` times EM."""
     # Bin by bin, as a tensor product would copy the draws of a tile, whose bins are not the first axis in memory.
     total = None
     for weight, layer in zip(weights, em, strict=True):

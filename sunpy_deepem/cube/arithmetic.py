@@ -20,7 +20,9 @@ class Arithmetic:
     Operators of `DEMCube`.
 
     By linearity, the observed intensities follow in sums and differences of cubes with the same response, and in
-    multiples. Otherwise they are dropped with a warning.
+    multiples. Otherwise they are dropped with a warning. A positive multiple keeps its posterior; other results have
+    none: their distribution is that of the operands' distributions with the same seed, as in
+    ``one.distribution() - other.distribution()``.
     """
 
     def __add__(self, value):
@@ -103,7 +105,7 @@ def _add(cube, value, sign=1):
     chi2, quality = refitted(cube, data * cube.unit.to(EM_UNIT), cube.bins, intensity, sigma, _flags(cube, value))
     saturation = np.maximum(cube.saturation, value.saturation)
     planes = Planes(data, std, _either_mask(cube, other), intensity, sigma, chi2, quality, saturation)
-    return cube.with_planes(planes, event)
+    return cube.with_planes(planes, event, factor=None)
 
 
 def _multiply(cube, value):
@@ -172,7 +174,8 @@ def _scaled(cube, data, std, unit, other, factor, event):
     quality = with_signal_flags(cube.quality, intensity, sigma)
     planes = replace(cube.planes, em=data, std=std, mask=_either_mask(cube, other))
     planes = replace(planes, intensity=intensity, sigma=sigma, chi2=chi2, quality=quality)
-    return cube.with_planes(planes, event, unit=unit)
+    keeps_draws = number.ndim == 0 and 0 < number < np.inf
+    return cube.with_planes(planes, event, unit=unit, factor=float(number) if keeps_draws else None)
 
 
 def _without_fit(cube, data, std, value, event, why, unit=None):
@@ -184,7 +187,8 @@ def _without_fit(cube, data, std, value, event, why, unit=None):
     chi2 = np.full(np.shape(cube.chi2), np.nan, dtype=np.float32)[()]
     mask = cube.mask if value is None else _either_mask(cube, _Operand.of(cube, value))
     planes = replace(cube.planes, em=data, std=std, mask=mask, chi2=chi2, quality=quality)
-    return cube.with_planes(replace(planes, intensity=nothing, sigma=nothing.copy()), event, unit=unit)
+    planes = replace(planes, intensity=nothing, sigma=nothing.copy())
+    return cube.with_planes(planes, event, unit=unit, factor=None)
 
 
 def _propagate(cube, by_cube, other, by_other):

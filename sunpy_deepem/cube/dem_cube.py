@@ -12,6 +12,7 @@ from ndcube import NDCube, NDMeta
 
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.arithmetic import Arithmetic
+from sunpy_deepem.cube.channel_products import ChannelProducts
 from sunpy_deepem.cube.input_output import DEMCubeRead, DEMCubeWrite
 from sunpy_deepem.cube.planes import Planes
 from sunpy_deepem.cube.posterior import PosteriorDraws
@@ -27,7 +28,7 @@ from sunpy_deepem.visualization import figures
 __all__ = ["DEMCube"]
 
 
-class DEMCube(PosteriorDraws, Products, Resampling, Arithmetic, NDCube):
+class DEMCube(PosteriorDraws, Products, ChannelProducts, Resampling, Arithmetic, NDCube):
     """
     Emission measure on a grid of log T and sky.
 
@@ -142,7 +143,7 @@ class DEMCube(PosteriorDraws, Products, Resampling, Arithmetic, NDCube):
         known = {"response", "inputs", "provenance", *Planes.image_names(CHANNELS), *self.meta.axes}
         return {key: value for key, value in self.meta.items() if key not in known}
 
-    def with_planes(self, planes, event=None, *, wcs=None, unit=None):
+    def with_planes(self, planes, event=None, *, wcs=None, unit=None, factor=1.0):
         """
         Return a cube with other arrays and the same meta.
 
@@ -155,6 +156,9 @@ class DEMCube(PosteriorDraws, Products, Resampling, Arithmetic, NDCube):
             The new WCS, by default that of this cube.
         unit : `~astropy.units.Unit`, optional
             The new unit, by default that of this cube.
+        factor : `float` or `None`, optional
+            Multiple of the EM and intensities of this cube that the new one holds, as far as it has the same pixels;
+            `None` if it holds something else.
 
         Returns
         -------
@@ -163,6 +167,9 @@ class DEMCube(PosteriorDraws, Products, Resampling, Arithmetic, NDCube):
         provenance = dict(self.meta["provenance"])
         if event is not None:
             provenance["history"] = [*provenance.get("history", []), event]
+        if factor != 1:
+            before = provenance.get("factor", 1.0)
+            provenance["factor"] = None if before is None or factor is None else before * factor
         return type(self).from_planes(
             planes,
             self.meta["response"],

@@ -13,7 +13,7 @@ from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.units import INTENSITY_UNIT
 from sunpy_deepem.utils.checks import plain_array
 
-__all__ = ["Planes"]
+__all__ = ["Planes", "compute_together"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +156,22 @@ class Planes:
 
     def compute(self):
         """Return the same planes as NumPy arrays; dask computes all of them together."""
-        arrays = {"em": self.em, "std": self.std, "mask": self.mask, "images": self.images}
-        if not any(hasattr(array, "dask") for array in [self.em, self.std, self.mask, *self.images.values()]):
+        arrays = {"em": self.em, "std": self.std, "mask": self.mask} | self.images
+        computed = compute_together(arrays)
+        if computed is arrays:
             return self
-        import dask
+        em, std, mask = (computed.pop(name) for name in ("em", "std", "mask"))
+        planes = Planes.from_images(em, std, mask, computed, channels=self.channels)
+        return replace(planes, unsolved=self.unsolved)
 
-        (arrays,) = dask.compute(arrays)
-        return replace(Planes.from_images(**arrays, channels=self.channels), unsolved=self.unsolved)
+
+def compute_together(arrays):
+    """Return a `dict` of arrays with those of dask computed, all together; the same `dict` if there are none."""
+    if not any(hasattr(array, "dask") for array in arrays.values()):
+        return arrays
+    import dask
+
+    return dask.compute(arrays)[0]
 
 
 def _check_types(response, intensity, uncertainty):

@@ -1,18 +1,45 @@
 """Posterior draws of a cube, recomputed from its intensities: a mixin of `DEMCube`."""
 
+from dataclasses import dataclass
+from functools import cache
+from inspect import signature
+
 import numpy as np
 from astropy.uncertainty import Distribution
 
+from sunpy_deepem.analysis.intervals import half_width, quantiles_of
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.cube.planes import compute_together
+from sunpy_deepem.methods.base import method_bins
+from sunpy_deepem.response.temperature_response import TemperatureResponse
+from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import EM_UNIT
+from sunpy_deepem.utils.checks import whole_number
+from sunpy_deepem.utils.uncertainty import ComputedUncertainty
 
 __all__ = ["PosteriorDraws"]
 
-# Operations after which the intensities still belong to the EM, by the first word of their entry in the history.
-_KEPT_BY = ("rebinned", "reprojected")
+# Pixels whose intensities are read, and whose draws are made, at a time.
+_BAND = 2**16
 
 
 class PosteriorDraws:
-    """Methods of `DEMCube` that draw from the joint posterior of the EM of all bins."""
+    """
+    Methods of `DEMCube` that draw from the joint posterior of the EM of all bins.
+
+    Draws are not stored but computed from the intensities, their σ and the network, whose weights are found by name,
+    path or fingerprint. So cubes that were read, cut, rebinned or reprojected have draws, too: those of their own
+    intensities. A cube without a longitude or latitude axis has draws; one without a log T axis has none.
+    """
+
+    @property
+    def has_posterior(self) -> bool:
+        """Whether `posterior` finds the method of the cube."""
+        try:
+            self.posterior()
+        except ValueError:
+            return False
+        return True
 
     def posterior(self, method=None):
         """
@@ -33,23 +60,27 @@ class PosteriorDraws:
         TypeError
             If ``method`` has no posterior.
         ValueError
-            If the method of the cube has no posterior, its weights are not found, or the cube is the result of
-            arithmetic, so that its intensities no longer determine its EM.
+            If the method of the cube has no posterior, its weights are not found, it holds for another response or
+            other bins, or the cube is the result of arithmetic, so that its intensities do not determine its EM.
         """
-        provenance = self.meta["provenance"]
-        changes = [event for event in provenance.get("history", []) if not event.startswith(_KEPT_BY)]
-        if changes:
+        provenance, response = self.meta["provenance"], self.meta["response"]
+        if provenance.get("factor", 1.0) is None:
             msg = (
-                f"The cube is the result of arithmetic ({', '.join(changes)}), which has no posterior of its own. "
-                "Combine the distributions of the cubes instead: with the same seed, draws belong together."
+                f"The cube is the result of arithmetic ({', '.join(provenance.get('history', []))}), which has no "
+                "posterior of its own. Combine the distributions of the cubes instead, as in one.distribution() - "
+                "other.distribution(): with the same seed, their draws belong together."
             )
             raise ValueError(msg)
-        if method is None:
-            return _network_of(provenance)
-        if not hasattr(method, "sample"):
-            msg = f"method must have a posterior, that is a method 'sample', found {type(method).__name__}."
+        found = _network_of(provenance) if method is None else method
+        if not hasattr(found, "sample") or not getattr(found, "has_posterior", True):
+            msg = f"method must have a posterior and a method 'sample', found {found!r}."
             raise TypeError(msg)
-        return method
+        if method_bins(found) != response.bins:
+            msg = f"method must have the bins of the cube's inversion, {response.bins!r}, found {method_bins(found)!r}."
+            raise ValueError(msg)
+        if hasattr(found, "check_response"):
+            found.check_response(response, exact=True)
+        return found
 
     def map_draws(self, function, *, n=64, seed=0, method=None):
         """
@@ -61,7 +92,8 @@ class PosteriorDraws:
         Parameters
         ----------
         function : callable
-            Takes draws in cm^-5, shape ``(n, n_bins, pixels)``, and returns an array of shape ``(..., pixels)``.
+            Takes draws in cm^-5, shape ``(n, n_bins, pixels)``, and returns an array of shape ``(..., pixels)``. It may
+            be called by several threads at once.
         n : `int`, optional
             Number of draws.
         seed : `int`, optional
@@ -77,39 +109,26 @@ class PosteriorDraws:
         Raises
         ------
         TypeError, ValueError
-            As of `posterior`, or if the cube lacks an axis.
+            As of `posterior`, or if the cube lacks the log T axis.
 
         Examples
         --------
         >>> dem = invert(sample_maps((64, 64)))
-        >>> hot = dem.map_draws(lambda draws: (draws[:, 11:].sum(axis=1) > 1e26).mean(axis=0))
+        >>> hot = dem.map_draws(lambda draws: (draws[:, 11:].sum(axis=1) > 1e26).mean(axis=0), n=16)
         >>> hot.shape
         (64, 64)
         """
-        self._require_3d("map_draws")
-        found = self.posterior(method)
-        merge = _merging(self.meta["response"].bins, self.bins)
-        intensity = np.where(self.sky_mask, np.nan, self.intensity.value)
-        uncertainty = self.intensity_uncertainty.value
-
-        def apply(draws):
-            return function(draws if merge is None else np.matmul(merge, draws))
-
-        if hasattr(found, "map_draws"):
-            return found.map_draws(apply, intensity, uncertainty, n, seed)
-        sky = intensity.shape[1:]
-        flat = (array.reshape(len(array), -1) for array in (intensity, uncertainty))
-        draws = found.sample(*flat, n, seed, response=self.meta["response"])
-        result = np.asarray(apply(np.asarray(draws, dtype=np.float32)))
-        return result.reshape(*result.shape[:-1], *sky)
+        sampler = self._sampler(method)
+        counts = whole_number(n, "n"), whole_number(seed, "seed", least=0)
+        results = [sampler.map(function, *self._observed(rows), *counts) for rows in self._bands()]
+        return results[0] if len(results) == 1 else np.concatenate(results, axis=-2)
 
     def distribution(self, n=64, seed=0, *, method=None):
         """
         Return draws from the joint posterior of the EM of all bins.
 
-        Anything computed from the draws has its interval in their quantiles. Draws are not stored in the cube but
-        computed from its intensities, σ and weights. All of them are held in memory: 64 draws of 512² pixels take
-        1.2 GB. `map_draws` and the ``quantiles`` of maps need less.
+        Anything computed from the draws has its interval in their quantiles. All draws are held in memory: 64 of them
+        for 512² pixels take 1.2 GB. `map_draws` and the ``quantiles`` of maps need less.
 
         Parameters
         ----------
@@ -123,7 +142,8 @@ class PosteriorDraws:
         Returns
         -------
         `~astropy.uncertainty.Distribution`
-            In cm^-5, shape ``(n_bins, ny, nx)``. Draws are zero or positive; NaN in masked pixels.
+            In cm^-5, shape ``(n_bins, ny, nx)``, without the axes that the cube lacks. Draws are zero or positive; NaN
+            in masked pixels.
 
         Raises
         ------
@@ -140,19 +160,121 @@ class PosteriorDraws:
         draws = self.map_draws(lambda draws: draws, n=n, seed=seed, method=method)
         return Distribution(np.ascontiguousarray(np.moveaxis(draws, 0, -1)) << EM_UNIT)
 
+    def _quantiles(self, functions, quantiles, **draws):
+        """Return quantiles of functions of the EM ``(n_bins, ...)``, shape ``(functions, quantiles, ny, nx)``."""
+        asked = np.atleast_1d(quantiles)
+        return self.map_draws(lambda em: np.stack([quantiles_of(each, em, asked) for each in functions]), **draws)
+
+    def _uncertainties(self, functions, scales, *, method=None, **draws):
+        """Return half the 68 % interval of each function of the EM times its scale, `None` without a posterior."""
+        if method is None and not self.has_posterior:
+            return [None] * len(functions)
+        self.posterior(method)  # errors are raised here, not on the first use
+
+        @cache
+        def half_widths():
+            return self.map_draws(
+                lambda em: np.stack([half_width(each(np.swapaxes(em, 0, 1))) for each in functions]),
+                method=method,
+                **draws,
+            )
+
+        return [
+            ComputedUncertainty(lambda index=index, scale=scale: scale * half_widths()[index])
+            for index, scale in enumerate(scales)
+        ]
+
+    def _sampler(self, method):
+        """Return the `_Sampler` of the cube."""
+        response = self.meta["response"]
+        merge = _merging(response.bins, self._bins_of_slice())
+        return _Sampler(self.posterior(method), response, merge, self.meta["provenance"].get("factor", 1.0))
+
+    def _bins_of_slice(self):
+        """Return the bins of the cube, which may lack axes of the sky."""
+        if self.is_3d:
+            return self.bins
+        sky = self.meta.axes.get("chi2", ())
+        if self.data.ndim != len(sky) + 1:
+            msg = (
+                f"Draws need the log T axis, which this cube of shape {self.data.shape} lacks. Slice with i:i+1 to "
+                "keep it, or take the slice of the whole cube's distribution."
+            )
+            raise ValueError(msg)
+        wcs = self.wcs.low_level_wcs
+        # The log T axis is the first of the data and so the last of the pixel coordinates.
+        (axis,) = np.flatnonzero(wcs.axis_correlation_matrix[:, -1])
+        world = wcs.pixel_to_world_values(*[0] * (wcs.pixel_n_dim - 1), np.arange(2))
+        first, second = world if wcs.world_n_dim == 1 else world[axis]
+        return LogTBins(round(float(first), 9), round(float(second - first), 9), len(self.data))
+
+    def _bands(self):
+        """Return bands of rows of the sky, each of at most `_BAND` pixels or one row; `None` for all that there is."""
+        if not self.is_3d or self.data[0].size <= _BAND:
+            return [None]
+        ny, nx = self.data.shape[1:]
+        step = max(1, _BAND // nx)
+        return [slice(start, min(start + step, ny)) for start in range(0, ny, step)]
+
+    def _observed(self, rows):
+        """Return intensities and σ of a band of rows in DN s^-1 pix^-1, the former NaN in masked pixels."""
+        names = [f"{kind}_{channel}" for kind in ("intensity", "sigma") for channel in CHANNELS]
+        arrays = {name: self.meta[name] for name in names} | ({} if self.mask is None else {"mask": self.mask})
+        if rows is not None:
+            arrays = {name: array[..., rows, :] for name, array in arrays.items()}
+        arrays = compute_together(arrays)
+        intensity, sigma = np.stack([arrays[name] for name in names]).reshape(
+            2, len(CHANNELS), *np.shape(arrays[names[0]])
+        )
+        if self.mask is not None:
+            intensity[:, arrays["mask"].any(axis=0)] = np.nan
+        return intensity, sigma
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Draws of a method, on the bins and in the scale of a cube."""
+
+    method: object
+    response: TemperatureResponse
+    #: Matrix that sums the bins of the method into those of the cube, `None` if they are the same.
+    merge: np.ndarray | None
+    #: Multiple of the inverted intensities that the cube holds.
+    factor: float
+
+    def map(self, function, intensity, sigma, n, seed):
+        """Return what a function makes of the draws ``(n, n_bins, pixels)``, its last axis in the shape of the sky."""
+
+        def apply(draws):
+            draws = draws if self.merge is None else np.matmul(self.merge, draws)
+            return function(draws if self.factor == 1 else draws * np.float32(self.factor))
+
+        arrays = intensity / self.factor, sigma / self.factor
+        if hasattr(self.method, "map_draws"):
+            return self.method.map_draws(apply, *arrays, n, seed)
+        sky = intensity.shape[1:]
+        sample = self.method.sample
+        options = {"response": self.response} if "response" in signature(sample).parameters else {}
+        draws = sample(*(array.reshape(len(array), -1) for array in arrays), n, seed, **options)
+        result = np.asarray(apply(np.asarray(draws, dtype=np.float32)))
+        return result.reshape(*result.shape[:-1], *sky)
+
 
 def _network_of(provenance):
     """Return the network that made a cube."""
     method, weights, fingerprint = (provenance.get(key) for key in ("method", "weights", "fingerprint"))
-    if method != "network" or fingerprint is None:
+    found = None
+    if method == "network" and fingerprint is not None:
+        from sunpy_deepem.network.lookup import find_network  # torch is imported late
+
+        found = find_network(weights, fingerprint)
+    if found is None or not found.has_posterior:
         msg = (
             f"The method of the cube, {method!r}, states no posterior. Pass method=, for example DeepEM.load() or "
             "Importance(prior)."
         )
         raise ValueError(msg)
-    from sunpy_deepem.network.lookup import find_network  # torch is imported late
-
-    return find_network(weights, fingerprint)
+    return found
 
 
 def _merging(fitted, bins):

@@ -1,5 +1,7 @@
 """Networks found again by the fingerprint of their weights, as a cube needs for its posterior draws."""
 
+from functools import lru_cache
+
 from sunpy_deepem.network.model import DeepEM
 from sunpy_deepem.network.weights import IN_USE
 
@@ -26,8 +28,11 @@ def find_network(source, fingerprint):
     ValueError
         If there is no network with this fingerprint.
     """
-    if (known := IN_USE.get(fingerprint)) is not None:
-        return known
+    return IN_USE.get(fingerprint) or _read(source, fingerprint)
+
+
+@lru_cache(maxsize=4)
+def _read(source, fingerprint):
     try:
         found = None if source is None else DeepEM.load(source)
     except (OSError, ValueError):

@@ -91,6 +91,8 @@ class DeepEM(PosteriorDraws):
 
     #: Packaged name or path of the weights; `None` for a network made in this process.
     source: str | None = None
+    # The network of which this is a copy with other options.
+    _original: "DeepEM | None" = None
 
     @classmethod
     def from_weights(cls, weights) -> "DeepEM":
@@ -193,6 +195,7 @@ class DeepEM(PosteriorDraws):
             If ``refine`` is not a whole number or negative.
         """
         network = copy.copy(self)
+        network._original = self._original or self
         network._device, network._progress = device, progress
         network._refine = None if refine is None else whole_number(refine, "refine", least=0)
         return network
@@ -203,7 +206,8 @@ class DeepEM(PosteriorDraws):
         # The losses of each epoch are found with the weights.
         origin = {key: value for key, value in self.meta.items() if key != "history"}
         found = self.fingerprint
-        IN_USE[found] = self
+        # The original is alive as long as the user holds it.
+        IN_USE[found] = self._original or self
         return {"network": origin, "weights": self.source, "fingerprint": found, "refine": self._refine or 0}
 
     def solve(self, intensity, uncertainty, response, *, lower_limit=None):

@@ -3,7 +3,49 @@
 import numpy as np
 from astropy.nddata import StdDevUncertainty
 
-__all__ = ["sigma_of_mean", "standard_deviation"]
+__all__ = ["ComputedUncertainty", "sigma_of_mean", "standard_deviation"]
+
+
+class ComputedUncertainty(StdDevUncertainty):
+    """
+    A standard deviation that is computed when it is first used.
+
+    Parameters
+    ----------
+    array : callable or array-like
+        Called without arguments for the array; or the array, as for `~astropy.nddata.StdDevUncertainty`.
+    copy, unit : optional
+        As for `~astropy.nddata.StdDevUncertainty`.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.utils.uncertainty import ComputedUncertainty
+    >>> ComputedUncertainty(lambda: np.array([1.0, 2.0])).array
+    array([1., 2.])
+    """
+
+    _compute = None
+
+    def __init__(self, array=None, copy=True, unit=None):
+        is_pending = callable(array)
+        super().__init__(None if is_pending else array, copy=copy, unit=unit)
+        self._compute = array if is_pending else None
+
+    @property
+    def array(self):
+        """The standard deviation, `~numpy.ndarray`."""
+        if self._compute is not None:
+            self.array = self._compute()
+        return super().array
+
+    @array.setter
+    def array(self, array):
+        self._compute = None
+        StdDevUncertainty.array.fset(self, array)
+
+    def __getstate__(self):
+        # Copies and pickles hold the array.
+        return StdDevUncertainty(self.array, unit=self.unit, copy=False).__getstate__()
 
 
 def standard_deviation(data):
