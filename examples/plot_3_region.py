@@ -56,10 +56,9 @@ for axes, (name, region) in zip(panels, regions.items(), strict=True):
 panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="EM and EM loci", frameon=False)
 
 # %%
-# The interval of a region's mean is the mean of its pixels' intervals, not divided by the root of their number: all
-# pixels share the ambiguity between temperatures. The values of the curves:
+# The mean EM is inferred from the mean intensities: their noise averages out, but the ambiguity between temperatures,
+# which all pixels share, remains. The values of the curves:
 
 curve = dem.curve(regions["active region"])
 print(f"{curve.n_pixels} pixels")
-for log_t, em, sigma in zip(curve.bins.centers, curve.em, curve.uncertainty, strict=True):
-    print(f"{log_t:.1f}  {em.value:9.2e} ± {sigma.value:.1e}")
+print(curve.to_table())

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
+from astropy.table import QTable
 
+from sunpy_deepem.analysis.intervals import quantiles
 from sunpy_deepem.analysis.loci import em_loci
 from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.quality import Quality
 from sunpy_deepem.temperature import LogTBins
-from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
+from sunpy_deepem.units import COVERAGE, EM_UNIT, INTENSITY_UNIT, MIN_CHANNELS
 from sunpy_deepem.utils.regions import resolve_region
-from sunpy_deepem.utils.uncertainty import sigma_of_mean, standard_deviation
+from sunpy_deepem.utils.uncertainty import sigma_of_mean
 from sunpy_deepem.utils.wcs import sky_wcs
 
 __all__ = ["EMCurve", "em_curve", "systematic_fraction"]
@@ -27,10 +29,11 @@ class EMCurve:
     bins : `LogTBins`
     em : `~astropy.units.Quantity`
         Mean EM per bin in cm^-5, shape ``(number of bins,)``.
-    uncertainty : `~astropy.units.Quantity` or `None`
-        Mean of the pixels' standard deviations of EM; `None` if the cube has no uncertainty.
+    draws : `~astropy.units.Quantity` or `None`
+        Draws from the joint posterior of the mean EM in cm^-5, shape ``(n, number of bins)``; `None` without a
+        posterior.
     intensity, intensity_uncertainty : `~astropy.units.Quantity`
-        Mean observed intensity and its σ, DN s^-1 pix^-1, shape ``(6,)``.
+        Mean observed intensity and its σ, DN s^-1 pix^-1, shape ``(6,)``; NaN in channels that some pixels lack.
     synthetic : `~astropy.units.Quantity`
         Synthetic intensity of ``em``, same unit and shape.
     n_pixels : `int`
@@ -39,11 +42,73 @@ class EMCurve:
 
     bins: LogTBins
     em: u.Quantity
-    uncertainty: u.Quantity | None
+    draws: u.Quantity | None
     intensity: u.Quantity
     intensity_uncertainty: u.Quantity
     synthetic: u.Quantity
     n_pixels: int
+
+    @property
+    def lower(self):
+        """Lower limit of the 68 % interval of each bin in cm^-5, or `None` without a posterior."""
+        return self._quantile((1 - COVERAGE) / 2)
+
+    @property
+    def upper(self):
+        """Upper limit of the 68 % interval of each bin in cm^-5, or `None` without a posterior."""
+        return self._quantile((1 + COVERAGE) / 2)
+
+    @property
+    def uncertainty(self):
+        """Half the 68 % interval of each bin in cm^-5, or `None` without a posterior."""
+        return None if self.draws is None else (self.upper - self.lower) / 2
+
+    def _quantile(self, fraction):
+        return None if self.draws is None else quantiles(self.draws.value, fraction) << EM_UNIT
+
+    def to_table(self):
+        """
+        Return the curve as a table.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            Columns ``log_t``, ``em`` and, with a posterior, ``lower`` and ``upper``; the number of pixels is in its
+            meta.
+        """
+        table = QTable({"log_t": self.bins.centers, "em": self.em}, meta={"n_pixels": self.n_pixels})
+        if self.draws is not None:
+            table["lower"], table["upper"] = self.lower, self.upper
+        return table
+
+    def plot(self, axes=None, *, n_draws=0):
+        """
+        Plot the EM with its 68 % interval; `DEMCube.plot_profile` adds the EM loci.
+
+        Parameters
+        ----------
+        axes : `~matplotlib.axes.Axes`, optional
+            Axes to draw on, by default the current ones.
+        n_draws : `int`, optional
+            Number of single draws to show.
+
+        Returns
+        -------
+        `~matplotlib.axes.Axes`
+        """
+        if axes is None:
+            import matplotlib.pyplot as plt
+
+            axes = plt.gca()
+        edges = self.bins.edges
+        if self.draws is not None:
+            low, high = self.lower.value, self.upper.value
+            axes.stairs(high, edges, baseline=low, fill=True, color="0.8", label=f"{100 * COVERAGE:.0f} %")
+            for draw in self.draws[:n_draws].value:
+                axes.stairs(draw, edges, baseline=None, color="0.5", linewidth=0.5)
+        axes.stairs(self.em.value, edges, baseline=None, color="black", linewidth=2, label="EM")
+        axes.set(xlabel=r"$\log_{10}$ (T / K)", ylabel="EM per bin (cm$^{-5}$)", xlim=edges[[0, -1]])
+        return axes
 
     def loci(self, response):
         """
@@ -61,14 +126,16 @@ class EMCurve:
         return em_loci(self.intensity, response)
 
 
-def em_curve(cube, region=None):
+def em_curve(cube, region=None, *, n=500, seed=0, method=None):
     """
     Return the mean EM curve of a region of a cube; same as `DEMCube.curve`.
 
-    All unmasked pixels with their center in the region have equal weight. The uncertainty is the *mean* of the pixels'
-    standard deviations, not divided by the root of their number: its larger part, the temperatures that six channels
-    cannot separate, is common to similar pixels. The noise of the intensities is independent from pixel to pixel and
-    averages out; their systematic error does not.
+    Intensity is linear in EM, so the mean EM is inferred from the mean intensities of all unmasked pixels with their
+    center in the region. The noise of the intensities is independent from pixel to pixel and averages out; their
+    systematic error does not. Of a cube without a posterior, the curve is the mean of the pixels' EM.
+
+    Pixels that lack a channel are left out. If a channel is saturated in some of the pixels, the channel is left out
+    instead, as the mean of the other pixels would be too small.
 
     Parameters
     ----------
@@ -77,6 +144,12 @@ def em_curve(cube, region=None):
         A coordinate, which selects the pixel that contains it; a sky or pixel region of the package ``regions``
         (``pip install regions``); a boolean mask, `True` inside, shape ``(ny, nx)``; a field of view as for `invert`;
         or, by default, the whole cube.
+    n : `int`, optional
+        Number of posterior draws.
+    seed : `int`, optional
+        Seed of their random numbers.
+    method : optional
+        Method of the posterior, as for `DEMCube.posterior`.
 
     Returns
     -------
@@ -85,9 +158,10 @@ def em_curve(cube, region=None):
     Raises
     ------
     TypeError
-        If ``region`` has another type.
+        If ``region`` has another type, or ``method`` no posterior.
     ValueError
-        If ``region`` lies outside the cube, holds only masked pixels, or is a mask of another shape.
+        If ``region`` lies outside the cube, holds only masked pixels, or is a mask of another shape; or if its pixels
+        have fewer than three channels in common.
 
     Examples
     --------
@@ -95,13 +169,13 @@ def em_curve(cube, region=None):
     >>> from sunpy_deepem.analysis import em_curve
     >>> maps = sample_maps((64, 64))
     >>> curve = em_curve(invert(maps), SkyCoord(0 * u.arcsec, 0 * u.arcsec, frame=maps[0].coordinate_frame))
-    >>> curve.em.shape, curve.synthetic.shape, curve.n_pixels
-    ((18,), (6,), 1)
+    >>> curve.em.shape, curve.draws.shape, curve.n_pixels
+    ((18,), (500, 18), 1)
     """
     rows, columns, inside = resolve_region(region, sky_wcs(cube.sky_header), cube.data.shape[1:])
     cube = cube[:, rows, columns].compute()
     inside = np.ones(cube.data.shape[1:], dtype=bool) if inside is None else inside
-    pixels = inside & np.isfinite(cube.data).all(axis=0) & ~cube.sky_mask
+    pixels = _complete(cube, inside & np.isfinite(cube.data).all(axis=0) & ~cube.sky_mask)
     n_pixels = int(pixels.sum())
     if n_pixels == 0:
         flags = Quality(int(np.bitwise_or.reduce(cube.quality[inside], initial=0)))
@@ -114,20 +188,35 @@ def em_curve(cube, region=None):
     def mean(image):
         return image[..., pixels].mean(axis=-1, dtype=float)
 
-    em = mean(cube.data) * cube.unit
-    std = standard_deviation(cube)
-    sigma = sigma_of_mean(
-        cube.intensity.value, cube.intensity_uncertainty.value, systematic_fraction(cube), mean, n_pixels
-    )
+    observed = cube.intensity.value, cube.intensity_uncertainty.value
+    intensity, sigma = mean(observed[0]), sigma_of_mean(*observed, systematic_fraction(cube), mean, n_pixels)
+    draws = None
+    if method is None and not cube.has_posterior:
+        em = (mean(cube.data) * cube.unit).to(EM_UNIT)
+    else:
+        common = int(np.isfinite(intensity).sum())
+        if common < MIN_CHANNELS:
+            msg = f"region must have {MIN_CHANNELS} or more channels in all its pixels, found {common}."
+            raise ValueError(msg)
+        draws = cube.sample(intensity, sigma, n, seed, method=method) << EM_UNIT
+        em = draws.mean(axis=0, dtype=float)
     return EMCurve(
         bins=cube.bins,
-        em=em.to(EM_UNIT),
-        uncertainty=None if std is None else (mean(std) * cube.unit).to(EM_UNIT),
-        intensity=mean(cube.intensity.value) * INTENSITY_UNIT,
+        em=em,
+        draws=draws,
+        intensity=intensity * INTENSITY_UNIT,
         intensity_uncertainty=sigma * INTENSITY_UNIT,
         synthetic=synthetic_intensity(em, cube.response),
         n_pixels=n_pixels,
     )
+
+
+def _complete(cube, pixels):
+    """Return those of the pixels that have all channels or are saturated; all of them if there are none."""
+    finite = np.isfinite(cube.intensity.value)
+    observed = finite[:, pixels].any(axis=1)
+    complete = pixels & (finite[observed].all(axis=0) | ((cube.quality & Quality.SATURATED) != 0))
+    return complete if complete.any() else pixels
 
 
 def systematic_fraction(cube):

@@ -60,8 +60,8 @@ class ChannelProducts:
         """
         self._require_3d("synthesize")
         response = self.response.with_channels(channels)
-        by_channel = {observation["channel"]: observation for observation in self.inputs}
-        inputs = [by_channel[channel] for channel in response.channels]
+        facts = {observation["channel"]: observation for observation in self.inputs}
+        inputs = [facts[channel] for channel in response.channels]
         factors = [self._degradation(observation) for observation in inputs] if degraded else None
         maps = partial(synthetic_maps, header=self.sky_header, inputs=inputs, degradation=factors, mask=self.sky_mask)
         rows = response.matrix.to_value(RESPONSE_UNIT)
@@ -69,8 +69,8 @@ class ChannelProducts:
         if quantiles is not None:
             images = np.moveaxis(self._quantiles(functions, quantiles, **draws), 1, 0) << INTENSITY_UNIT
             by_quantile = [maps(image, quantile=q) for image, q in zip(images, np.atleast_1d(quantiles), strict=True)]
-            maps = [smap for group in zip(*by_quantile, strict=True) for smap in group]
-            return sunpy.map.Map(maps, sequence=True, sortby=None)
+            by_channel = [smap for group in zip(*by_quantile, strict=True) for smap in group]
+            return sunpy.map.Map(by_channel, sequence=True, sortby=None)
         scales = factors or [1.0] * len(rows)
         uncertainty = self._uncertainties(functions, scales, **draws)
         return maps(synthetic_intensity(self.data << self.unit, response), uncertainty=uncertainty)

@@ -160,6 +160,31 @@ class PosteriorDraws:
         draws = self.map_draws(lambda draws: draws, n=n, seed=seed, method=method)
         return Distribution(np.ascontiguousarray(np.moveaxis(draws, 0, -1)) << EM_UNIT)
 
+    def sample(self, intensity, uncertainty, n=64, seed=0, *, method=None):
+        """
+        Return posterior draws of the EM for other intensities than those of the pixels, such as the mean of a region.
+
+        Parameters
+        ----------
+        intensity, uncertainty : array-like
+            In DN s^-1 pix^-1, shape ``(6, ...)``. A channel is not used where its intensity is NaN.
+        n, seed, method
+            As for `map_draws`.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            EM in cm^-5 on the bins of the cube, shape ``(n, n_bins, ...)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of `map_draws`.
+        """
+        arrays = np.asarray(intensity), np.asarray(uncertainty)
+        counts = whole_number(n, "n"), whole_number(seed, "seed", least=0)
+        return self._sampler(method).map(lambda draws: draws, *arrays, *counts)
+
     def _quantiles(self, functions, quantiles, **draws):
         """Return quantiles of functions of the EM ``(n_bins, ...)``, shape ``(functions, quantiles, ny, nx)``."""
         asked = np.atleast_1d(quantiles)

@@ -337,7 +337,7 @@ class Products:
             unit, content, scale = u.erg, "thermal energy per pixel", scale * self._pixel_area().to_value(u.cm**2)
         return self._maps_of(function, unit, content, quantiles, draws, scale=scale)
 
-    def curve(self, region=None):
+    def curve(self, region=None, *, n=500, seed=0, method=None):
         """
         Return the mean EM curve of a region, with its interval and the observed intensities.
 
@@ -345,7 +345,9 @@ class Products:
         ----------
         region : `~astropy.coordinates.SkyCoord`, `~regions.Region`, `~numpy.ndarray` or `None`, optional
             One coordinate; a sky or pixel region of the package ``regions``; a boolean mask, shape ``(ny, nx)``; or, by
-            default, the whole cube. See `sunpy_deepem.analysis.em_curve`, also for the meaning of the interval.
+            default, the whole cube. See `sunpy_deepem.analysis.em_curve`.
+        n, seed, method
+            Options of the posterior draws, as for `map_draws`.
 
         Returns
         -------
@@ -354,18 +356,20 @@ class Products:
         Raises
         ------
         TypeError
-            If ``region`` has another type.
+            If ``region`` has another type, or ``method`` no posterior.
         ValueError
-            If ``region`` is outside the cube, contains masked pixels only, or is a mask of another shape.
+            If ``region`` is outside the cube, contains masked pixels only, or is a mask of another shape; or if its
+            pixels have fewer than three channels in common.
 
         Examples
         --------
         >>> dem = invert(sample_maps((64, 64)))
-        >>> dem.curve(dem.chi2 < 1).em.unit
-        Unit("1 / cm5")
+        >>> curve = dem.curve(dem.chi2 < 1)
+        >>> curve.em.shape, curve.draws.shape
+        ((18,), (500, 18))
         """
         self._require_3d("curve")
-        return em_curve(self, region)
+        return em_curve(self, region, n=n, seed=seed, method=method)
 
     def _column(self, depth, filling_factor, hydrogen_ratio):
         """Return the depth that is filled with plasma in cm times the hydrogen ratio, checked."""

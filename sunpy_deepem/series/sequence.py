@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import astropy.units as u
 import numpy as np
@@ -12,6 +13,7 @@ from astropy.timeseries import TimeSeries
 from ndcube import NDCubeSequence
 
 from sunpy_deepem.analysis.derived import band_em, checked_bands, em_weighted_log_t
+from sunpy_deepem.analysis.intervals import half_width
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.temperature import BANDS
@@ -102,7 +104,7 @@ class DEMCubeSequence(NDCubeSequence):
         `~astropy.timeseries.TimeSeries`
             Columns: mean ``total_em`` of the region in cm^-5; mean EM of each band, such as ``em_5.6_6.0``; ``log_t``,
             the EM-weighted log10(T/K); and ``n_pixels``, the number of pixels. Uncertainties, such as
-            ``total_em_uncertainty``, treat the errors of bins as independent and are NaN if a cube has none.
+            ``total_em_uncertainty``, are half the 68 % interval of posterior draws, NaN if a cube has no posterior.
 
         Raises
         ------
@@ -116,16 +118,19 @@ class DEMCubeSequence(NDCubeSequence):
 
 def _row(curve, bands):
     """Return one row of a light curve, by column name."""
-    unknown = np.full(curve.em.shape, np.nan) << EM_UNIT
-    sigma = unknown if curve.uncertainty is None else curve.uncertainty
-    log_t, log_t_sigma = mean_log_t(curve.em.value, sigma.value, curve.bins)
     ranges = {"total_em": (None, None)} | {f"em_{low}_{high}": (low, high) for low, high in bands}
     row = {}
-    for name, limits in ranges.items():
-        begin, end = band_limits(curve.bins, *limits)
-        fraction = (end - begin) / curve.bins.step
-        row |= {name: (fraction * curve.em).sum(), f"{name}_uncertainty": np.sqrt(((fraction * sigma) ** 2).sum())}
-    return row | {"log_t": log_t, "log_t_uncertainty": log_t_sigma, "n_pixels": curve.n_pixels}
+    for name, (low, high) in ranges.items():
+        value, sigma = _interval(curve, partial(band_em, low=low, high=high))
+        row |= {name: value * EM_UNIT, f"{name}_uncertainty": sigma * EM_UNIT}
+    log_t, sigma = _interval(curve, em_weighted_log_t)
+    return row | {"log_t": log_t, "log_t_uncertainty": sigma, "n_pixels": curve.n_pixels}
+
+
+def _interval(curve, function):
+    """Return a function of EM and bins for a curve, and half its 68 % interval, NaN without a posterior."""
+    sigma = np.nan if curve.draws is None else half_width(function(curve.draws.value.T, bins=curve.bins))
+    return function(curve.em.value, bins=curve.bins), sigma
 
 
 def _column(values):

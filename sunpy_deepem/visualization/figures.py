@@ -236,7 +236,7 @@ def plot_temperature(cube, *, axes=None):
     return axes
 
 
-def plot_profile(cube, region=None, *, axes=None):
+def plot_profile(cube, region=None, *, axes=None, **draws):
     """
     Plot the mean EM curve of a region with its 68 % interval and the EM loci of the six channels.
 
@@ -249,6 +249,8 @@ def plot_profile(cube, region=None, *, axes=None):
         Coordinate, region or mask of shape ``(ny, nx)``, see `DEMCube.curve`; by default the whole field of view.
     axes : `~matplotlib.axes.Axes`, optional
         Axes to draw on, by default in a new figure.
+    **draws
+        Options of the posterior draws, as for `DEMCube.curve`.
 
     Returns
     -------
@@ -266,18 +268,13 @@ def plot_profile(cube, region=None, *, axes=None):
     >>> axes = plot_profile(sample_cube((64, 64)), sample_regions((64, 64))["active region"])
     """
     checked_cube(cube)
-    curve = cube.curve(region)
+    curve = cube.curve(region, **draws)
     axes = plt.figure(figsize=(8, 5), layout="constrained").add_subplot() if axes is None else axes
-    em, edges, response = curve.em.value, curve.bins.edges, cube.response
-    high = em
-    if curve.uncertainty is not None:
-        high = em + curve.uncertainty.value
-        low = np.maximum(em - curve.uncertainty.value, 0)
-        axes.stairs(high, edges, baseline=low, fill=True, color="0.8", label="68 %")
+    response = cube.response
+    curve.plot(axes)
     loci = curve.loci(response).value
     _plot_channels(axes, np.log10(response.temperature.value), loci, linewidth=1)
-    axes.stairs(em, edges, baseline=None, color="black", linewidth=2, label="EM")
-    axes.set(xlabel=_LOG_T, ylabel=_EM, xlim=edges[[0, -1]])
+    high = curve.em.value if curve.draws is None else curve.upper.value
     top = max(high.max(), *(np.nanmin(locus) for locus in loci if np.isfinite(locus).any()), 0)
     if top > 0:
         axes.set(yscale="log", ylim=(top / 1e5, top * 10))

@@ -1,6 +1,7 @@
 """Tests of the EM curves of regions."""
 
 import astropy.units as u
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -10,6 +11,9 @@ from regions import CirclePixelRegion, CircleSkyRegion, LinePixelRegion, PixCoor
 from sunpy_deepem import TemperatureResponse, invert
 from sunpy_deepem.analysis import em_loci
 from sunpy_deepem.forward import synthetic_intensity
+from sunpy_deepem.methods import Importance
+from sunpy_deepem.quality import Quality
+from sunpy_deepem.training import DEMPrior
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +29,12 @@ def test_whole_cube(truth):
     np.testing.assert_allclose(curve.intensity.value, truth.intensity.value.mean(axis=(1, 2), dtype=float))
     np.testing.assert_allclose(curve.synthetic, synthetic_intensity(curve.em, truth.response))
     one = truth.rebin((1, -1, -1))
-    np.testing.assert_allclose(curve.uncertainty.value, one.uncertainty.array[:, 0, 0])
     np.testing.assert_allclose(curve.intensity_uncertainty, one.intensity_uncertainty[:, 0, 0], rtol=1e-5)
 
 
-def test_interval_does_not_shrink_with_more_pixels():
+def test_noise_averages_out():
     em = np.tile(uniform_em(5.95, 6.45), 100)
-    few, many = (cube_of(em[:, :n], 0.3 * em[:, :n]).curve() for n in (1, 100))
-    np.testing.assert_allclose(many.uncertainty, few.uncertainty)
-    # The noise of the intensities averages out.
+    few, many = (cube_of(em[:, :n]).curve() for n in (1, 100))
     np.testing.assert_allclose(many.intensity_uncertainty, few.intensity_uncertainty / 10)
 
 
@@ -43,7 +44,6 @@ def test_systematic_error_does_not_average_out():
     options = {"uncertainty": 0.1 * seen, "meta": {"systematic": 0.1}}
     curve = cube_of(em, **options).curve()
     np.testing.assert_allclose(curve.intensity_uncertainty, 0.1 * curve.intensity)
-    assert curve.uncertainty is None
 
 
 def test_coordinate(truth):
@@ -52,7 +52,6 @@ def test_coordinate(truth):
         curve = truth.curve(smap.pixel_to_world((x + 0.4) * u.pix, (y - 0.4) * u.pix))
         assert curve.n_pixels == 1
         np.testing.assert_allclose(curve.em.value, truth.data[:, y, x])
-        np.testing.assert_allclose(curve.uncertainty.value, truth.uncertainty.array[:, y, x])
         np.testing.assert_allclose(curve.intensity_uncertainty, truth.intensity_uncertainty[:, y, x], rtol=1e-6)
 
 
@@ -82,7 +81,74 @@ def test_dask_cube(maps):
     lazy = invert(maps, chunks=64)
     region = dem.total_em().data > 5e27
     assert 0 < region.sum() < region.size
-    np.testing.assert_allclose(lazy.curve(region).em, dem.curve(region).em)
+    np.testing.assert_allclose(lazy.curve(region).em, dem.curve(region).em, rtol=1e-4)
+
+
+class TestPosterior:
+    @pytest.fixture
+    def curve(self, cube):
+        return cube[:, 60:64, 40:46].curve(n=200)
+
+    def test_is_that_of_the_mean_intensity(self, cube, curve):
+        mean = cube[:, 60:64, 40:46].rebin((1, 4, 6))
+        expected = mean.distribution(200).distribution[:, 0, 0].T
+        np.testing.assert_allclose(curve.draws / curve.draws.sum(), expected / expected.sum(), atol=1e-6)
+        np.testing.assert_allclose(curve.em, expected.mean(axis=0), rtol=1e-3)
+
+    def test_interval(self, curve):
+        inside = (curve.draws >= curve.lower) & (curve.draws <= curve.upper)
+        np.testing.assert_allclose(inside.mean(axis=0)[curve.lower > 0], 0.68, atol=0.02)
+        np.testing.assert_allclose(curve.uncertainty, (curve.upper - curve.lower) / 2)
+
+    def test_table(self, curve):
+        table = curve.to_table()
+        assert table.colnames == ["log_t", "em", "lower", "upper"]
+        assert table["em"].unit == "cm-5"
+        assert table.meta == {"n_pixels": 24}
+
+    def test_plot(self, curve):
+        axes = curve.plot(n_draws=3)
+        assert [patch.get_label() for patch in axes.patches if patch.get_label()] == ["68 %", "EM"]
+        assert len(axes.patches) == 5
+        plt.close()
+
+    def test_without_posterior(self, truth):
+        curve = truth.curve()
+        assert curve.draws is curve.lower is curve.upper is curve.uncertainty is None
+        assert curve.to_table().colnames == ["log_t", "em"]
+        assert len(curve.plot().patches) == 1
+        plt.close()
+
+    def test_another_method(self, cube):
+        exact = Importance(DEMPrior(), draws=20_000)
+        curve = cube[:, 60:64, 40:46].curve(n=50, method=exact)
+        assert curve.draws.shape == (50, 18)
+
+    def test_pixels_that_lack_a_channel_are_left_out(self, cube):
+        part = cube[:, 60:64, 40:46]
+        missing = np.eye(4, 6) > 0
+        part.meta["intensity_94"] = np.where(missing, np.nan, part.meta["intensity_94"])
+        curve, expected = part.curve(n=8), part.curve(~missing, n=8)
+        assert curve.n_pixels == 20
+        np.testing.assert_array_equal(curve.em, expected.em)
+
+    def test_channels_saturated_in_some_pixels_are_left_out(self, cube):
+        part = cube[:, 60:64, 40:46]
+        saturated = np.eye(4, 6) > 0
+        part.meta["quality"] = part.quality | np.where(saturated, Quality.SATURATED, 0).astype(np.uint16)
+        for name, finite in (("94", [False, *[True] * 5]), ("131", [False, False, *[True] * 4])):
+            part.meta[f"intensity_{name}"] = np.where(saturated, np.nan, part.meta[f"intensity_{name}"])
+            curve = part.curve(n=8)
+            assert curve.n_pixels == 24
+            np.testing.assert_array_equal(np.isfinite(curve.intensity), finite)
+            assert np.isfinite(curve.em).all()
+
+    def test_too_few_channels(self, cube):
+        part = cube[:, 60:64, 40:46]
+        for channel in (94, 131, 171, 193):
+            part.meta[f"intensity_{channel}"] = np.full((4, 6), np.nan)
+        with pytest.raises(ValueError, match="3 or more channels in all its pixels, found 2"):
+            part.curve()
 
 
 def test_loci_are_upper_limits(truth):

@@ -1,11 +1,14 @@
 """Posterior draws of cubes: `distribution`, `map_draws`, and quantiles of maps."""
 
+import astropy.units as u
 import numpy as np
 import pytest
+from sunpy.map import GenericMap
 
-from sunpy_deepem import DeepEM, DEMCube, invert
+from sunpy_deepem import DeepEM, DEMCube, TemperatureResponse, invert
 from sunpy_deepem.methods import Importance
 from sunpy_deepem.training import DEMPrior
+from sunpy_deepem.units import COVERAGE
 
 SKY = np.s_[:, 60:64, 40:46]
 
@@ -71,30 +74,128 @@ def test_draws_synthesize_the_observed_intensities(small, draws):
     assert np.median((residual**2).mean(axis=0)) < 2
 
 
-class TestQuantiles:
-    def test_of_a_band_are_those_of_the_draws(self, small, draws):
+@pytest.mark.parametrize("item", [np.s_[:, 2, 3], np.s_[:, 2], np.s_[3:9, :, 3], np.s_[:, 1:3, 2:5]])
+def test_slices_may_lack_axes_of_the_sky(small, draws, item):
+    part = draws[item]
+    np.testing.assert_allclose(draws_of(small[item]), part, atol=1e-5 * draws.sum(axis=0).max())
+
+
+def test_a_slice_without_log_t_is_refused(small):
+    assert small[3].has_posterior
+    with pytest.raises(ValueError, match=r"need the log T axis, which this cube of shape \(4, 6\) lacks"):
+        small[3].distribution()
+
+
+def test_a_multiple_has_the_multiple_of_the_draws(small, draws):
+    again = (3 * small / 2).rebin((2, 1, 1))
+    np.testing.assert_allclose(draws_of(again), 1.5 * (draws[::2] + draws[1::2]), rtol=1e-3, atol=1e22)
+
+
+def test_reprojected_pixels_have_the_draws_of_their_intensity(small):
+    moved = small.reproject_to(small[:, 1:, 1:].wcs.celestial, shape_out=(3, 5))
+    expected = DeepEM.load().sample(moved.intensity.value, moved.intensity_uncertainty.value, n=8)
+    np.testing.assert_allclose(draws_of(moved, 8), np.moveaxis(expected, 0, -1), rtol=1e-4)
+
+
+def test_cubes_larger_than_memory_are_read_in_bands(small, maps, monkeypatch, tmp_path):
+    invert(maps, out=tmp_path / "dem.fits")
+    lazy, seen = DEMCube.read(tmp_path / "dem.fits", chunks="auto")[SKY], []
+    monkeypatch.setattr("sunpy_deepem.cube.posterior._BAND", 6)
+
+    def hot(em):
+        seen.append(em.shape[-1])
+        return em[:, 11:].sum(axis=1).mean(axis=0)
+
+    result = lazy.map_draws(hot, n=8)
+    assert seen == [6] * 4
+    np.testing.assert_allclose(result, small.map_draws(hot, n=8), rtol=1e-4)
+
+
+PRODUCTS = {
+    "total_em": lambda cube, **options: cube.total_em(6.05, 6.35, **options),
+    "bin_map": lambda cube, **options: cube.bin_map(6.2, **options),
+    "em_weighted_log_t": lambda cube, **options: cube.em_weighted_log_t(**options),
+    "peak_log_t": lambda cube, **options: cube.peak_log_t(**options),
+    "thermal_width": lambda cube, **options: cube.thermal_width(**options),
+    "electron_density": lambda cube, **options: cube.electron_density(np.full((4, 6), 50) * u.Mm, **options),
+    "thermal_energy": lambda cube, **options: cube.thermal_energy(50 * u.Mm, per_pixel=True, **options),
+    "band_maps": lambda cube, **options: cube.band_maps([(5.95, 6.45)], **options)[0],
+    "synthesize": lambda cube, **options: cube.synthesize((171,), degraded=True, **options)[0],
+}
+
+
+class TestProducts:
+    @pytest.mark.parametrize("name", PRODUCTS)
+    def test_uncertainty_is_half_the_interval_of_the_quantiles(self, small, name):
+        product = PRODUCTS[name]
+        uncertainty = product(small).uncertainty.array
+        low, high = (product(small, quantiles=quantile) for quantile in ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2))
+        low, high = (smap if isinstance(smap, GenericMap) else smap[0] for smap in (low, high))
+        np.testing.assert_allclose(uncertainty, (high.data - low.data) / 2, rtol=1e-3, atol=1e-3 * high.data.max())
+        assert (uncertainty >= 0).all()
+
+    @pytest.mark.parametrize("name", ["total_em", "bin_map", "electron_density", "thermal_energy", "thermal_width"])
+    def test_quantiles_are_in_order_around_the_value(self, small, name):
+        low, median, high = PRODUCTS[name](small, quantiles=(0.025, 0.5, 0.975))
+        assert (low.data <= median.data).all()
+        assert (median.data <= high.data).all()
+        value = PRODUCTS[name](small)
+        assert ((low.data <= 1.05 * value.data) & (0.95 * value.data <= high.data)).mean() > 0.9
+        assert median.unit == value.unit
+        assert median.meta["content"] == f"{value.meta['content']}, 50 % quantile"
+        assert median.meta["quantile"] == 0.5
+
+    def test_total_em_equals_that_of_the_distribution(self, small, draws):
         maps = small.total_em(6.05, 6.35, quantiles=(0.16, 0.5, 0.84), n=16)
         expected = np.quantile(draws[6:9].sum(axis=0), (0.16, 0.5, 0.84), axis=-1)
         np.testing.assert_allclose([smap.data for smap in maps], expected, rtol=1e-4)
-        assert maps[1].meta["content"] == "EM, log T 6.05 to 6.35, 50 % quantile"
 
-    @pytest.mark.parametrize("name", ["em_weighted_log_t", "peak_log_t", "thermal_width"])
-    def test_are_in_order_around_the_value(self, small, name):
-        low, high = (smap.data for smap in getattr(small, name)(quantiles=(0.025, 0.975)))
-        value = getattr(small, name)().data
-        assert (low <= high).all()
-        assert ((low <= value + 0.05) & (value <= high + 0.05)).mean() > 0.9
+    def test_total_em_is_near_the_mean_of_the_draws(self, small):
+        """Two networks give the mean and the draws."""
+        mean = draws_of(small, 256)[6:9].sum(axis=0).mean(axis=-1)
+        smap = small.total_em(6.05, 6.35)
+        assert (np.abs(smap.data - mean) < 0.7 * smap.uncertainty.array).all()
 
-    def test_of_all_bands(self, small):
+    def test_all_bands_and_channels_come_from_one_pass(self, small, monkeypatch):
+        calls, original = [], DEMCube.map_draws
+        monkeypatch.setattr(DEMCube, "map_draws", lambda cube, *a, **k: calls.append(1) or original(cube, *a, **k))
+        bands, channels = small.band_maps(n=8), small.synthesize(n=8)
+        assert not calls  # until an uncertainty is used
+        assert all(smap.uncertainty.array.shape == (4, 6) for smap in bands)
+        assert len(calls) == 1
+        assert all(smap.uncertainty.array.shape == (4, 6) for smap in channels)
+        assert len(calls) == 2
         assert len(small.band_maps(quantiles=(0.16, 0.84), n=8)) == 8
+
+    def test_synthetic_quantiles(self, small):
+        maps = small.synthesize((171, 94), quantiles=(0.16, 0.84), n=8)
+        assert [smap.wavelength.value for smap in maps] == [171, 171, 94, 94]
+        assert maps[1].meta["content"] == "synthetic, from DEM, 84 % quantile"
+
+    def test_no_uncertainty_without_posterior(self, small):
+        difference = small - 0.5 * small
+        assert not difference.has_posterior
+        assert difference.total_em().uncertainty is None
+        with pytest.raises(ValueError, match="result of arithmetic"):
+            difference.total_em(quantiles=0.5)
+
+    def test_invalid_options(self, small):
+        with pytest.raises(ValueError, match="quantiles must be numbers between 0 and 1"):
+            small.total_em(quantiles=16)
+        with pytest.raises(ValueError, match="n must be"):
+            small.total_em(quantiles=0.5, n=0)
+        with pytest.raises(TypeError, match="method must have a posterior"):
+            small.total_em(method="basis-pursuit")
 
 
 class TestMethods:
     def test_a_network_in_use_is_found_by_its_fingerprint(self, maps):
         network = DeepEM.load("neutral")
+        network.source = None  # as after training
         cube = invert(maps, weights=network)[SKY]
-        expected = network.sample(cube.intensity.value, cube.intensity_uncertainty.value, n=4)
-        np.testing.assert_allclose(draws_of(cube, 4), np.moveaxis(expected, 0, -1), rtol=1e-4)
+        assert cube.posterior() is network
+        del network
+        assert not cube.has_posterior
 
     def test_weights_that_changed_are_refused(self, small):
         other = small[:]
@@ -109,10 +210,21 @@ class TestMethods:
     def test_a_method_without_posterior_is_refused(self, small, maps):
         with pytest.raises(TypeError, match="method must have a posterior"):
             small.distribution(method="network")
-        sparse = invert(maps, method="basis-pursuit", shape=8)
         with pytest.raises(ValueError, match="'basis-pursuit', states no posterior"):
-            sparse.distribution()
+            invert(maps, method="basis-pursuit", shape=8).distribution()
 
-    def test_the_result_of_arithmetic_is_refused(self, small):
+    def test_another_response_is_refused(self, small):
+        other = small[:]
+        response = TemperatureResponse.default()
+        other.meta["response"] = TemperatureResponse(response.temperature, 1.1 * response.curves)
+        with pytest.raises(ValueError, match="is not the one this network was trained for"):
+            other.distribution()
+
+    @pytest.mark.parametrize(
+        "operation",
+        [lambda cube: cube + cube, lambda cube: -cube, lambda cube: cube * np.ones((4, 6)), lambda cube: cube**2],
+    )
+    @pytest.mark.filterwarnings("ignore:The new cube has no chi2")
+    def test_the_result_of_arithmetic_is_refused(self, small, operation):
         with pytest.raises(ValueError, match=r"result of arithmetic .* Combine the distributions"):
-            (small + small).distribution()
+            operation(small).distribution()

@@ -45,11 +45,12 @@ class TestSequence:
         region[10, 20] = True
         curve = sequence.light_curve(region)
         for row, cube in zip(curve, sequence, strict=True):
-            for name, smap in [("total_em", cube.total_em()), ("log_t", cube.em_weighted_log_t())]:
-                assert u.isclose(row[name], smap.quantity[10, 20], rtol=1e-5)
-                assert u.isclose(row[f"{name}_uncertainty"], smap.uncertainty.array[10, 20] * smap.unit, rtol=1e-5)
-            for name, smap in zip(("em_5.6_6.0", "em_6.0_6.3"), cube.band_maps(), strict=False):
-                assert u.isclose(row[name], smap.quantity[10, 20], rtol=1e-5)
+            pixel = cube[:, 10:11, 20:21]
+            for name, smap in [("total_em", pixel.total_em(n=500)), ("log_t", pixel.em_weighted_log_t(n=500))]:
+                assert u.isclose(row[name], smap.quantity[0, 0], rtol=0.02)
+                assert u.isclose(row[f"{name}_uncertainty"], smap.uncertainty.array[0, 0] * smap.unit, rtol=1e-3)
+            for name, smap in zip(("em_5.6_6.0", "em_6.0_6.3"), pixel.band_maps(), strict=False):
+                assert u.isclose(row[name], smap.quantity[0, 0], rtol=0.3)
 
     def test_region_and_bands(self, sequence):
         center = SkyCoord(0 * u.arcsec, 0 * u.arcsec, frame=sequence[0].bin_map(6.0).coordinate_frame)
@@ -71,8 +72,7 @@ class TestSequence:
             sequence.light_curve("the active region")
 
     def test_no_uncertainty(self, sequence):
-        bare = DEMCubeSequence([DEMCube(cube.data, wcs=cube.wcs, mask=cube.mask, meta=cube.meta) for cube in sequence])
-        curve = bare.light_curve()
+        curve = DEMCubeSequence([cube - 0.1 * cube for cube in sequence]).light_curve()
         assert np.isfinite(curve["total_em"]).all()
         assert np.isnan(curve["total_em_uncertainty"]).all()
 

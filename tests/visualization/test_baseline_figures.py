@@ -12,7 +12,7 @@ import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers import spoiled, true_cube
+from helpers import LognormalMethod, spoiled, true_cube
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
@@ -80,7 +80,8 @@ def test_temperature(cube):
 @compared(tolerance=3)
 def test_profile(cube):
     region = cube.total_em().pixel_to_world(23 * u.pix, 12 * u.pix)
-    return without_text(cube.plot_profile(region, axes=plt.figure().add_subplot()).figure)
+    axes = plt.figure().add_subplot()
+    return without_text(cube.plot_profile(region, axes=axes, method=LognormalMethod()).figure)
 
 
 @compared(tolerance=3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.visualization.wcsaxes import WCSAxes
-from helpers import cube_from_arrays, spoiled, true_cube
+from helpers import LognormalMethod, cube_from_arrays, spoiled, true_cube
 from matplotlib.animation import FuncAnimation
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
@@ -241,12 +241,12 @@ class TestProfile:
         mask = np.zeros((N, N), dtype=bool)
         mask[10:13, 20] = True
         region = {"coordinate": frame.pixel_to_world(20 * u.pix, 11 * u.pix), "mask": mask, "whole": None}[kind]
-        axes = cube.plot_profile(region)
-        curve, stairs = cube.curve(region), self.stairs(axes)
+        axes = cube.plot_profile(region, method=LognormalMethod())
+        curve, stairs = cube.curve(region, method=LognormalMethod()), self.stairs(axes)
         np.testing.assert_allclose(stairs["EM"].values, curve.em.value)
         np.testing.assert_allclose(stairs["EM"].edges, cube.bins.edges)
-        np.testing.assert_allclose(stairs["68 %"].values, (curve.em + curve.uncertainty).value)
-        np.testing.assert_allclose(stairs["68 %"].baseline, (curve.em - curve.uncertainty).clip(0).value)
+        np.testing.assert_allclose(stairs["68 %"].values, curve.upper.value)
+        np.testing.assert_allclose(stairs["68 %"].baseline, curve.lower.value)
         loci = em_loci(curve.intensity, cube.response).value
         for channel, locus in zip(CHANNELS, loci, strict=True):
             np.testing.assert_allclose(self.lines(axes)[f"{channel} Å"], locus)
@@ -261,7 +261,7 @@ class TestProfile:
         assert axes.get_yscale() == "log"
         drawn(axes.figure)
 
-    def test_no_interval_without_uncertainty(self, cube):
+    def test_no_interval_without_posterior(self, cube):
         assert set(self.stairs(with_em(cube, cube.data).plot_profile())) == {"EM"}
 
     def test_given_axes(self, cube):
