@@ -186,6 +186,7 @@ def _invert_stack(stack, method, response, *, deviation=None, dtype=np.float32):
         chi2,
         quality,
         stack.saturation,
+        limit=None if stack.limit is None else stack.limit.to_value(INTENSITY_UNIT),
         unsolved=Counter(map(status_name, solution.status[failed].tolist())),
     )
 

@@ -67,3 +67,15 @@ def cube(maps):
     from sunpy_deepem import invert
 
     return invert(maps)
+
+
+@pytest.fixture(scope="session")
+def saturated_cube():
+    """Part of the synthetic Sun, 8 × 8, with one pixel saturated in 171 Å."""
+    from helpers import replaced, spoiled
+
+    from sunpy_deepem import invert
+    from sunpy_deepem.sample import sample_maps
+
+    maps = replaced(sample_maps((64, 64)), 171, lambda smap: spoiled(smap, {(30, 30): 16383}))
+    return invert(maps)[:, 28:36, 28:36]

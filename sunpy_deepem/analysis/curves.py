@@ -33,7 +33,8 @@ class EMCurve:
         Draws from the joint posterior of the mean EM in cm^-5, shape ``(n, number of bins)``; `None` without a
         posterior.
     intensity, intensity_uncertainty : `~astropy.units.Quantity`
-        Mean observed intensity and its σ, DN s^-1 pix^-1, shape ``(6,)``; NaN in channels that some pixels lack.
+        Mean observed intensity and its σ, DN s^-1 pix^-1, shape ``(6,)``. The intensity is NaN in channels that some of
+        the pixels lack.
     synthetic : `~astropy.units.Quantity`
         Synthetic intensity of ``em``, same unit and shape.
     n_pixels : `int`
@@ -134,8 +135,8 @@ def em_curve(cube, region=None, *, n=500, seed=0, method=None):
     center in the region. The noise of the intensities is independent from pixel to pixel and averages out; their
     systematic error does not. Of a cube without a posterior, the curve is the mean of the pixels' EM.
 
-    Pixels that lack a channel are left out. If a channel is saturated in some of the pixels, the channel is left out
-    instead, as the mean of the other pixels would be too small.
+    Pixels that lack a channel are left out. If a channel is saturated in some of the pixels, its mean is a lower limit;
+    if saturation has spilled into other pixels, the channel is left out.
 
     Parameters
     ----------
@@ -188,23 +189,25 @@ def em_curve(cube, region=None, *, n=500, seed=0, method=None):
     def mean(image):
         return image[..., pixels].mean(axis=-1, dtype=float)
 
-    observed = cube.intensity.value, cube.intensity_uncertainty.value
-    intensity, sigma = mean(observed[0]), sigma_of_mean(*observed, systematic_fraction(cube), mean, n_pixels)
+    values, lower_limit = cube.with_limits()
+    intensity = mean(values)
+    sigma = sigma_of_mean(values, cube.intensity_uncertainty.value, systematic_fraction(cube), mean, n_pixels)
+    limited = np.zeros(len(intensity), dtype=bool) if lower_limit is None else lower_limit[:, pixels].any(axis=1)
     draws = None
     if method is None and not cube.has_posterior:
         em = (mean(cube.data) * cube.unit).to(EM_UNIT)
     else:
-        common = int(np.isfinite(intensity).sum())
+        common = int((np.isfinite(intensity) & ~limited).sum())
         if common < MIN_CHANNELS:
             msg = f"region must have {MIN_CHANNELS} or more channels in all its pixels, found {common}."
             raise ValueError(msg)
-        draws = cube.sample(intensity, sigma, n, seed, method=method) << EM_UNIT
+        draws = cube.sample(intensity, sigma, n, seed, lower_limit=limited, method=method) << EM_UNIT
         em = draws.mean(axis=0, dtype=float)
     return EMCurve(
         bins=cube.bins,
         em=em,
         draws=draws,
-        intensity=intensity * INTENSITY_UNIT,
+        intensity=np.where(limited, np.nan, intensity) * INTENSITY_UNIT,
         intensity_uncertainty=sigma * INTENSITY_UNIT,
         synthetic=synthetic_intensity(em, cube.response),
         n_pixels=n_pixels,

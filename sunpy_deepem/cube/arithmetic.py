@@ -173,7 +173,8 @@ def _scaled(cube, data, std, unit, other, factor, event):
     chi2 = np.where((number != 0) & np.isfinite(number), cube.chi2, np.nan).astype(np.float32)
     quality = with_signal_flags(cube.quality, intensity, sigma)
     planes = replace(cube.planes, em=data, std=std, mask=_either_mask(cube, other))
-    planes = replace(planes, intensity=intensity, sigma=sigma, chi2=chi2, quality=quality)
+    limit = None if planes.limit is None else np.stack(planes.limit) * number
+    planes = replace(planes, intensity=intensity, sigma=sigma, chi2=chi2, quality=quality, limit=limit)
     keeps_draws = number.ndim == 0 and 0 < number < np.inf
     return cube.with_planes(planes, event, unit=unit, factor=float(number) if keeps_draws else None)
 
@@ -187,7 +188,7 @@ def _without_fit(cube, data, std, value, event, why, unit=None):
     chi2 = np.full(np.shape(cube.chi2), np.nan, dtype=np.float32)[()]
     mask = cube.mask if value is None else _either_mask(cube, _Operand.of(cube, value))
     planes = replace(cube.planes, em=data, std=std, mask=mask, chi2=chi2, quality=quality)
-    planes = replace(planes, intensity=nothing, sigma=nothing.copy())
+    planes = replace(planes, intensity=nothing, sigma=nothing.copy(), limit=None)
     return cube.with_planes(planes, event, unit=unit, factor=None)
 
 

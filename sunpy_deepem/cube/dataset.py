@@ -15,7 +15,11 @@ from sunpy_deepem.utils.wcs import sky_wcs
 __all__ = ["to_dataset"]
 
 _INTENSITY_UNITS = "DN s-1 pix-1"
-_BY_CHANNEL = {"intensity": "observed intensity, per native pixel of 0.6 arcsec", "sigma": "its standard deviation"}
+_BY_CHANNEL = {
+    "intensity": "observed intensity, per native pixel of 0.6 arcsec",
+    "sigma": "its standard deviation",
+    "limit": "lower limit of the intensity",
+}
 _IMAGES = {
     "chi2": {"long_name": "mean over channels of ((synthetic - observed) / sigma)^2", "units": "1"},
     "saturation": {"long_name": "fraction of native pixels that are saturated", "units": "1"},

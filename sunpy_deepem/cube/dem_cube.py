@@ -132,15 +132,18 @@ class DEMCube(PosteriorDraws, Products, ChannelProducts, Resampling, Arithmetic,
     @property
     def planes(self):
         """The arrays of the cube as `~sunpy_deepem.cube.Planes`, not copied."""
-        names = Planes.image_names(CHANNELS)
-        names += [name for name in self.meta.axes if name not in names]
-        images = {name: self.meta[name] for name in names}
+        images = {name: self.meta[name] for name in self._image_names}
         return Planes.from_images(self.data, standard_deviation(self), self.mask, images)
+
+    @property
+    def _image_names(self):
+        names = Planes.image_names(CHANNELS) + [name for name in Planes.limit_names(CHANNELS) if name in self.meta]
+        return names + [name for name in self.meta.axes if name not in names]
 
     @property
     def user_meta(self):
         """Entries of ``meta`` that the package did not make, as a `dict`."""
-        known = {"response", "inputs", "provenance", *Planes.image_names(CHANNELS), *self.meta.axes}
+        known = {"response", "inputs", "provenance", *self._image_names}
         return {key: value for key, value in self.meta.items() if key not in known}
 
     def with_planes(self, planes, event=None, *, wcs=None, unit=None, factor=1.0):
@@ -242,13 +245,36 @@ class DEMCube(PosteriorDraws, Products, ChannelProducts, Resampling, Arithmetic,
 
     @property
     def intensity(self) -> u.Quantity:
-        """The observed intensities, `~astropy.units.Quantity` in DN s^-1 pix^-1, shape ``(6, ny, nx)``."""
+        """The observed intensities in DN s^-1 pix^-1, NaN where not used, `~astropy.units.Quantity` ``(6, ny, nx)``."""
         return np.stack([self.meta[f"intensity_{channel}"] for channel in CHANNELS]) << INTENSITY_UNIT
 
     @property
     def intensity_uncertainty(self) -> u.Quantity:
         """σ of the observed intensities, of the same unit and shape."""
         return np.stack([self.meta[f"sigma_{channel}"] for channel in CHANNELS]) << INTENSITY_UNIT
+
+    @property
+    def lower_limit(self):
+        """`True` where a channel is saturated, so that only a lower limit is known, shape ``(6, ny, nx)``."""
+        limit = self.planes.limit
+        return np.zeros(self.intensity.shape, dtype=bool) if limit is None else np.isfinite(np.stack(limit))
+
+    def with_limits(self):
+        """
+        Return the observed intensities including lower limits.
+
+        Returns
+        -------
+        intensity : `~numpy.ndarray`
+            DN s^-1 pix^-1, the lower limit where a channel is saturated, shape ``(6, ny, nx)``.
+        lower_limit : `~numpy.ndarray` or `None`
+            `True` for lower limits; `None` if there are none.
+        """
+        limit = self.planes.limit
+        if limit is None:
+            return self.intensity.value, None
+        limit = np.stack(limit)
+        return np.where(np.isfinite(limit), limit, self.intensity.value), np.isfinite(limit)
 
     @property
     def sky_mask(self):

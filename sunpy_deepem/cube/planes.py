@@ -37,6 +37,9 @@ class Planes:
         `Quality` flags, `~numpy.uint16`, shape ``(ny, nx)``.
     saturation : `~numpy.ndarray`
         Fraction of native pixels that are saturated, shape ``(ny, nx)``.
+    limit : sequence of `~numpy.ndarray` or `None`
+        Lower limit of the intensity in DN s^-1 pix^-1 where a channel is saturated, elsewhere NaN, an image for each of
+        ``channels``. The intensity is NaN there, and σ that of the limit. `None` if there are no limits.
     others : `dict`
         More images by name, shape ``(ny, nx)``.
     channels : `tuple` of `int`
@@ -53,6 +56,7 @@ class Planes:
     chi2: np.ndarray
     quality: np.ndarray
     saturation: np.ndarray
+    limit: np.ndarray | None = None
     others: dict = field(default_factory=dict)
     channels: tuple = CHANNELS
     unsolved: Counter = field(default_factory=Counter)
@@ -136,10 +140,11 @@ class Planes:
             msg = f"it lacks the images {missing}"
             raise ValueError(msg)
         chi2, quality, saturation, *observed = (images[name] for name in names)
-        others = {name: image for name, image in images.items() if name not in names}
-        return cls(
-            em, std, mask, observed[::2], observed[1::2], chi2, quality, saturation, others=others, channels=channels
-        )
+        limit_names = cls.limit_names(channels)
+        limit = [images[name] for name in limit_names] if set(limit_names) <= images.keys() else None
+        others = {name: image for name, image in images.items() if name not in names + limit_names}
+        arrays = em, std, mask, observed[::2], observed[1::2], chi2, quality, saturation
+        return cls(*arrays, limit=limit, others=others, channels=channels)
 
     @staticmethod
     def image_names(channels):
@@ -147,12 +152,20 @@ class Planes:
         by_channel = (f"{kind}_{channel}" for channel in channels for kind in ("intensity", "sigma"))
         return ["chi2", "quality", "saturation", *by_channel]
 
+    @staticmethod
+    def limit_names(channels):
+        """Return the names of `images` of the lower limits of channels, as a `list`."""
+        return [f"limit_{channel}" for channel in channels]
+
     @property
     def images(self):
         """Images by name, as in the meta of a cube and in files; EM, its std and the mask are not among them."""
         observed = (image for pair in zip(self.intensity, self.sigma, strict=True) for image in pair)
         images = (self.chi2, self.quality, self.saturation, *observed)
-        return dict(zip(self.image_names(self.channels), images, strict=True)) | self.others
+        images = dict(zip(self.image_names(self.channels), images, strict=True))
+        if self.limit is not None:
+            images |= dict(zip(self.limit_names(self.channels), self.limit, strict=True))
+        return images | self.others
 
     def compute(self):
         """Return the same planes as NumPy arrays; dask computes all of them together."""

@@ -160,7 +160,7 @@ class PosteriorDraws:
         draws = self.map_draws(lambda draws: draws, n=n, seed=seed, method=method)
         return Distribution(np.ascontiguousarray(np.moveaxis(draws, 0, -1)) << EM_UNIT)
 
-    def sample(self, intensity, uncertainty, n=64, seed=0, *, method=None):
+    def sample(self, intensity, uncertainty, n=64, seed=0, *, lower_limit=None, method=None):
         """
         Return posterior draws of the EM for other intensities than those of the pixels, such as the mean of a region.
 
@@ -170,6 +170,8 @@ class PosteriorDraws:
             In DN s^-1 pix^-1, shape ``(6, ...)``. A channel is not used where its intensity is NaN.
         n, seed, method
             As for `map_draws`.
+        lower_limit : `~numpy.ndarray` of `bool`, optional
+            Where the intensity is a lower limit, of the same shape.
 
         Returns
         -------
@@ -183,7 +185,7 @@ class PosteriorDraws:
         """
         arrays = np.asarray(intensity), np.asarray(uncertainty)
         counts = whole_number(n, "n"), whole_number(seed, "seed", least=0)
-        return self._sampler(method).map(lambda draws: draws, *arrays, *counts)
+        return self._sampler(method).map(lambda draws: draws, *arrays, lower_limit, *counts)
 
     def _quantiles(self, functions, quantiles, **draws):
         """Return quantiles of functions of the EM ``(n_bins, ...)``, shape ``(functions, quantiles, ny, nx)``."""
@@ -242,18 +244,26 @@ class PosteriorDraws:
         return [slice(start, min(start + step, ny)) for start in range(0, ny, step)]
 
     def _observed(self, rows):
-        """Return intensities and σ of a band of rows in DN s^-1 pix^-1, the former NaN in masked pixels."""
-        names = [f"{kind}_{channel}" for kind in ("intensity", "sigma") for channel in CHANNELS]
-        arrays = {name: self.meta[name] for name in names} | ({} if self.mask is None else {"mask": self.mask})
+        """
+        Return intensities and σ of a band of rows in DN s^-1 pix^-1, and where the former are lower limits, or `None`.
+
+        Intensities are NaN in masked pixels.
+        """
+        kinds = ["intensity", "sigma"] + (["limit"] if f"limit_{CHANNELS[0]}" in self.meta else [])
+        names = [[f"{kind}_{channel}" for channel in CHANNELS] for kind in kinds]
+        arrays = {name: self.meta[name] for group in names for name in group}
+        if self.mask is not None:
+            arrays["mask"] = self.mask
         if rows is not None:
             arrays = {name: array[..., rows, :] for name, array in arrays.items()}
         arrays = compute_together(arrays)
-        intensity, sigma = np.stack([arrays[name] for name in names]).reshape(
-            2, len(CHANNELS), *np.shape(arrays[names[0]])
-        )
+        intensity, sigma, *limits = (np.stack([arrays[name] for name in group]) for group in names)
+        lower_limit = np.isfinite(limits[0]) if limits else None
+        if limits:
+            intensity = np.where(lower_limit, limits[0], intensity)
         if self.mask is not None:
             intensity[:, arrays["mask"].any(axis=0)] = np.nan
-        return intensity, sigma
+        return intensity, sigma, lower_limit
 
 
 @dataclass(frozen=True)
@@ -267,20 +277,25 @@ class _Sampler:
     #: Multiple of the inverted intensities that the cube holds.
     factor: float
 
-    def map(self, function, intensity, sigma, n, seed):
+    def map(self, function, intensity, sigma, lower_limit, n, seed):
         """Return what a function makes of the draws ``(n, n_bins, pixels)``, its last axis in the shape of the sky."""
 
         def apply(draws):
             draws = draws if self.merge is None else np.matmul(self.merge, draws)
             return function(draws if self.factor == 1 else draws * np.float32(self.factor))
 
-        arrays = intensity / self.factor, sigma / self.factor
+        intensity, sigma = intensity / self.factor, sigma / self.factor
         if hasattr(self.method, "map_draws"):
-            return self.method.map_draws(apply, *arrays, n, seed)
+            return self.method.map_draws(apply, intensity, sigma, n, seed, lower_limit=lower_limit)
+        known = signature(self.method.sample).parameters
+        options = {"response": self.response} if "response" in known else {}
         sky = intensity.shape[1:]
-        sample = self.method.sample
-        options = {"response": self.response} if "response" in signature(sample).parameters else {}
-        draws = sample(*(array.reshape(len(array), -1) for array in arrays), n, seed, **options)
+        if lower_limit is not None and "lower_limit" in known:
+            options["lower_limit"] = lower_limit.reshape(len(lower_limit), -1)
+        elif lower_limit is not None:
+            intensity = np.where(lower_limit, np.nan, intensity)
+        arrays = (array.reshape(len(array), -1) for array in (intensity, sigma))
+        draws = self.method.sample(*arrays, n, seed, **options)
         result = np.asarray(apply(np.asarray(draws, dtype=np.float32)))
         return result.reshape(*result.shape[:-1], *sky)
 

@@ -20,6 +20,8 @@ from sunpy_deepem.utils.wcs import cube_wcs, sky_header, sky_wcs
 
 __all__ = ["Resampling"]
 
+# A reprojected intensity is a lower limit if lower limits have more than this weight in it.
+_LIMITED = 0.01
 _ALGORITHMS = {"interpolation": reproject_interp, "adaptive": reproject_adaptive, "exact": reproject_exact}
 
 
@@ -30,7 +32,8 @@ class Resampling:
         """
         Return a cube with larger pixels: the mean over pixels of the sky, the sum over bins of log T.
 
-        EM is a column density, so a larger pixel holds the mean, as do the observed intensities. The noise in σ
+        EM is a column density, so a larger pixel holds the mean, as do the observed intensities; the mean is a lower
+        limit if one of its parts is. The noise in σ
         decreases with the number of pixels, the systematic error does not. The standard deviations of EM are averaged
         over the sky, as their larger part is common to neighbors, and added in quadrature over log T. χ² and the flags
         that follow from it or from the intensities are computed again; other flags are combined by OR. The response is
@@ -88,14 +91,16 @@ class Resampling:
         em = block_reduce(mean(self.data), (merged, 1, 1), np.sum)
         std = standard_deviation(self) if propagate_uncertainties else None
         std = None if std is None else np.sqrt(block_reduce(mean(std) ** 2, (merged, 1, 1), np.sum))
-        observed = self.intensity.value, self.intensity_uncertainty.value
-        intensity, sigma = mean(observed[0]), sigma_of_mean(*observed, systematic_fraction(self), mean, count)
+        values, lower_limit = self.with_limits()
+        sigma = sigma_of_mean(values, self.intensity_uncertainty.value, systematic_fraction(self), mean, count)
+        limited = None if lower_limit is None else block_reduce(lower_limit & valid, (1, *on_sky), np.any)
+        intensity, limit = _split(mean(values), limited)
         bins = self.bins
         bins = LogTBins(bins.edges[0] + merged * bins.step / 2, merged * bins.step, len(bins) // merged)
         quality = _combined_flags(self.quality, valid, masked, on_sky)
         chi2, quality = refitted(self, em * self.unit.to(EM_UNIT), bins, intensity, sigma, quality)
         saturation = block_reduce(self.saturation, on_sky, np.mean)
-        planes = Planes(em, std, masked, intensity, sigma, chi2, quality, saturation)
+        planes = Planes(em, std, masked, intensity, sigma, chi2, quality, saturation, limit)
         return self.with_planes(planes, f"rebinned by {factors}", wcs=_binned_wcs(self.wcs, factors[::-1]))
 
     def reproject_to(
@@ -173,15 +178,25 @@ class Resampling:
             with np.errstate(invalid="ignore", divide="ignore"):
                 return np.where(masked, np.nan, onto(np.where(valid, image, 0), **reproject_args) / fraction)
 
-        observed = self.intensity.value, self.intensity_uncertainty.value
-        em, intensity, sigma, saturation = (mean(image) for image in (self.data, *observed, self.saturation))
+        values, lower_limit = self.with_limits()
+        images = self.data, values, self.intensity_uncertainty.value, self.saturation
+        em, values, sigma, saturation = (mean(image) for image in images)
+        limited = None if lower_limit is None else mean(lower_limit.astype(float)) > _LIMITED
+        intensity, limit = _split(values, limited)
         std = standard_deviation(self)
         std = None if std is None else mean(std)
         chi2, quality = refitted(self, em * self.unit.to(EM_UNIT), self.bins, intensity, sigma, quality)
-        planes = Planes(em, std, masked, intensity, sigma, chi2, quality, np.nan_to_num(saturation))
+        planes = Planes(em, std, masked, intensity, sigma, chi2, quality, np.nan_to_num(saturation), limit)
         wcs = cube_wcs({"date-obs": self.sky_header["date-obs"]} | sky_header(target), self.bins)
         cube = self.with_planes(planes, f"reprojected by {algorithm}", wcs=wcs)
         return (cube, np.broadcast_to(np.nan_to_num(fraction), em.shape)) if return_footprint else cube
+
+
+def _split(values, limited):
+    """Return intensities and lower limits, each NaN where it is the other; the limits are `None` if ``limited`` is."""
+    if limited is None:
+        return values, None
+    return np.where(limited, np.nan, values), np.where(limited, values, np.nan)
 
 
 def _factors(shape, bin_shape):

@@ -129,6 +129,7 @@ def _channel_headers(cube):
         header = dict(smap.meta) | {"bunit": _INTENSITY_UNIT}
         headers[f"intensity_{channel}"] = header | {"btype": "observed intensity, per native pixel of 0.6 arcsec"}
         headers[f"sigma_{channel}"] = header | {"btype": "standard deviation of the intensity", "content": "sigma"}
+        headers[f"limit_{channel}"] = header | {"btype": "lower limit of the intensity, saturated", "content": "limit"}
     return headers
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "method_bins",
     "method_provenance",
     "status_name",
+    "used_channels",
 ]
 
 # Where each method is defined. They are imported on lookup, as torch and demregpy are slow or optional.
@@ -113,7 +114,9 @@ class Method(Protocol):
         Parameters
         ----------
         intensity, uncertainty : array-like
-            In DN / (s pix), shape ``(number of channels, ...)``. A channel is not used where its intensity is NaN.
+            In DN / (s pix), shape ``(number of channels, ...)``. A channel is not used where its intensity is NaN. A
+            method with the argument ``lower_limit``, a boolean array of the same shape, also gets intensities that are
+            lower limits.
         response : `~sunpy_deepem.TemperatureResponse`
             The response, folded onto the bins of the EM.
 
@@ -162,7 +165,7 @@ class FunctionMethod:
         Parameters
         ----------
         intensity, uncertainty : array-like
-            In DN / (s pix), shape ``(6, ...)``. Pixels with NaN have the status `SolveStatus.INVALID`.
+            In DN / (s pix), shape ``(6, ...)``. Pixels that lack a channel have the status `SolveStatus.INVALID`.
         response : `~sunpy_deepem.TemperatureResponse`
 
         Returns
@@ -299,6 +302,29 @@ def method_provenance(method):
 def status_name(status):
     """Return the name of a status, or the number as text if it is not a `SolveStatus`."""
     return SolveStatus(status).name if status in list(SolveStatus) else str(status)
+
+
+def used_channels(intensity, uncertainty, lower_limit=None):
+    """
+    Return which channels are used in each pixel, and which pixels can be solved.
+
+    Parameters
+    ----------
+    intensity, uncertainty : `~numpy.ndarray`
+        Shape ``(channels, n)``. A channel is not used where its intensity is not finite or its uncertainty infinite.
+    lower_limit : `~numpy.ndarray` of `bool`, optional
+        Where the intensity is a lower limit, of the same shape.
+
+    Returns
+    -------
+    used : `~numpy.ndarray` of `bool`
+        Shape ``(channels, n)``.
+    valid : `~numpy.ndarray` of `bool`
+        Pixels with a measured channel and a positive uncertainty in all channels used, shape ``(n,)``.
+    """
+    used = np.isfinite(intensity) & (uncertainty != np.inf)
+    measured = used if lower_limit is None else used & ~lower_limit
+    return used, measured.any(axis=0) & (~used | (uncertainty > 0)).all(axis=0)
 
 
 def checked_pixels(intensity, uncertainty, response):

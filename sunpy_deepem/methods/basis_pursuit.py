@@ -8,7 +8,7 @@ import highspy
 import numpy as np
 from tqdm import tqdm
 
-from sunpy_deepem.methods.base import Solution, SolveStatus, checked_pixels
+from sunpy_deepem.methods.base import Solution, SolveStatus, checked_pixels, used_channels
 from sunpy_deepem.units import RESPONSE_UNIT
 from sunpy_deepem.utils.checks import real_number, whole_number
 from sunpy_deepem.utils.parallel import process_map
@@ -70,8 +70,8 @@ class BasisPursuit:
     .. math:: |(K B x)_i - g_i| \le t \, \sigma_i, \quad x \ge 0,
 
     linear programming finds the one with the least :math:`\sum_k x_k`. Where there is none, the tolerance *t* is
-    widened in steps. The functions are Diracs (one bin) and truncated Gaussians
-    :math:`\exp(-(\log T - \log T_k)^2 / a^2)` centred on every bin.
+    widened in steps. A channel that is a lower limit bounds :math:`(K B x)_i` from below only. The functions are Diracs
+    (one bin) and truncated Gaussians :math:`\exp(-(\log T - \log T_k)^2 / a^2)` centred on every bin.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class BasisPursuit:
         """
         return _basis_functions(bins.centers, self.widths, normalize=self.normalize)
 
-    def solve(self, intensity, uncertainty, response):
+    def solve(self, intensity, uncertainty, response, *, lower_limit=None):
         """
         Invert pixels.
 
@@ -169,11 +169,13 @@ class BasisPursuit:
         ----------
         intensity : array-like
             Intensities in DN / (s pix), shape ``(6, ...)``, channels in the order of those of ``response``. They may be
-            negative.
+            negative. A channel is not used in a pixel where its intensity is not finite.
         uncertainty : array-like
             Their standard deviations, of the same shape.
         response : `~sunpy_deepem.TemperatureResponse`
             The response, whose bins are those of the EM. It must not be negative.
+        lower_limit : array-like of `bool`, optional
+            Where the intensity is a lower limit, of the same shape.
 
         Returns
         -------
@@ -191,11 +193,10 @@ class BasisPursuit:
         program = self._program(response)
         shape = intensity.shape[1:]
         dtype = np.result_type(intensity, uncertainty, np.float32)
-        intensity, uncertainty = (array.reshape(len(array), -1) for array in (intensity, uncertainty))
+        lower_limit = np.zeros(intensity.shape) if lower_limit is None else np.asarray(lower_limit)
         em, status, tolerance, objective = map_tiles(
             partial(_solve_tile, program),
-            intensity,
-            uncertainty,
+            *(array.reshape(len(array), -1) for array in (intensity, uncertainty, lower_limit)),
             tile=_TILE,
             processes=self.processes,
             progress=self.progress,
@@ -232,16 +233,16 @@ class BasisPursuit:
         )
 
 
-def map_tiles(function, intensity, uncertainty, *, tile, processes=1, progress=False):
+def map_tiles(function, *arrays, tile, processes=1, progress=False):
     """
     Apply ``function`` to tiles of pixels and join the results.
 
     Parameters
     ----------
     function : callable
-        Takes two ``float64`` arrays of shape ``(6, n)`` and returns a tuple of arrays whose last axis is the ``n``
-        pixels. It must be possible to pickle it if there is more than one process.
-    intensity, uncertainty : `~numpy.ndarray`
+        Takes ``float64`` arrays of shape ``(6, n)`` and returns a tuple of arrays whose last axis is the ``n`` pixels.
+        It must be possible to pickle it if there is more than one process.
+    *arrays : `~numpy.ndarray`
         Shape ``(6, n)``.
     tile : `int`
         Pixels per call.
@@ -254,10 +255,10 @@ def map_tiles(function, intensity, uncertainty, *, tile, processes=1, progress=F
     -------
     `list` of `~numpy.ndarray`
     """
-    n = intensity.shape[1]
+    n = arrays[0].shape[1]
     # An empty image still makes one (empty) tile, so that its result has the right shape.
     slices = [slice(start, min(start + tile, n)) for start in range(0, n, tile)] or [slice(0, 0)]
-    tiles = ([np.asarray(array[:, part], dtype=float) for part in slices] for array in (intensity, uncertainty))
+    tiles = ([np.asarray(array[:, part], dtype=float) for part in slices] for array in arrays)
     parts = []
     with tqdm(total=n, unit="DEM", unit_scale=True, disable=not progress) as bar:
         for part in process_map(function, *tiles, processes=min(processes, len(slices))):
@@ -304,23 +305,25 @@ def _basis_functions(centers, widths, *, normalize):
     return np.hstack(blocks)
 
 
-def _solve_tile(program, intensity, uncertainty):
+def _solve_tile(program, intensity, uncertainty, lower_limit):
     """Invert pixels one after another, shape ``(channels, n)``; returns the fields of `BasisPursuitSolution`."""
     n = intensity.shape[1]
     status = np.full(n, SolveStatus.INFEASIBLE, dtype=np.int8)
     coefficients = np.full((program.basis.shape[1], n), np.nan)
     tolerance_used = np.full(n, np.nan)
     solver = _Solver(program.matrix)
-    valid = (np.isfinite(intensity) & np.isfinite(uncertainty) & (uncertainty > 0)).all(axis=0)
+    is_limit = lower_limit != 0
+    used, valid = used_channels(intensity, uncertainty, is_limit)
     status[~valid] = SolveStatus.INVALID
     for tolerance in program.tolerances:
         pending = np.flatnonzero(status == SolveStatus.INFEASIBLE)
-        lower, upper = _row_bounds(program, intensity[:, pending], uncertainty[:, pending], tolerance)
+        arrays = (array[:, pending] for array in (intensity, uncertainty, used, is_limit))
+        lower, upper = _row_bounds(program, *arrays, tolerance)
         # As the response is not negative, a negative upper bound cannot be met, and zero is the answer where all lower
         # bounds are zero. Neither case needs the solver.
         possible = (upper >= 0).all(axis=0)
         signal = (lower > 0).any(axis=0)
-        sane = (upper < _ABSURD_EM).all(axis=0)
+        sane = (np.where(upper == np.inf, lower, upper) < _ABSURD_EM).all(axis=0)
         status[pending[~sane]] = SolveStatus.INVALID
         status[pending[possible & sane & ~signal]] = SolveStatus.NO_SIGNAL
         chosen = possible & sane & signal
@@ -330,13 +333,14 @@ def _solve_tile(program, intensity, uncertainty):
     return program.basis @ coefficients, status, tolerance_used, coefficients.sum(axis=0)
 
 
-def _row_bounds(program, intensity, uncertainty, tolerance):
+def _row_bounds(program, intensity, uncertainty, used, is_limit, tolerance):
     """Bounds of the scaled rows in cm-5; the lower one at least zero, below which no row can fall."""
     # Values that overflow are recognized by their bounds afterwards.
     with np.errstate(over="ignore", invalid="ignore"):
         middle = intensity / program.row_scale[:, np.newaxis]
         half = tolerance * uncertainty / program.row_scale[:, np.newaxis]
-        return np.maximum(middle - half, 0), middle + half
+        lower, upper = np.maximum(middle - half, 0), middle + half
+    return np.where(used, lower, 0), np.where(used & ~is_limit, upper, np.inf)
 
 
 class _Solver:
@@ -367,7 +371,7 @@ class _Solver:
         Parameters
         ----------
         lower, upper : `~numpy.ndarray`
-            Bounds of the rows, shape ``(channels, n)``; each pixel has a positive lower bound.
+            Bounds of the rows, shape ``(channels, n)``; each pixel has a positive lower bound and a finite upper one.
 
         Returns
         -------
@@ -376,7 +380,7 @@ class _Solver:
         coefficients : `~numpy.ndarray`
             Shape ``(functions, n)``, NaN where not solved.
         """
-        scale = upper.max(axis=0)
+        scale = np.where(np.isfinite(upper), upper, lower).max(axis=0)
         # Rows of the transpose, as HiGHS takes contiguous arrays only.
         lower, upper = (np.ascontiguousarray((bound / scale).T) for bound in (lower, upper))
         status = np.empty(scale.size, dtype=np.int8)

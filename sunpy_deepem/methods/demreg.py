@@ -4,7 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from sunpy_deepem.methods.base import Solution, SolveStatus, checked_pixels
+from sunpy_deepem.channels import channel_bits, channel_flags
+from sunpy_deepem.methods.base import Solution, SolveStatus, checked_pixels, used_channels
 from sunpy_deepem.methods.basis_pursuit import map_tiles
 from sunpy_deepem.units import RESPONSE_UNIT
 
@@ -60,7 +61,7 @@ class Demreg:
         Parameters
         ----------
         intensity, uncertainty : array-like
-            In DN / (s pix), shape ``(6, ...)``.
+            In DN / (s pix), shape ``(6, ...)``. A channel is not used in a pixel where its intensity is not finite.
         response : `~sunpy_deepem.TemperatureResponse`
             demregpy inverts its folded matrix.
 
@@ -107,12 +108,17 @@ def _import_dn2dem():
 def _solve_block(response, options, intensity, uncertainty):
     """Invert fewer than 200 pixels, shape ``(channels, n)``; returns EM and its σ ``(bins, n)`` and status ``(n,)``."""
     status = np.zeros(intensity.shape[1], dtype=np.int8)
-    status[~(intensity > 0).all(axis=0)] = SolveStatus.NO_SIGNAL
-    valid = np.isfinite(intensity) & np.isfinite(uncertainty) & (uncertainty > 0)
-    status[~valid.all(axis=0)] = SolveStatus.INVALID
+    used, valid = used_channels(intensity, uncertainty)
+    status[(used & (intensity <= 0)).any(axis=0)] = SolveStatus.NO_SIGNAL
+    status[~valid] = SolveStatus.INVALID
     usable = status == SolveStatus.SOLVED
     em, em_std = both = np.full((2, len(response.bins), status.size), np.nan)
-    both[:, :, usable] = _em_of_block(response, options, intensity[:, usable].T, uncertainty[:, usable].T)
+    patterns = channel_bits(used)
+    for pattern in np.unique(patterns[usable]):
+        pixels = usable & (patterns == pattern)
+        channels = channel_flags(pattern, len(used))
+        observed = (array[channels][:, pixels].T for array in (intensity, uncertainty))
+        both[:, :, pixels] = _em_of_block(response, options, channels, *observed)
     # demregpy returns zeros for pixels that it skips.
     found = np.isfinite(em).all(axis=0) & (em != 0).any(axis=0)
     status[usable & ~found] = SolveStatus.SOLVER_FAILED
@@ -121,27 +127,28 @@ def _solve_block(response, options, intensity, uncertainty):
     return em, em_std, status
 
 
-def _em_of_block(response, options, intensity, uncertainty):
+def _em_of_block(response, options, channels, intensity, uncertainty):
     """Return EM and its σ, shape ``(2, bins, n)``; NaN in pixels with an error, which are found by bisection."""
     n = len(intensity)
     if n == 0:
         return np.empty((2, len(response.bins), 0))
     try:
-        return _call_dn2dem(response, options, intensity, uncertainty)
+        return _call_dn2dem(response, options, channels, intensity, uncertainty)
     except Exception:  # any error of NumPy inside demregpy, caused by one pixel
         if n == 1:
             return np.full((2, len(response.bins), 1), np.nan)
         halves = (slice(0, n // 2), slice(n // 2, n))
-        return np.concatenate([_em_of_block(response, options, intensity[h], uncertainty[h]) for h in halves], axis=-1)
+        parts = [_em_of_block(response, options, channels, intensity[h], uncertainty[h]) for h in halves]
+        return np.concatenate(parts, axis=-1)
 
 
-def _call_dn2dem(response, options, intensity, uncertainty):
+def _call_dn2dem(response, options, channels, intensity, uncertainty):
     bins = response.bins
     with np.errstate(all="ignore"):
         dem_and_std = _import_dn2dem()(
             intensity,
             uncertainty,
-            response.matrix.to_value(RESPONSE_UNIT).T,
+            response.matrix.to_value(RESPONSE_UNIT)[channels].T,
             bins.centers,
             10**bins.edges,
             # The default, None, is compared to an array by demregpy 0.6.2, which NumPy 2 refuses. Ones mean the same.

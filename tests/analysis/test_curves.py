@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 from helpers import cube_of, true_cube, uniform_em
 from regions import CirclePixelRegion, CircleSkyRegion, LinePixelRegion, PixCoord, PointSkyRegion
 
-from sunpy_deepem import TemperatureResponse, invert
+from sunpy_deepem import DeepEM, TemperatureResponse, invert
 from sunpy_deepem.analysis import em_loci
 from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.methods import Importance
@@ -142,6 +142,15 @@ class TestPosterior:
             assert curve.n_pixels == 24
             np.testing.assert_array_equal(np.isfinite(curve.intensity), finite)
             assert np.isfinite(curve.em).all()
+
+    def test_saturated_pixels_make_the_mean_a_lower_limit(self, saturated_cube):
+        curve = saturated_cube.curve(n=16)
+        mean, limited = saturated_cube.rebin((1, -1, -1)).with_limits()
+        np.testing.assert_array_equal(np.isnan(curve.intensity), limited[:, 0, 0])
+        assert limited[:, 0, 0].tolist() == [False, False, True, False, False, False]
+        sigma = curve.intensity_uncertainty.value
+        expected = DeepEM.load().sample(mean[:, 0, 0], sigma, 16, lower_limit=limited[:, 0, 0])
+        np.testing.assert_allclose(curve.draws.value, expected, rtol=1e-3, atol=1e21)
 
     def test_too_few_channels(self, cube):
         part = cube[:, 60:64, 40:46]

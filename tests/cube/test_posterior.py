@@ -3,6 +3,7 @@
 import astropy.units as u
 import numpy as np
 import pytest
+from helpers import LognormalMethod
 from sunpy.map import GenericMap
 
 from sunpy_deepem import DeepEM, DEMCube, TemperatureResponse, invert
@@ -64,6 +65,55 @@ def test_masked_pixels_are_nan(cube):
     masked.mask = np.arange(24).reshape(4, 6) == 3
     assert np.isnan(draws_of(masked)[:, 0, 3]).all()
     assert np.isfinite(draws_of(masked)[:, 0, 4]).all()
+
+
+class TestLowerLimits:
+    """171 Å is saturated in the pixel at row 2, column 2."""
+
+    def test_draws_are_those_of_the_limits(self, saturated_cube):
+        values, lower_limit = saturated_cube.with_limits()
+        assert np.argwhere(lower_limit).tolist() == [[2, 2, 2]]
+        assert np.argwhere(np.isnan(saturated_cube.intensity)).tolist() == [[2, 2, 2]]
+        sigma = saturated_cube.intensity_uncertainty.value
+        expected = DeepEM.load().sample(values, sigma, n=8, lower_limit=lower_limit)
+        np.testing.assert_allclose(draws_of(saturated_cube, 8), np.moveaxis(expected, 0, -1), rtol=1e-4)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda cube: cube[:, 1:4, 1:],
+            lambda cube: cube[:, 2, 2],
+            lambda cube: cube.reproject_to(cube.wcs.celestial, shape_out=(8, 8)),
+            lambda cube: 2 * cube,
+        ],
+        ids=["part", "pixel", "reprojected", "doubled"],
+    )
+    def test_limits_follow(self, saturated_cube, change):
+        cube = change(saturated_cube)
+        factor = cube.meta["provenance"].get("factor", 1)
+        assert cube.lower_limit.sum() == 1
+        assert cube.with_limits()[0][cube.lower_limit] == pytest.approx(factor * saturated_cube.meta["limit_171"][2, 2])
+        assert cube.has_posterior
+
+    @pytest.mark.parametrize("name", ["dem.fits", "dem.asdf"])
+    def test_limits_in_files(self, saturated_cube, name, tmp_path):
+        saturated_cube.write(tmp_path / name)
+        again = DEMCube.read(tmp_path / name)
+        np.testing.assert_array_equal(again.with_limits()[0], saturated_cube.with_limits()[0])
+        np.testing.assert_array_equal(draws_of(again, 4), draws_of(saturated_cube, 4))
+        assert again.user_meta == {}
+
+    def test_the_mean_of_rebinned_limits_is_a_limit(self, saturated_cube):
+        coarse = saturated_cube.rebin((1, 4, 4))
+        assert np.argwhere(coarse.lower_limit).tolist() == [[2, 0, 0]]
+        mean = saturated_cube.with_limits()[0][2, :4, :4].mean()
+        assert coarse.with_limits()[0][2, 0, 0] == pytest.approx(mean)
+
+    def test_sums_have_no_limits(self, saturated_cube):
+        assert not (saturated_cube + saturated_cube).lower_limit.any()
+
+    def test_methods_without_limits_leave_the_channel_out(self, saturated_cube):
+        assert np.isfinite(saturated_cube.total_em(quantiles=0.5, method=LognormalMethod())[0].data).all()
 
 
 def test_draws_synthesize_the_observed_intensities(small, draws):

@@ -52,6 +52,8 @@ def assert_alike(one, other):
     np.testing.assert_allclose(np.asarray(one.chi2), other.chi2, rtol=1e-3, atol=1e-6)
     np.testing.assert_array_equal(np.asarray(one.saturation), other.saturation)
     np.testing.assert_allclose(one.intensity.value, other.intensity.value, rtol=1e-6)
+    np.testing.assert_allclose(one.with_limits()[0], other.with_limits()[0], rtol=1e-6)
+    np.testing.assert_array_equal(one.lower_limit, other.lower_limit)
     assert one.inputs == other.inputs
     ends = [[0, 0, 0], [5, 3, 1]]
     np.testing.assert_allclose(one.wcs.wcs_pix2world(ends, 0), other.wcs.wcs_pix2world(ends, 0), rtol=1e-9)

@@ -10,8 +10,6 @@ from sunpy_deepem import LogTBins, TemperatureResponse
 from sunpy_deepem.methods import BasisPursuit, SolveStatus, basis_pursuit
 
 BAD_PIXELS = {
-    "nan": (np.nan, 1.0, SolveStatus.INVALID),
-    "infinite": (np.inf, 1.0, SolveStatus.INVALID),
     "absurd": (1e30, 1e29, SolveStatus.INVALID),
     "infinite when scaled": (1e300, 1e299, SolveStatus.INVALID),
     "overflowing": (-1e300, 1e300, SolveStatus.INVALID),
@@ -151,6 +149,41 @@ def test_bad_channel_gets_a_status_and_other_pixels_do_not_change(response, solv
     assert np.isnan(em[:, 1]).all()
     np.testing.assert_allclose(em[:, [0, 2]].sum(axis=0), em[:, 0].sum())
     assert em[:, 0].sum() > 0
+
+
+def without(array, channel):
+    return np.delete(array, channel, axis=0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("intensity", np.nan), ("intensity", np.inf), ("uncertainty", np.inf)])
+def test_a_missing_channel_is_left_out(response, pixels, name, value):
+    given = dict(zip(("intensity", "uncertainty"), pixels, strict=True))
+    spoiled = given | {name: np.where(np.arange(6)[:, np.newaxis] == 2, value, given[name])}
+    solution = BasisPursuit().solve(spoiled["intensity"], spoiled["uncertainty"], response)
+    others = response.with_channels([94, 131, 193, 211, 335])
+    expected = BasisPursuit().solve(*(without(array, 2) for array in pixels), others)
+    np.testing.assert_array_equal(solution.status, expected.status)
+    np.testing.assert_allclose(solution.objective, expected.objective, rtol=1e-6)
+
+
+def test_lower_limits_bound_the_em_from_below(response, solvable):
+    _, intensity, uncertainty = solvable
+    saturated = np.arange(6) == 2
+    for limit, status in ((0.5, 0), (1.1, 0), (30, SolveStatus.INFEASIBLE)):
+        limited = np.where(saturated, limit * intensity, intensity)
+        solution = BasisPursuit().solve(limited, uncertainty, response, lower_limit=saturated)
+        assert solution.status == status
+        if status == 0:
+            synthetic = response.matrix.value @ solution.em
+            assert synthetic[2] >= limited[2] - 3.2 * uncertainty[2]
+            np.testing.assert_allclose(without(synthetic, 2), without(intensity, 2), rtol=0.33)
+
+
+@pytest.mark.parametrize("spoil", [lambda g: g * np.nan, lambda g: np.where(np.arange(6) > 0, np.nan, g)])
+def test_pixels_with_limits_only_are_invalid(response, solvable, spoil):
+    _, intensity, uncertainty = solvable
+    solution = BasisPursuit().solve(spoil(intensity), uncertainty, response, lower_limit=np.arange(6) == 0)
+    assert solution.status == SolveStatus.INVALID
 
 
 def test_contradictory_channels_are_infeasible(response, solvable):

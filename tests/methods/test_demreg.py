@@ -48,7 +48,7 @@ class TestDemreg:
     def test_bad_pixels_get_a_status_and_others_do_not_change(self, response, pixels):
         intensity, uncertainty = pixels
         expected = Demreg().solve(intensity, uncertainty, response).em
-        intensity[2, 0, 0] = np.nan
+        intensity[:, 0, 0] = np.nan
         uncertainty[1, 0, 1] = 0
         intensity[0, 1, 2] = -0.1
         solution = Demreg().solve(intensity, uncertainty, response)
@@ -57,6 +57,18 @@ class TestDemreg:
         assert {tuple(map(int, index)): status[tuple(index)] for index in np.argwhere(status)} == bad
         assert np.isnan(em[:, status != 0]).all()
         np.testing.assert_allclose(em[:, status == 0], expected[:, status == 0])
+
+    def test_missing_channels_are_left_out(self, response, pixels):
+        intensity, uncertainty = pixels
+        complete = Demreg().solve(intensity, uncertainty, response).em
+        others = response.with_channels([94, 131, 193, 211, 335])
+        partial = Demreg().solve(*(np.delete(array, 2, axis=0) for array in pixels), others).em
+        missing = np.arange(4) % 2 == 0
+        intensity[2, :, missing] = np.nan
+        solution = Demreg().solve(intensity, uncertainty, response)
+        assert (solution.status == 0).all()
+        np.testing.assert_allclose(solution.em[..., missing], partial[..., missing])
+        np.testing.assert_allclose(solution.em[..., ~missing], complete[..., ~missing])
 
     def test_negative_em_has_a_status(self, response, pixels):
         intensity, uncertainty = pixels
@@ -69,11 +81,11 @@ class TestDemreg:
     def test_only_the_pixel_with_an_error_fails(self, response, pixels, monkeypatch):
         original = demreg._call_dn2dem
 
-        def fragile(response, options, intensity, uncertainty):
+        def fragile(response, options, channels, intensity, uncertainty):
             if (intensity[:, 0] > 1e6).any():
                 msg = "SVD did not converge"
                 raise np.linalg.LinAlgError(msg)
-            return original(response, options, intensity, uncertainty)
+            return original(response, options, channels, intensity, uncertainty)
 
         monkeypatch.setattr(demreg, "_call_dn2dem", fragile)
         intensity, uncertainty = pixels
