@@ -47,6 +47,8 @@ class Quality(IntFlag):
     OUTSIDE = 512
     #: A channel is missing, saturated or bloomed. The other channels determine the EM, with a larger uncertainty.
     PARTIAL = 1024
+    #: In a band of log T the prior determines the EM, not the data, see `DEMCube.with_prior_flags`.
+    PRIOR = 2048
     #: Fewer channels can be used than required; the pixel is masked.
     FEW_CHANNELS = 4096
 

@@ -8,7 +8,8 @@ an image can be processed in tiles.
 
 import numpy as np
 
-from sunpy_deepem.units import COVERAGE
+from sunpy_deepem.analysis.derived import weighted_sum
+from sunpy_deepem.units import COVERAGE, TRACE
 
 __all__ = ["contraction", "half_width", "quantiles", "quantiles_of"]
 
@@ -109,23 +110,27 @@ def half_width(values):
     return (high - low) / 2
 
 
-def contraction(draws, prior_log_std):
+def contraction(draws, prior_log_std, weights=None):
     """
-    Return how much the data narrow the EM of each bin: 1 − posterior variance / prior variance of ln(EM / total EM).
+    Return how much the data narrow an EM: 1 − posterior variance / prior variance of ln(EM / total EM + `TRACE`).
 
-    Near 1 the data determine the bin; near 0 the answer is the prior.
+    Near 1 the data determine the EM; near 0 the answer is the prior.
 
     Parameters
     ----------
     draws : `~numpy.ndarray`
-        EM per bin, positive, shape ``(n, n_bins, ...)``.
+        EM per bin, shape ``(n, n_bins, ...)``.
     prior_log_std : `~numpy.ndarray`
-        Standard deviation of ln(EM / total EM) over the prior, shape ``(n_bins,)``.
+        Standard deviation of ln(EM / total EM + `TRACE`) of each bin over the prior, shape ``(n_bins,)``.
+    weights : `~numpy.ndarray`, optional
+        Fraction of each bin that belongs to each of several bands, shape ``(n_bands, n_bins)``; by default the bins
+        themselves. The standard deviation of a band over the prior is taken to be the mean of its bins', as they vary
+        together; in bands of 0.4 dex it is within 20 %.
 
     Returns
     -------
     `~numpy.ndarray`
-        Between 0 and 1, shape ``(n_bins, ...)``; NaN where a draw is NaN.
+        Between 0 and 1, shape ``(n_bands, ...)``; NaN where a draw is NaN.
 
     Examples
     --------
@@ -135,10 +140,13 @@ def contraction(draws, prior_log_std):
     array([1., 1.])
     """
     draws = np.asarray(draws)
-    result = np.empty(draws.shape[1:], dtype=draws.dtype)
+    weights = np.eye(len(prior_log_std)) if weights is None else weights
+    stds = weights @ prior_log_std / weights.sum(axis=1)
+    result = np.empty((len(weights), *draws.shape[2:]), dtype=draws.dtype)
+    em = np.swapaxes(draws, 0, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_total = np.log(draws.sum(axis=1))
-        # Bin by bin, which stays in the cache.
-        for index, std in enumerate(prior_log_std):
-            result[index] = 1 - (np.log(draws[:, index]) - log_total).var(axis=0) / std**2
+        total = draws.sum(axis=1)
+        # Band by band, which stays in the cache.
+        for index, (weight, std) in enumerate(zip(weights, stds, strict=True)):
+            result[index] = 1 - np.log(weighted_sum(weight, em) / total + np.float32(TRACE)).var(axis=0) / std**2
     return np.clip(result, 0, 1)

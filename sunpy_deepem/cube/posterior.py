@@ -1,18 +1,21 @@
 """Posterior draws of a cube, recomputed from its intensities: a mixin of `DEMCube`."""
 
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from inspect import signature
+from itertools import pairwise
 
 import numpy as np
 from astropy.uncertainty import Distribution
 
-from sunpy_deepem.analysis.intervals import half_width, quantiles_of
+from sunpy_deepem.analysis.derived import band_em, checked_bands
+from sunpy_deepem.analysis.intervals import contraction, half_width, quantiles_of
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.planes import compute_together
 from sunpy_deepem.methods.base import method_bins
+from sunpy_deepem.quality import Quality
 from sunpy_deepem.response.temperature_response import TemperatureResponse
-from sunpy_deepem.temperature import LogTBins
+from sunpy_deepem.temperature import BANDS, LogTBins
 from sunpy_deepem.units import EM_UNIT
 from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.uncertainty import ComputedUncertainty
@@ -21,6 +24,8 @@ __all__ = ["PosteriorDraws"]
 
 # Pixels whose intensities are read, and whose draws are made, at a time.
 _BAND = 2**16
+# Contraction below which the prior dominates: more than half of its variance is left.
+_DOMINATED = 0.5
 
 
 class PosteriorDraws:
@@ -118,10 +123,7 @@ class PosteriorDraws:
         >>> hot.shape
         (64, 64)
         """
-        sampler = self._sampler(method)
-        counts = whole_number(n, "n"), whole_number(seed, "seed", least=0)
-        results = [sampler.map(function, *self._observed(rows), *counts) for rows in self._bands()]
-        return results[0] if len(results) == 1 else np.concatenate(results, axis=-2)
+        return self._map_tiles(self._sampler(method), function, n, seed)
 
     def distribution(self, n=64, seed=0, *, method=None):
         """
@@ -159,6 +161,96 @@ class PosteriorDraws:
         """
         draws = self.map_draws(lambda draws: draws, n=n, seed=seed, method=method)
         return Distribution(np.ascontiguousarray(np.moveaxis(draws, 0, -1)) << EM_UNIT)
+
+    def contraction(self, bands=None, *, n=64, seed=0, method=None):
+        """
+        Return how much the data narrow the EM of bins or bands: 1 − posterior variance / prior variance of ln EM.
+
+        Near 1 the data determine the EM; near 0 the answer is the prior. The logarithm is that of the fraction of the
+        total EM, with a floor of 10⁻⁴. Bands as narrow as a bin are hardly ever well determined.
+
+        Parameters
+        ----------
+        bands : sequence of pairs of `float`, optional
+            Limits in log10(T/K), by default those of the bins of the cube.
+        n, seed, method
+            As for `map_draws`.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            Between 0 and 1, shape ``(n_bands, ny, nx)``; NaN in masked pixels.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of `map_draws`, or if the moments of the prior are unknown.
+
+        Examples
+        --------
+        >>> dem = invert(sample_maps((64, 64)))
+        >>> dem[:, 30:34, 30:34].contraction().shape
+        (18, 4, 4)
+        """
+        edges = self._bins_of_slice().edges
+        bands = list(pairwise(edges)) if bands is None else checked_bands(bands)
+        sampler = replace(self._sampler(method), merge=None)
+        if getattr(sampler.method, "prior_log_std", None) is None:
+            msg = f"method must know the moments of its prior, prior_log_std, found {sampler.method!r}."
+            raise ValueError(msg)
+        fitted = self.meta["response"].bins
+        weights = np.array([band_em(np.eye(len(fitted)), fitted, *band) for band in bands])
+        function = partial(contraction, prior_log_std=sampler.method.prior_log_std, weights=weights)
+        return self._map_tiles(sampler, function, n, seed)
+
+    def prior_dominated(self, low, high, *, n=64, seed=0, method=None):
+        """
+        Return where the prior, rather than the data, determines the EM in a range of log T.
+
+        Parameters
+        ----------
+        low, high : `float`
+            Limits in log10(T/K).
+        n, seed, method
+            As for `map_draws`.
+
+        Returns
+        -------
+        `~numpy.ndarray` of `bool`
+            `True` where the `contraction` is below one half, shape ``(ny, nx)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of `contraction`.
+        """
+        return self.contraction([(low, high)], n=n, seed=seed, method=method)[0] < _DOMINATED
+
+    def with_prior_flags(self, bands=BANDS, *, n=64, seed=0, method=None):
+        """
+        Return the cube with the flag `Quality.PRIOR` where the prior determines the EM in one of several bands.
+
+        This is not done by `sunpy_deepem.invert`, as it takes many times as long as an inversion.
+
+        Parameters
+        ----------
+        bands : sequence of pairs of `float`, optional
+            Limits in log10(T/K), by default 5.6 to 6.0, 6.0 to 6.3, 6.3 to 6.6 and 6.6 to 7.0.
+        n, seed, method
+            As for `map_draws`.
+
+        Returns
+        -------
+        `DEMCube`
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of `contraction`.
+        """
+        dominated = (self.contraction(bands, n=n, seed=seed, method=method) < _DOMINATED).any(axis=0)
+        flags = self.quality & ~np.uint16(Quality.PRIOR) | np.where(dominated, Quality.PRIOR, 0).astype(np.uint16)
+        return self.with_planes(replace(self.planes, quality=flags))
 
     def sample(self, intensity, uncertainty, n=64, seed=0, *, lower_limit=None, method=None):
         """
@@ -210,6 +302,11 @@ class PosteriorDraws:
             ComputedUncertainty(lambda index=index, scale=scale: scale * half_widths()[index])
             for index, scale in enumerate(scales)
         ]
+
+    def _map_tiles(self, sampler, function, n, seed):
+        counts = whole_number(n, "n"), whole_number(seed, "seed", least=0)
+        results = [sampler.map(function, *self._observed(rows), *counts) for rows in self._bands()]
+        return results[0] if len(results) == 1 else np.concatenate(results, axis=-2)
 
     def _sampler(self, method):
         """Return the `_Sampler` of the cube."""

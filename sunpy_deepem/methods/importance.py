@@ -8,7 +8,7 @@ from scipy.special import log_ndtr
 
 from sunpy_deepem.methods.base import Solution, SolveStatus, checked_pixels
 from sunpy_deepem.temperature import LogTBins
-from sunpy_deepem.units import RESPONSE_UNIT
+from sunpy_deepem.units import RESPONSE_UNIT, TRACE
 from sunpy_deepem.utils.checks import whole_number
 
 __all__ = ["QUANTILES", "Importance", "Posterior"]
@@ -124,6 +124,11 @@ class Importance:
         """Parameters, for the provenance of a cube."""
         return {"prior": type(self.prior).__name__, "draws": self.draws, "seed": self.seed}
 
+    @property
+    def prior_log_std(self):
+        """Standard deviation of ln(EM of a bin / total EM + `TRACE`) over the prior, shape ``(bins,)``."""
+        return np.log(self._prior_draws()[0] + np.float32(TRACE)).std(axis=1)
+
     def solve(self, intensity, uncertainty, response=None, *, lower_limit=None):
         """
         Return the `Posterior` of pixels.
@@ -211,13 +216,17 @@ class Importance:
 
     def _draws_for(self, response):
         """Return the prior's draws with their intensities for a response; the last response's are kept."""
-        if self._shapes is None:
-            self._shapes = _draw(self.prior, len(self.bins), self.draws, self.seed)
         if self._folded is None or self._folded[0] != response.fingerprint:
             matrix = (response.matrix.to_value(RESPONSE_UNIT) * _UNIT).astype(np.float32)
-            shape, limits = self._shapes
+            shape, limits = self._prior_draws()
             self._folded = response.fingerprint, _Draws(shape, matrix @ shape, limits)
         return self._folded[1]
+
+    def _prior_draws(self):
+        """Return shapes ``(bins, draws)`` and limits of the total of the prior's draws, which are kept."""
+        if self._shapes is None:
+            self._shapes = _draw(self.prior, len(self.bins), self.draws, self.seed)
+        return self._shapes
 
     def __repr__(self):
         return f"Importance({self.prior!r}, draws={self.draws}, seed={self.seed}, min_ess={self.min_ess:g})"

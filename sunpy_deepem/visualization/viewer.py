@@ -56,6 +56,7 @@ _FLAG_WORDS = {
     Quality.EDGE: "much EM in the outermost bins, an extrapolation",
     Quality.NEGATIVE: "a channel is negative",
     Quality.BLOOMING: "in the detector column of saturated pixels",
+    Quality.PRIOR: "a band is determined by the prior",
     Quality.UNUSUAL: "unlike the training data of the network",
     Quality.UNSOLVED: "the method found no EM",
     Quality.OUTSIDE: "outside the inverted region",

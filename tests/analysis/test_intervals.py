@@ -56,7 +56,7 @@ def test_half_width_of_a_gaussian():
 def test_contraction():
     rng = np.random.default_rng(2)
     shape = rng.normal(0, [[0.1], [1.0], [1.0]], (20_000, 3, 1))
-    draws = np.exp(np.concatenate([shape, np.full((20_000, 1, 1), 20.0)], axis=1))
+    draws = np.exp(np.concatenate([shape, np.full((20_000, 1, 1), 5.0)], axis=1))
     found = contraction(draws, [1, 2, 0.5, 1])[:, 0]
     np.testing.assert_allclose(found, [0.99, 0.75, 0, 1], atol=0.02)
 

@@ -6,10 +6,13 @@ import pytest
 from helpers import LognormalMethod
 from sunpy.map import GenericMap
 
-from sunpy_deepem import DeepEM, DEMCube, TemperatureResponse, invert
+from sunpy_deepem import DeepEM, DEMCube, Quality, TemperatureResponse, invert
+from sunpy_deepem.analysis.derived import band_em
 from sunpy_deepem.methods import Importance
+from sunpy_deepem.sample import sample_regions
+from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.training import DEMPrior
-from sunpy_deepem.units import COVERAGE
+from sunpy_deepem.units import COVERAGE, TRACE
 
 SKY = np.s_[:, 60:64, 40:46]
 
@@ -236,6 +239,46 @@ class TestProducts:
             small.total_em(quantiles=0.5, n=0)
         with pytest.raises(TypeError, match="method must have a posterior"):
             small.total_em(method="basis-pursuit")
+
+
+class TestContraction:
+    def test_of_bins(self, small, draws):
+        found = small.contraction(n=16)
+        log_fraction = np.log(draws / draws.sum(axis=0) + TRACE)
+        expected = 1 - log_fraction.var(axis=-1) / DeepEM.load().prior_log_std[:, None, None] ** 2
+        np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=1e-3)
+
+    def test_of_cut_and_merged_bins(self, small):
+        np.testing.assert_allclose(small[6:12].contraction(n=8), small.contraction(n=8)[6:12])
+        merged = small.rebin((2, 1, 1)).contraction(n=8)
+        np.testing.assert_allclose(merged[3], small.contraction([(6.05, 6.25)], n=8)[0], atol=1e-3)
+
+    def test_hot_plasma_is_constrained_in_active_regions_only(self, maps):
+        sun = invert(maps, shape=64)
+        regions = sample_regions((64, 64))
+        dominated = sun.prior_dominated(6.6, 7.0)
+        assert dominated[regions["coronal hole"]].mean() > 0.9
+        assert dominated[regions["active region"]].mean() < 0.1
+        assert not sun.prior_dominated(6.0, 6.3).any()
+        flagged = sun.with_prior_flags()
+        np.testing.assert_array_equal((flagged.quality & Quality.PRIOR) != 0, sun.contraction(BANDS).min(axis=0) < 0.5)
+        np.testing.assert_array_equal(flagged.quality & ~np.uint16(Quality.PRIOR), sun.quality)
+
+    @pytest.mark.parametrize("prior", [DEMPrior(), DEMPrior.neutral()])
+    def test_std_of_a_band_over_the_prior_is_near_the_mean_of_its_bins(self, prior):
+        em = prior.sample(20_000, seed=3)
+        stds = np.log(em / em.sum(axis=0) + TRACE).std(axis=1)
+        for band in BANDS:
+            weight = band_em(np.eye(18), prior.bins, *band)
+            std = np.log(weight @ em / em.sum(axis=0) + TRACE).std()
+            assert weight @ stds / weight.sum() == pytest.approx(std, rel=0.2)
+
+    def test_another_prior(self, small):
+        exact = Importance(DEMPrior(), draws=20_000)
+        np.testing.assert_allclose(exact.prior_log_std, DeepEM.load().prior_log_std, rtol=0.05)
+        assert small[:, :2, :2].contraction(BANDS, n=8, method=exact).shape == (4, 2, 2)
+        with pytest.raises(ValueError, match="must know the moments of its prior"):
+            small.contraction(method=LognormalMethod())
 
 
 class TestMethods:
