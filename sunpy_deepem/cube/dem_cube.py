@@ -49,6 +49,7 @@ class DEMCube(PosteriorDraws, Products, ChannelProducts, Resampling, Arithmetic,
 
     plot_summary = figures.plot_summary
     plot_bins = figures.plot_bins
+    plot_contraction = figures.plot_contraction
     plot_roundtrip = figures.plot_roundtrip
     plot_temperature = figures.plot_temperature
     plot_profile = figures.plot_profile

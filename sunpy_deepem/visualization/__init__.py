@@ -3,6 +3,7 @@
 from sunpy_deepem.visualization.figures import (
     animate,
     plot_bins,
+    plot_contraction,
     plot_profile,
     plot_response,
     plot_roundtrip,
@@ -13,6 +14,7 @@ from sunpy_deepem.visualization.figures import (
 __all__ = [
     "animate",
     "plot_bins",
+    "plot_contraction",
     "plot_profile",
     "plot_response",
     "plot_roundtrip",

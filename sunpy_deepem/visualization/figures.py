@@ -6,6 +6,7 @@ from matplotlib.animation import FuncAnimation
 from matplotlib.colors import LogNorm
 
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.utils.checks import real_number
 from sunpy_deepem.visualization.panels import (
     CHANNEL_COLORS,
@@ -27,6 +28,7 @@ from sunpy_deepem.visualization.panels import (
 __all__ = [
     "animate",
     "plot_bins",
+    "plot_contraction",
     "plot_profile",
     "plot_response",
     "plot_roundtrip",
@@ -157,6 +159,47 @@ def plot_bins(cube, *, fig=None):
     fig, panels = _grid_figure(fig, frame, rows, columns)
     _draw_bins(panels.ravel(), cube, frame, len(cube.bins))
     fig.suptitle(f"Emission measure in bins of log T, {_date(cube)}", fontsize=13)
+    return fig
+
+
+def plot_contraction(cube, bands=BANDS, *, fig=None, **draws):
+    """
+    Plot how much the data narrow the EM of bands of log T: the prior speaks where it is near zero.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    bands : sequence of pairs of `float`, optional
+        Limits in log10(T/K).
+    fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
+        Figure to draw on, by default a new one.
+    **draws
+        Options of the posterior draws, as for `DEMCube.contraction`.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`
+
+    Raises
+    ------
+    TypeError
+        If ``cube`` is not a `DEMCube` or ``fig`` is not a figure.
+    ValueError
+        If the cube has no posterior, a band is invalid, or the cube lacks an axis.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.visualization import plot_contraction
+    >>> fig = plot_contraction(invert(sample_maps((64, 64))), n=16)
+    """
+    checked_cube(cube)
+    frame = cube.em_weighted_log_t()
+    images = cube.contraction(bands, **draws)
+    fig, panels = _grid_figure(fig, frame, 1, len(images))
+    for axes, (low, high), image in zip(panels[0], bands, images, strict=True):
+        drawn = show_sky(axes, image, frame, title=f"log T {low:g} to {high:g}", cmap="cividis", vmin=0, vmax=1)
+    color_bar(axes, drawn, label="contraction")
+    fig.suptitle(f"Contraction of the prior by the data, {_date(cube)}", fontsize=13)
     return fig
 
 

@@ -258,8 +258,8 @@ class TestContraction:
         regions = sample_regions((64, 64))
         dominated = sun.prior_dominated(6.6, 7.0)
         assert dominated[regions["coronal hole"]].mean() > 0.9
-        assert dominated[regions["active region"]].mean() < 0.1
-        assert not sun.prior_dominated(6.0, 6.3).any()
+        assert dominated[regions["active region"]].mean() < 0.2
+        assert sun.prior_dominated(6.0, 6.3).mean() < 0.02
         flagged = sun.with_prior_flags()
         np.testing.assert_array_equal((flagged.quality & Quality.PRIOR) != 0, sun.contraction(BANDS).min(axis=0) < 0.5)
         np.testing.assert_array_equal(flagged.quality & ~np.uint16(Quality.PRIOR), sun.quality)

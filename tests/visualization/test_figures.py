@@ -11,7 +11,7 @@ from matplotlib.animation import FuncAnimation
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
 
-from sunpy_deepem import CHANNELS
+from sunpy_deepem import CHANNELS, invert
 from sunpy_deepem.analysis import em_loci
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.visualization.figures import (
@@ -226,6 +226,20 @@ class TestTemperature:
         axes = drawn(cube.plot_temperature().figure).axes[0]
         np.testing.assert_allclose(axes.images[0].get_array().filled(np.nan), cube.em_weighted_log_t().data)
         assert bars(axes.figure) == [r"EM-weighted $\log_{10}$ (T / K)"]
+
+
+class TestContraction:
+    def test_panels(self):
+        dem = invert(sample_maps((N, N)))
+        fig = drawn(dem.plot_contraction([(6.0, 6.3), (6.6, 7.0)], n=8))
+        images = [axes.images[0].get_array() for axes in fig.axes if axes.images]
+        np.testing.assert_allclose(images, dem.contraction([(6.0, 6.3), (6.6, 7.0)], n=8))
+        assert [axes.get_title() for axes in fig.axes[:2]] == ["log T 6 to 6.3", "log T 6.6 to 7"]
+        assert bars(fig) == ["contraction"]
+
+    def test_no_posterior(self, cube):
+        with pytest.raises(ValueError, match="states no posterior"):
+            cube.plot_contraction()
 
 
 class TestProfile:
