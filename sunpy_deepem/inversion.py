@@ -81,8 +81,8 @@ def invert(
         Whether to show a progress bar.
     **stack_options
         Passed to `sunpy_deepem.stack.Observation`: ``shape`` (default 512, `None` for native pixels), ``region``,
-        ``systematic`` (0.1), ``degradation`` (``"data"``), ``correction_table``, ``epoch`` (by default the time for
-        which the response holds), ``max_time_span``, ...
+        ``systematic`` (0.1), ``pixel_error`` (0), ``degradation`` (``"data"``), ``correction_table``, ``epoch`` (by
+        default the time for which the response holds), ``max_time_span``, ...
 
     Returns
     -------

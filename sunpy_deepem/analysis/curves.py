@@ -13,10 +13,10 @@ from sunpy_deepem.quality import Quality
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import COVERAGE, EM_UNIT, INTENSITY_UNIT, MIN_CHANNELS
 from sunpy_deepem.utils.regions import resolve_region
-from sunpy_deepem.utils.uncertainty import sigma_of_mean
+from sunpy_deepem.utils.uncertainty import common_error, sigma_of_mean
 from sunpy_deepem.utils.wcs import sky_wcs
 
-__all__ = ["EMCurve", "em_curve", "systematic_fraction"]
+__all__ = ["EMCurve", "em_curve"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,15 +191,16 @@ def em_curve(cube, region=None, *, n=500, seed=0, method=None):
 
     values, lower_limit = cube.with_limits()
     intensity = mean(values)
-    sigma = sigma_of_mean(values, cube.intensity_uncertainty.value, systematic_fraction(cube), mean, n_pixels)
+    common = common_error(cube.meta["provenance"])
+    sigma = sigma_of_mean(values, cube.intensity_uncertainty.value, common, mean, n_pixels)
     limited = np.zeros(len(intensity), dtype=bool) if lower_limit is None else lower_limit[:, pixels].any(axis=1)
     draws = None
     if method is None and not cube.has_posterior:
         em = (mean(cube.data) * cube.unit).to(EM_UNIT)
     else:
-        common = int((np.isfinite(intensity) & ~limited).sum())
-        if common < MIN_CHANNELS:
-            msg = f"region must have {MIN_CHANNELS} or more channels in all its pixels, found {common}."
+        measured = int((np.isfinite(intensity) & ~limited).sum())
+        if measured < MIN_CHANNELS:
+            msg = f"region must have {MIN_CHANNELS} or more channels in all its pixels, found {measured}."
             raise ValueError(msg)
         draws = cube.sample(intensity, sigma, n, seed, lower_limit=limited, method=method) << EM_UNIT
         em = draws.mean(axis=0, dtype=float)
@@ -220,8 +221,3 @@ def _complete(cube, pixels):
     observed = finite[:, pixels].any(axis=1)
     complete = pixels & (finite[observed].all(axis=0) | ((cube.quality & Quality.SATURATED) != 0))
     return complete if complete.any() else pixels
-
-
-def systematic_fraction(cube):
-    """Return the systematic error in the σ of a cube's intensities as a fraction of the intensity; 0 if unknown."""
-    return float(cube.meta["provenance"].get("systematic") or 0.0)

@@ -9,7 +9,7 @@ from sunpy_deepem.channels import channel_quantity
 from sunpy_deepem.units import NATIVE_PLATE_SCALE
 from sunpy_deepem.utils.compat import get_error_table
 
-__all__ = ["counts_uncertainty", "error_table", "native_pixels"]
+__all__ = ["common_fraction", "counts_uncertainty", "error_table", "native_pixels"]
 
 
 def error_table():
@@ -80,3 +80,25 @@ def counts_uncertainty(counts, channel, n_sample=1, *, calibration_error=None, c
         error_table=error_table(),
     )
     return errors.to_value(u.DN / u.pix).reshape(counts.shape)
+
+
+def common_fraction(channel, *, calibration_error=None, chianti_error=False):
+    """
+    Return the part of the noise that is common to all pixels of a channel: calibration and atomic data.
+
+    Parameters
+    ----------
+    channel : `int`
+        Wavelength in Å.
+    calibration_error, chianti_error
+        As for `counts_uncertainty`.
+
+    Returns
+    -------
+    `float`
+        Fraction of the counts.
+    """
+    counts = 1e4
+    options = {"calibration_error": calibration_error, "chianti_error": chianti_error}
+    total, noise = (counts_uncertainty(counts, channel, **given) for given in (options, {}))
+    return float(np.sqrt(total**2 - noise**2) / counts)

@@ -8,14 +8,13 @@ from astropy.nddata import block_reduce
 from astropy.wcs import WCS
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 
-from sunpy_deepem.analysis.curves import systematic_fraction
 from sunpy_deepem.cube.fit import refitted
 from sunpy_deepem.cube.planes import Planes
 from sunpy_deepem.quality import MASKED, NO_DATA
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import EM_UNIT, LOG_T_TOLERANCE, MIN_VALID_FRACTION
 from sunpy_deepem.utils.checks import whole_number
-from sunpy_deepem.utils.uncertainty import sigma_of_mean, standard_deviation
+from sunpy_deepem.utils.uncertainty import common_error, sigma_of_mean, standard_deviation
 from sunpy_deepem.utils.wcs import cube_wcs, sky_header, sky_wcs
 
 __all__ = ["Resampling"]
@@ -33,11 +32,10 @@ class Resampling:
         Return a cube with larger pixels: the mean over pixels of the sky, the sum over bins of log T.
 
         EM is a column density, so a larger pixel holds the mean, as do the observed intensities; the mean is a lower
-        limit if one of its parts is. The noise in σ
-        decreases with the number of pixels, the systematic error does not. The standard deviations of EM are averaged
-        over the sky, as their larger part is common to neighbors, and added in quadrature over log T. χ² and the flags
-        that follow from it or from the intensities are computed again; other flags are combined by OR. The response is
-        folded onto the wider bins.
+        limit if one of its parts is. The noise in σ decreases with the number of pixels, errors common to all pixels do
+        not. The standard deviations of EM are averaged over the sky, as their larger part is common to neighbors, and
+        added in quadrature over log T. χ² and the flags that follow from it or from the intensities are computed again;
+        other flags are combined by OR. The response is folded onto the wider bins.
 
         Parameters
         ----------
@@ -92,7 +90,8 @@ class Resampling:
         std = standard_deviation(self) if propagate_uncertainties else None
         std = None if std is None else np.sqrt(block_reduce(mean(std) ** 2, (merged, 1, 1), np.sum))
         values, lower_limit = self.with_limits()
-        sigma = sigma_of_mean(values, self.intensity_uncertainty.value, systematic_fraction(self), mean, count)
+        common = common_error(self.meta["provenance"])
+        sigma = sigma_of_mean(values, self.intensity_uncertainty.value, common, mean, count)
         limited = None if lower_limit is None else block_reduce(lower_limit & valid, (1, *on_sky), np.any)
         intensity, limit = _split(mean(values), limited)
         bins = self.bins

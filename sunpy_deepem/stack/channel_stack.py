@@ -9,7 +9,7 @@ import numpy as np
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL, measure_misalignment
 from sunpy_deepem.calibrate.degradation import correction_table as get_correction_table
 from sunpy_deepem.calibrate.degradation import degradation_factor
-from sunpy_deepem.calibrate.photometry import counts_uncertainty, error_table, native_pixels
+from sunpy_deepem.calibrate.photometry import common_fraction, counts_uncertainty, error_table, native_pixels
 from sunpy_deepem.channels import CHANNELS, SYNTHETIC
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
 from sunpy_deepem.stack.binning import Binning
@@ -118,8 +118,8 @@ class ChannelStack:
             One map of each channel, in any order.
         **options
             As for `Observation`: ``shape`` (default 512), ``region``, ``channels``, ``min_channels`` (3),
-            ``systematic`` (0.1), ``degradation`` (``"data"``), ``epoch``, ``correction_table``, ``calibration_error``,
-            ``chianti_error``, ``max_time_span``.
+            ``systematic`` (0.1), ``pixel_error`` (0), ``degradation`` (``"data"``), ``epoch``, ``correction_table``,
+            ``calibration_error``, ``chianti_error``, ``max_time_span``.
 
         Returns
         -------
@@ -166,7 +166,11 @@ class Observation:
     min_channels : `int`, optional
         Pixels with fewer usable channels are masked.
     systematic : `float`, optional
-        Error of calibration and atomic data as a fraction of the intensity, added to σ in quadrature.
+        Error of calibration and atomic data as a fraction of the intensity, added to σ in quadrature. It is common to
+        all pixels of a channel, so the mean of a region has it in full.
+    pixel_error : `float`, optional
+        Likewise, an error that is independent from pixel to pixel, such as that of the flat field or of small shifts
+        between channels. It averages out.
     degradation : {"data", "response", None}, optional
         Correct the data for degradation to ``epoch``; leave it to a response of the observation's date; or do neither,
         for maps already corrected. `True` and `False` mean ``"data"`` and `None`.
@@ -175,7 +179,8 @@ class Observation:
     correction_table : optional
         As for `sunpy_deepem.calibrate.correction_table`.
     calibration_error, chianti_error : optional
-        Further terms of σ, as for `sunpy_deepem.calibrate.counts_uncertainty`; by default ``systematic`` covers them.
+        Further terms of σ, common to all pixels, as for `sunpy_deepem.calibrate.counts_uncertainty`; by default
+        ``systematic`` covers them.
     max_time_span : `~astropy.units.Quantity`, optional
         Largest time between the first and the last map.
 
@@ -223,6 +228,7 @@ class Observation:
         channels=None,
         min_channels=MIN_CHANNELS,
         systematic=0.1,
+        pixel_error=0.0,
         degradation="data",
         epoch=None,
         correction_table=None,
@@ -230,7 +236,8 @@ class Observation:
         chianti_error=False,
         max_time_span: u.s = 60 * u.s,
     ):
-        self._systematic = _check_systematic(systematic)
+        self._systematic = _check_fraction(systematic, "systematic")
+        self._pixel_error = _check_fraction(pixel_error, "pixel_error")
         degradation = _check_degradation(degradation)
         self._used = checked_channels(channels)
         self._min_channels = _check_min_channels(min_channels, self._used)
@@ -245,6 +252,8 @@ class Observation:
         self.inputs = tuple(self._input(channel, epoch, table) for channel in CHANNELS)
         self.meta = {
             "systematic": self._systematic,
+            "pixel_error": self._pixel_error,
+            "common_error": [self._common_error(facts) for facts in self.inputs],
             "degradation": degradation,
             "correction_table": table_origin,
             "epoch": epoch.utc.isot if degradation == "data" and epoch is not None else None,
@@ -276,6 +285,12 @@ class Observation:
             facts = unused_provenance(channel, counts.smap) | {"reprojected": False}
         factor = 1.0 if table is None else degradation_factor(channel, counts.smap.date, epoch=epoch, table=table)
         return facts | {"degradation": factor}
+
+    def _common_error(self, facts):
+        """Return the error of a channel that is common to all pixels, as a fraction of the intensity."""
+        # A map's own uncertainty takes the place of all terms but the systematic error.
+        errors = 0.0 if facts.get("own_uncertainty") else common_fraction(facts["channel"], **self._errors)
+        return float(np.hypot(self._systematic, errors))
 
     @property
     def _scale(self):
@@ -384,7 +399,7 @@ class Observation:
         divisor = np.float32(self._counts[channel].exposure * self.inputs[CHANNELS.index(channel)]["degradation"])
         np.divide(binned.values, divisor, out=intensity)
         np.divide(noise, divisor, out=sigma, casting="same_kind")
-        np.hypot(sigma, np.float32(self._systematic) * intensity, out=sigma)
+        np.hypot(sigma, np.float32(np.hypot(self._systematic, self._pixel_error)) * intensity, out=sigma)
 
     def _use_flags(self, usable):
         """Return the flags PARTIAL and FEW_CHANNELS."""
@@ -431,13 +446,13 @@ def _check_min_channels(min_channels, channels):
     return number
 
 
-def _check_systematic(systematic):
+def _check_fraction(fraction, name):
     try:
-        value = float(systematic)
+        value = float(fraction)
     except (TypeError, ValueError):
         value = np.nan
     if not 0 <= value < 1:
-        msg = f"systematic must be a fraction from 0 up to 1, such as 0.1 for 10 %, found {systematic!r}."
+        msg = f"{name} must be a fraction from 0 up to 1, such as 0.1 for 10 %, found {fraction!r}."
         raise ValueError(msg)
     return value
 

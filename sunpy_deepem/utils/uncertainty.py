@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.nddata import StdDevUncertainty
 
-__all__ = ["ComputedUncertainty", "sigma_of_mean", "standard_deviation"]
+__all__ = ["ComputedUncertainty", "common_error", "sigma_of_mean", "standard_deviation"]
 
 
 class ComputedUncertainty(StdDevUncertainty):
@@ -61,18 +61,35 @@ def standard_deviation(data):
     return None if uncertainty is None else uncertainty.array
 
 
-def sigma_of_mean(intensity, sigma, systematic, mean, n):
+def common_error(provenance):
+    """
+    Return the error of intensities that is common to all pixels of a channel, as a fraction of the intensity.
+
+    Parameters
+    ----------
+    provenance : `dict`
+        That of a cube or stack, with ``"common_error"`` of each channel, or ``"systematic"`` for all.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        One number for each channel, or a single one for all; 0 if unknown.
+    """
+    return np.atleast_1d(np.asarray(provenance.get("common_error", provenance.get("systematic") or 0.0), dtype=float))
+
+
+def sigma_of_mean(intensity, sigma, common, mean, n):
     """
     Return σ of the mean of intensities.
 
-    Noise is independent from pixel to pixel; the systematic error is common to all pixels.
+    Noise is independent from pixel to pixel; errors of calibration and atomic data are common to all pixels.
 
     Parameters
     ----------
     intensity, sigma : `~numpy.ndarray`
-        Intensities and their σ, in the same unit.
-    systematic : `float`
-        Systematic part of ``sigma``, as a fraction of the intensity.
+        Intensities and their σ, in the same unit, channels along the first axis.
+    common : `~numpy.ndarray`
+        Common part of ``sigma``, as a fraction of the intensity, see `common_error`.
     mean : callable
         Function that averages an image.
     n : `int` or `~numpy.ndarray`
@@ -82,6 +99,11 @@ def sigma_of_mean(intensity, sigma, systematic, mean, n):
     -------
     `~numpy.ndarray`
     """
-    noise = np.maximum(np.square(sigma, dtype=float) - np.square(systematic * intensity, dtype=float), 0)
+
+    def in_common(image):
+        fraction = common.astype(image.dtype).reshape(-1, *[1] * (image.ndim - 1))
+        return np.square(fraction * image, dtype=float)
+
+    noise = np.maximum(np.square(sigma, dtype=float) - in_common(intensity), 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sqrt(mean(noise) / n + (systematic * mean(intensity)) ** 2)
+        return np.sqrt(mean(noise) / n + in_common(mean(intensity)))

@@ -5,6 +5,7 @@ import socket
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.nddata import StdDevUncertainty
 from astropy.time import Time
 from helpers import aia_map, changed, six
 from sunpy.util.exceptions import SunpyUserWarning
@@ -99,6 +100,22 @@ class TestNoise:
         calibration = eve if option["calibration_error"] == "eve" else np.full(6, 0.25)
         extra = np.hypot(chianti, calibration)[:, None, None] * plain.intensity
         np.testing.assert_allclose(more.uncertainty, np.hypot(plain.uncertainty, extra), rtol=1e-5)
+
+    def test_common_error(self):
+        maps = six(np.full((4, 4), 5000.0))
+        stack = ChannelStack.from_maps(maps, systematic=0.2, chianti_error=True, calibration_error="preflight")
+        chianti = np.array([0.5, 0.5, 0.25, 0.25, 0.25, 0.25])
+        np.testing.assert_allclose(stack.meta["common_error"], np.sqrt(0.2**2 + 0.25**2 + chianti**2), rtol=1e-6)
+
+    def test_common_error_of_maps_with_uncertainty(self):
+        maps = six(np.full((4, 4), 5000.0), uncertainty=StdDevUncertainty(np.ones((4, 4))))
+        stack = ChannelStack.from_maps(maps, systematic=0.2, chianti_error=True)
+        assert stack.meta["common_error"] == [0.2] * 6
+
+    def test_pixel_error(self):
+        plain, more = (ChannelStack.from_maps(six(np.full((4, 4), 5000.0)), pixel_error=error) for error in (0, 0.3))
+        np.testing.assert_allclose(more.uncertainty, np.hypot(plain.uncertainty, 0.3 * plain.intensity), rtol=1e-5)
+        assert more.meta["common_error"] == plain.meta["common_error"] == [0.1] * 6
 
     def test_invalid_calibration_error(self):
         with pytest.raises(ValueError, match="calibration_error must be None"):
