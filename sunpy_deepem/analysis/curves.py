@@ -1,22 +1,28 @@
 """EM curves of pixels and regions."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
+from sunpy_deepem.analysis.derived import band_em, em_weighted_log_t, thermal_width
 from sunpy_deepem.analysis.intervals import quantiles
 from sunpy_deepem.analysis.loci import em_loci
 from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.quality import Quality
-from sunpy_deepem.temperature import LogTBins
+from sunpy_deepem.temperature import BANDS, LogTBins
 from sunpy_deepem.units import COVERAGE, EM_UNIT, INTENSITY_UNIT, MIN_CHANNELS
 from sunpy_deepem.utils.regions import resolve_region
 from sunpy_deepem.utils.uncertainty import common_error, sigma_of_mean
 from sunpy_deepem.utils.wcs import sky_wcs
 
 __all__ = ["EMCurve", "em_curve"]
+
+
+# Quantities that do not depend on the unit of the EM.
+_SHAPE = {"log_t": em_weighted_log_t, "width": thermal_width}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +72,38 @@ class EMCurve:
 
     def _quantile(self, fraction):
         return None if self.draws is None else quantiles(self.draws.value, fraction) << EM_UNIT
+
+    def products(self, bands=BANDS):
+        """
+        Return quantities that are derived from the curve, with their 68 % intervals.
+
+        Parameters
+        ----------
+        bands : sequence of pairs of `float`, optional
+            Ranges of log10(T/K), as for `DEMCube.band_maps`.
+
+        Returns
+        -------
+        `dict`
+            Value and limits of the interval, NaN without a posterior, of ``total_em`` and the EM of each band, such as
+            ``em_6.6_7.0``, in cm^-5; of ``log_t``, the EM-weighted log10(T/K); and of ``width`` in dex.
+
+        Raises
+        ------
+        ValueError
+            If a band is empty or exceeds the bins.
+        """
+        functions = {"total_em": partial(band_em, bins=self.bins)}
+        functions |= {f"em_{low}_{high}": partial(band_em, bins=self.bins, low=low, high=high) for low, high in bands}
+        functions |= {name: partial(each, bins=self.bins) for name, each in _SHAPE.items()}
+        found = {}
+        for name, function in functions.items():
+            limits = np.full(2, np.nan)
+            if self.draws is not None:
+                limits = quantiles(function(self.draws.value.T), ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2))
+            values = function(self.em.value), *limits
+            found[name] = values if name in _SHAPE else tuple(values << EM_UNIT)
+        return found
 
     def to_table(self):
         """

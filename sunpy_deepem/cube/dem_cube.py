@@ -18,6 +18,7 @@ from sunpy_deepem.cube.planes import Planes
 from sunpy_deepem.cube.posterior import PosteriorDraws
 from sunpy_deepem.cube.products import Products
 from sunpy_deepem.cube.resample import Resampling
+from sunpy_deepem.cube.sensitivity import PriorSensitivity
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
@@ -28,7 +29,7 @@ from sunpy_deepem.visualization import figures
 __all__ = ["DEMCube"]
 
 
-class DEMCube(PosteriorDraws, Products, ChannelProducts, Resampling, Arithmetic, NDCube):
+class DEMCube(PosteriorDraws, PriorSensitivity, Products, ChannelProducts, Resampling, Arithmetic, NDCube):
     """
     Emission measure on a grid of log T and sky.
 
@@ -52,6 +53,7 @@ class DEMCube(PosteriorDraws, Products, ChannelProducts, Resampling, Arithmetic,
     plot_contraction = figures.plot_contraction
     plot_roundtrip = figures.plot_roundtrip
     plot_temperature = figures.plot_temperature
+    plot_prior_sensitivity = figures.plot_prior_sensitivity
     plot_profile = figures.plot_profile
     animate = figures.animate
 

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 
 import astropy.units as u
 import numpy as np
@@ -12,12 +11,10 @@ from astropy.time import Time
 from astropy.timeseries import TimeSeries
 from ndcube import NDCubeSequence
 
-from sunpy_deepem.analysis.derived import band_em, checked_bands, em_weighted_log_t
-from sunpy_deepem.analysis.intervals import half_width
+from sunpy_deepem.analysis.derived import checked_bands
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.temperature import BANDS
-from sunpy_deepem.units import EM_UNIT
 from sunpy_deepem.utils.files import FITS_SUFFIXES, checked_path
 
 __all__ = ["DEMCubeSequence"]
@@ -103,7 +100,8 @@ class DEMCubeSequence(NDCubeSequence):
         -------
         `~astropy.timeseries.TimeSeries`
             Columns: mean ``total_em`` of the region in cm^-5; mean EM of each band, such as ``em_5.6_6.0``; ``log_t``,
-            the EM-weighted log10(T/K); and ``n_pixels``, the number of pixels. Uncertainties, such as
+            the EM-weighted log10(T/K); ``width``, its standard deviation in dex; and ``n_pixels``, the number of
+            pixels. Uncertainties, such as
             ``total_em_uncertainty``, are half the 68 % interval of posterior draws, NaN if a cube has no posterior.
 
         Raises
@@ -118,19 +116,10 @@ class DEMCubeSequence(NDCubeSequence):
 
 def _row(curve, bands):
     """Return one row of a light curve, by column name."""
-    ranges = {"total_em": (None, None)} | {f"em_{low}_{high}": (low, high) for low, high in bands}
     row = {}
-    for name, (low, high) in ranges.items():
-        value, sigma = _interval(curve, partial(band_em, low=low, high=high))
-        row |= {name: value * EM_UNIT, f"{name}_uncertainty": sigma * EM_UNIT}
-    log_t, sigma = _interval(curve, em_weighted_log_t)
-    return row | {"log_t": log_t, "log_t_uncertainty": sigma, "n_pixels": curve.n_pixels}
-
-
-def _interval(curve, function):
-    """Return a function of EM and bins for a curve, and half its 68 % interval, NaN without a posterior."""
-    sigma = np.nan if curve.draws is None else half_width(function(curve.draws.value.T, bins=curve.bins))
-    return function(curve.em.value, bins=curve.bins), sigma
+    for name, (value, lower, upper) in curve.products(bands).items():
+        row |= {name: value, f"{name}_uncertainty": (upper - lower) / 2}
+    return row | {"n_pixels": curve.n_pixels}
 
 
 def _column(values):

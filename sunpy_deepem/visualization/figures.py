@@ -29,6 +29,7 @@ __all__ = [
     "animate",
     "plot_bins",
     "plot_contraction",
+    "plot_prior_sensitivity",
     "plot_profile",
     "plot_response",
     "plot_roundtrip",
@@ -324,6 +325,48 @@ def plot_profile(cube, region=None, *, axes=None, **draws):
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="EM and EM loci", frameon=False)
     pixels = "1 pixel" if curve.n_pixels == 1 else f"mean of {curve.n_pixels} pixels"
     axes.set_title(f"Emission measure, {pixels}, {_date(cube)}", fontsize=10)
+    return axes
+
+
+def plot_prior_sensitivity(cube, region=None, *, axes=None, **options):
+    """
+    Plot the mean EM curve of a region under several priors, each with its 68 % interval.
+
+    Where the intervals differ, the prior determines the answer.
+
+    Parameters
+    ----------
+    cube : `DEMCube`
+    region : optional
+        As for `DEMCube.curve`.
+    axes : `~matplotlib.axes.Axes`, optional
+        Axes to draw on, by default in a new figure.
+    **options
+        As for `DEMCube.prior_curves`: ``methods``, ``n`` and ``seed``.
+
+    Returns
+    -------
+    `~matplotlib.axes.Axes`
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `DEMCube.prior_curves`.
+
+    Examples
+    --------
+    >>> from sunpy_deepem.visualization import plot_prior_sensitivity
+    >>> axes = plot_prior_sensitivity(invert(sample_maps((64, 64))))
+    """
+    checked_cube(cube)
+    axes = plt.figure(figsize=(8, 5), layout="constrained").add_subplot() if axes is None else axes
+    for index, (name, curve) in enumerate(cube.prior_curves(region, **options).items()):
+        low, high, edges, color = curve.lower.value, curve.upper.value, curve.bins.edges, f"C{index}"
+        axes.stairs(high, edges, baseline=low, fill=True, color=color, alpha=0.3)
+        axes.stairs(curve.em.value, edges, baseline=None, color=color, linewidth=2, label=name)
+    axes.set(xlabel=_LOG_T, ylabel=_EM, xlim=edges[[0, -1]], yscale="log", ylim=(high.max() / 1e5, high.max() * 10))
+    axes.legend()
+    axes.set_title(f"Emission measure by prior, {_date(cube)}", fontsize=10)
     return axes
 
 

@@ -63,6 +63,8 @@ class TestSequence:
             "em_6.0_6.5_uncertainty",
             "log_t",
             "log_t_uncertainty",
+            "width",
+            "width_uncertainty",
             "n_pixels",
         ]
         assert (curve["n_pixels"] == 1).all()

@@ -242,6 +242,16 @@ class TestContraction:
             cube.plot_contraction()
 
 
+def test_prior_sensitivity():
+    part = invert(sample_maps((N, N)))[:, 14:18, 14:18]
+    axes = part.plot_prior_sensitivity(n=16)
+    curves = part.prior_curves(n=16)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(curves) == ["default", "neutral"]
+    np.testing.assert_allclose(axes.patches[1].get_data().values, curves["default"].em.value)
+    np.testing.assert_allclose(axes.patches[2].get_data().values, curves["neutral"].upper.value)
+    drawn(axes.figure)
+
+
 class TestProfile:
     def lines(self, axes):
         return {line.get_label(): line.get_ydata() for line in axes.lines}
