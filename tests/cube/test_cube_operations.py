@@ -1,4 +1,4 @@
-"""What is done to cubes, against the same done to maps: rebinning, reprojection, crops, masks, arithmetic, files."""
+"""Operations on cubes are compared with the same operations on maps, such as rebinning, reprojection and crops."""
 
 import astropy.units as u
 import matplotlib.pyplot as plt

@@ -417,3 +417,9 @@ def test_a_cube_comes_out_of_a_pickle():
     assert again.meta["provenance"] == cube.meta["provenance"]
     plain = pickle.loads(pickle.dumps(DEMCube(cube.data, wcs=cube.wcs, meta={"who": "me"})))
     assert plain.meta == {"who": "me"}
+
+
+@pytest.mark.parametrize("name", ["_slice_wcs", "_mask", "_meta"])
+def test_private_names_of_ndcube_exist(cube, name):
+    """`DEMCube` overrides or stores these, so that a version of ndcube without them must be noticed."""
+    assert hasattr(NDCube(cube.data, wcs=cube.wcs, meta=cube.meta), name)
