@@ -167,7 +167,9 @@ class PosteriorDraws:
         Return how much the data narrow the EM of bins or bands: 1 − posterior variance / prior variance of ln EM.
 
         Near 1 the data determine the EM; near 0 the answer is the prior. The logarithm is that of the fraction of the
-        total EM, with a floor of 10⁻⁴. Bands as narrow as a bin are hardly ever well determined.
+        total EM, with a floor of 10⁻⁴. Bands as narrow as a bin are hardly ever well determined. Where a band may hold
+        most of the EM, its fraction varies little in ln even if it is unknown: the contraction means nothing in pixels
+        that are flagged LOW_SIGNAL.
 
         Parameters
         ----------
@@ -217,14 +219,14 @@ class PosteriorDraws:
         Returns
         -------
         `~numpy.ndarray` of `bool`
-            `True` where the `contraction` is below one half, shape ``(ny, nx)``.
+            `True` where the `contraction` is below one half or the pixel is flagged LOW_SIGNAL, shape ``(ny, nx)``.
 
         Raises
         ------
         TypeError, ValueError
             As of `contraction`.
         """
-        return self.contraction([(low, high)], n=n, seed=seed, method=method)[0] < _DOMINATED
+        return self._dominated(self.contraction([(low, high)], n=n, seed=seed, method=method)[0])
 
     def with_prior_flags(self, bands=BANDS, *, n=64, seed=0, method=None):
         """
@@ -248,9 +250,14 @@ class PosteriorDraws:
         TypeError, ValueError
             As of `contraction`.
         """
-        dominated = (self.contraction(bands, n=n, seed=seed, method=method) < _DOMINATED).any(axis=0)
+        dominated = self._dominated(self.contraction(bands, n=n, seed=seed, method=method)).any(axis=0)
         flags = self.quality & ~np.uint16(Quality.PRIOR) | np.where(dominated, Quality.PRIOR, 0).astype(np.uint16)
         return self.with_planes(replace(self.planes, quality=flags))
+
+    def _dominated(self, contraction):
+        """Return where a contraction, shape ``(..., ny, nx)``, leaves the answer to the prior."""
+        # Without signal, a fraction of the EM near one has a small variance in ln, however unknown it is.
+        return (contraction < _DOMINATED) | ((self.quality & np.uint16(Quality.LOW_SIGNAL)) != 0)
 
     def sample(self, intensity, uncertainty, n=64, seed=0, *, lower_limit=None, method=None):
         """

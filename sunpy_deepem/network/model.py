@@ -23,7 +23,15 @@ from sunpy_deepem.network.tiles import (
     resolve_device,
     to_tensor,
 )
-from sunpy_deepem.network.weights import IN_USE, Weights, fingerprint, read_helioml, read_weights, write_weights
+from sunpy_deepem.network.weights import (
+    IN_USE,
+    PACKAGED,
+    Weights,
+    fingerprint,
+    read_helioml,
+    read_weights,
+    write_weights,
+)
 from sunpy_deepem.units import EM_SCALE
 from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.parallel import part_map, tile_map
@@ -123,7 +131,8 @@ class DeepEM(PosteriorDraws):
             If the file is truncated, not of safetensors, or not written by this package.
         """
         network = cls.from_weights(read_weights(source))
-        network.source = str(source)
+        # An absolute path, so that a cube finds its weights from another folder.
+        network.source = str(source) if str(source) in PACKAGED else str(Path(source).absolute())
         return network
 
     @classmethod

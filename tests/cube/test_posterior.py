@@ -1,5 +1,7 @@
 """Posterior draws of cubes: `distribution`, `map_draws`, and quantiles of maps."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from sunpy.map import GenericMap
 from sunpy_deepem import DeepEM, DEMCube, Quality, TemperatureResponse, invert
 from sunpy_deepem.analysis.derived import band_em
 from sunpy_deepem.methods import Importance
+from sunpy_deepem.quality import signal_flags
 from sunpy_deepem.sample import sample_regions
 from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.training import DEMPrior
@@ -48,6 +51,13 @@ def test_draws_of_a_slice_are_the_slice_of_the_draws(cube, draws):
 def test_draws_of_a_cube_that_was_read(small, draws, name, tmp_path):
     small.write(tmp_path / name)
     np.testing.assert_array_equal(draws_of(DEMCube.read(tmp_path / name)), draws)
+
+
+def test_weights_of_a_relative_path_are_found_from_another_folder(maps, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    DeepEM.load("neutral").save("my.safetensors")
+    cube = invert(maps, shape=8, weights="my.safetensors")
+    assert cube.meta["provenance"]["weights"] == str(tmp_path / "my.safetensors")
 
 
 def test_cut_and_merged_bins(small, draws):
@@ -261,8 +271,18 @@ class TestContraction:
         assert dominated[regions["active region"]].mean() < 0.2
         assert sun.prior_dominated(6.0, 6.3).mean() < 0.02
         flagged = sun.with_prior_flags()
-        np.testing.assert_array_equal((flagged.quality & Quality.PRIOR) != 0, sun.contraction(BANDS).min(axis=0) < 0.5)
+        low_signal = (sun.quality & Quality.LOW_SIGNAL) != 0
+        expected = (sun.contraction(BANDS).min(axis=0) < 0.5) | low_signal
+        np.testing.assert_array_equal((flagged.quality & Quality.PRIOR) != 0, expected)
         np.testing.assert_array_equal(flagged.quality & ~np.uint16(Quality.PRIOR), sun.quality)
+
+    @pytest.mark.parametrize("band", BANDS)
+    def test_nothing_is_constrained_without_signal(self, cube, band):
+        faint = cube[SKY]
+        noise = 2 * np.abs(faint.intensity.value)
+        flags = signal_flags(faint.intensity.value, noise)
+        faint = faint.with_planes(replace(faint.planes, sigma=noise, quality=flags))
+        assert faint.prior_dominated(*band).all()
 
     @pytest.mark.parametrize("prior", [DEMPrior(), DEMPrior.neutral()])
     def test_std_of_a_band_over_the_prior_is_near_the_mean_of_its_bins(self, prior):
