@@ -23,7 +23,6 @@ from machine import describe
 
 from sunpy_deepem import DeepEM, TemperatureResponse, invert
 from sunpy_deepem.network.layers import dtype_of
-from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.stack.channel_stack import ChannelStack
@@ -86,9 +85,7 @@ def stack_of(intensity, sigma, shape):
 
 def rows(network, response, arrays, shape, device):
     """Return the calls to time by name, with their operations and bytes per pixel where known."""
-    matrix = response.matrix.value
     tensors = [torch.from_numpy(values).to(device) for values in arrays]
-    em, em_std = network.predict(*tensors)
     stack, options = stack_of(*arrays, shape), {"weights": network, "response": response, "device": str(device)}
     chapter, reduced = (chapters_layers(device, dtype) for dtype in (torch.float32, dtype_of("auto", device)))
     both, others, theirs = (
@@ -101,7 +98,6 @@ def rows(network, response, arrays, shape, device):
         "on the device: EM alone": (lambda: network.predict(*tensors, std=False), mean, 4 * 30),
         "on the device: float32": (lambda: network.predict(*tensors, precision="float32"), both, 4 * 48),
         "on the device: comparison of channels": (lambda: network.deviation(*tensors), others, 4 * 18),
-        "on the device: refinement": (lambda: refine(em, *tensors, matrix, em_std=em_std), None, None),
         "chapter's network on the device": (lambda: chapters_answer(chapter, tensors[0], shape), theirs, 4 * 24),
         "chapter's network, reduced precision": (lambda: chapters_answer(reduced, tensors[0], shape), theirs, 4 * 24),
         "end to end: predict": (lambda: network.predict(*arrays, device=device), None, None),

@@ -1,7 +1,7 @@
 """
 Six files to a cube in a file: time and memory of every stage, and cost per pixel from 256² to 4096².
 
-Usage: ``python benchmarks/end_to_end.py [--sizes 256 512 1024 2048 4096] [--quick] [--refine N] [--output FOLDER]``.
+Usage: ``python benchmarks/end_to_end.py [--sizes 256 512 1024 2048 4096] [--quick] [--output FOLDER]``.
 The files are maps of the synthetic Sun as the JSOC delivers them, 16-bit integers with Rice compression, made once and
 kept in the output folder. Every case runs in its own process: ``n → n`` streams the cube of all native pixels with its
 uncertainty into a FITS file; ``4096 → 512`` makes a cube in memory and writes it. Wall time depends on the load of the
@@ -63,17 +63,16 @@ def make_files(size, folder):
     return paths
 
 
-def run_whole(paths, shape, refine, out):
+def run_whole(paths, shape, out):
     """Invert as a user does, and return seconds and peak memory of the process in GiB."""
     from sunpy_deepem import DeepEM, invert
 
     network = DeepEM.load("default")
     before, memory = _now(), _peak()
-    options = {"weights": network, "refine": refine}
     if shape is None:
-        invert(paths, shape=None, out=out, overwrite=True, **options)
+        invert(paths, weights=network, shape=None, out=out, overwrite=True)
     else:
-        invert(paths, shape=shape, **options).write(out, overwrite=True)
+        invert(paths, weights=network, shape=shape).write(out, overwrite=True)
     wall, cpu = np.subtract(_now(), before)
     return {"wall": wall, "cpu": cpu, "peak": _peak(), "peak_of_imports": memory}
 
@@ -82,7 +81,7 @@ def _peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def run_stages(paths, shape, refine, out):
+def run_stages(paths, shape, out):
     """Do the same one stage and band after the other, and return seconds of each stage."""
     import sunpy.map
     from threadpoolctl import threadpool_limits
@@ -92,17 +91,15 @@ def run_stages(paths, shape, refine, out):
     from sunpy_deepem.cube.fit import evaluate_fit
     from sunpy_deepem.inversion import invert_part
     from sunpy_deepem.io.stream import FitsSink
-    from sunpy_deepem.network import refinement
     from sunpy_deepem.response.temperature_response import TemperatureResponse
     from sunpy_deepem.stack.channel_stack import Observation
 
     clock, network, response = Clock(), DeepEM.load("default"), TemperatureResponse.default()
-    updates = refinement.UPDATES if refine is None else refine
     with clock.stage("read"):
         maps = [sunpy.map.Map(path) for path in paths]
         observation = Observation(maps, shape=shape)
     columns = slice(0, observation.shape[1])
-    first = invert_part(observation, network.with_options(refine=0), response, slice(0, 1), columns)
+    first = invert_part(observation, network, response, slice(0, 1), columns)
     first = DEMCube.from_planes(first, response, observation.header, inputs=observation.inputs)
     with threadpool_limits(limits=1, user_api="blas"), FitsSink(out, first, observation.shape[0]) as file:
         for rows in observation.bands():
@@ -113,8 +110,6 @@ def run_stages(paths, shape, refine, out):
                 em, std = network.predict(intensity, sigma)
             with clock.stage("compare channels"):
                 network.deviation(intensity, sigma)
-            with clock.stage("refine"):
-                refinement.refine(em, intensity, sigma, response.matrix.value, em_std=std, updates=updates, out=em)
             with clock.stage("χ², flags"):
                 chi2, quality = evaluate_fit(em, stack.intensity, stack.uncertainty, response, stack.quality)
             with clock.stage("write"):
@@ -127,7 +122,6 @@ def run_stages(paths, shape, refine, out):
 def measure(what, size, shape, args):
     """Run one case in its own process."""
     command = [sys.executable, __file__, "--case", what, str(size), str(shape or 0), "--output", str(args.output)]
-    command += [] if args.refine is None else ["--refine", str(args.refine)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -137,7 +131,7 @@ def case(what, size, shape, args):
     paths = make_files(size, args.output / "end_to_end")
     run = {"whole": run_whole, "stages": run_stages}[what]
     with tempfile.TemporaryDirectory(dir=args.output) as folder:
-        print(json.dumps(run(paths, shape or None, args.refine, Path(folder) / "dem.fits")))
+        print(json.dumps(run(paths, shape or None, Path(folder) / "dem.fits")))
 
 
 def print_cases(cases):
@@ -190,7 +184,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=_SIZES)
     parser.add_argument("--quick", action="store_true", help="two small sizes: shows that it works")
-    parser.add_argument("--refine", type=int, help="updates of the refinement, by default the package's")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "output")
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -211,7 +204,7 @@ def main():
     print_cases(cases)
     load = [round(value, 2) for value in os.getloadavg()]
     print(f"\nLoad average at the end {load}")
-    results = {"machine": machine, "load_at_end": load, "refine": args.refine, "cases": cases}
+    results = {"machine": machine, "load_at_end": load, "cases": cases}
     (args.output / "end_to_end.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     draw(cases, args.output / "end_to_end.png")
 

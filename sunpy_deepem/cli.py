@@ -52,7 +52,6 @@ def main(traceback):
 @click.option("--degradation/--no-degradation", default=True, show_default=True, help="Correct for degradation.")
 @click.option("--method", default="network", show_default=True, help="'network', 'basis-pursuit' or 'demregpy'.")
 @click.option("--weights", default="default", show_default=True, help="'default' or a weights file.")
-@click.option("--refine", type=int, help="Maximum number of updates that refine pixels with high χ².")
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")

@@ -41,7 +41,6 @@ def invert(
     weights="default",
     response: TemperatureResponse | None = None,
     device: str = "auto",
-    refine: int | None = None,
     out=None,
     overwrite: bool = False,
     chunks: int | tuple[int, int] | None = None,
@@ -67,9 +66,6 @@ def invert(
         observation. For the network it must be the one of its training; other methods accept any with six channels.
     device : `str`, optional
         ``"auto"`` for a GPU if there is one, otherwise the CPU.
-    refine : `int`, optional
-        Largest number of updates by which `sunpy_deepem.network.refine` improves the fit of the network's EM; zero
-        for none. If given, ``response`` may differ from that of the training.
     out : `str` or `pathlib.Path`, optional
         A ``.fits`` file that is written band by band, in single precision, for cubes larger than memory. The returned
         cube reads from it when needed.
@@ -125,7 +121,7 @@ def invert(
     (18, 12, 16)
     """
     in_memory = out is None and chunks is None
-    method = _configured(method, weights, device, refine, progress=progress and in_memory)
+    method = _configured(method, weights, device, progress=progress and in_memory)
     observation, response = _observation_and_response(maps, response, stack_options, method_bins(method))
     _check_response(method, response)
     if in_memory:
@@ -288,12 +284,12 @@ def _checked_chunks(chunks):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _configured(method, weights, device, refine, *, progress):
+def _configured(method, weights, device, *, progress):
     """Return the method of inversion with the options of `invert`."""
-    given = {"weights": not _is(weights, "default"), "device": not _is(device, "auto"), "refine": refine is not None}
+    given = {"weights": not _is(weights, "default"), "device": not _is(device, "auto")}
     given = [name for name, is_given in given.items() if is_given]
     if isinstance(method, str) and method == "network":
-        return get_method(method, weights=weights, device=device, refine=refine, progress=progress)
+        return get_method(method, weights=weights, device=device, progress=progress)
     if given:
         name = method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
         msg = f"{', '.join(given)} is for method='network' only, found method={name!r}. Leave it out."

@@ -213,13 +213,13 @@ def test_page_has_a_section_on_gpus():
     content |= {"device": "cuda", "agreement": {"auto": [1e-3, 2e-2]}}
     content["results"] = {
         "network": {"rate": 1e9, "arithmetic": 0.125, "traffic": 0.5},
-        "refinement": {"rate": 2e6, "arithmetic": None, "traffic": None},
+        "invert a stack": {"rate": 2e6, "arithmetic": None, "traffic": None},
     }
     text = page.device_section(content)
     assert "abacus 2" in text
     assert "copies 4000 GB/s and multiplies matrices at 500.0 T" in text.replace("\n", " ")
     assert "* - network\n     - 1e+09\n     - 12.5%\n     - 50.0%\n" in text
-    assert "* - refinement\n     - 2e+06\n     - \n     - \n" in text
+    assert "* - invert a stack\n     - 2e+06\n     - \n     - \n" in text
     assert "Not measured yet" in page.device_section(content | {"device": "cpu"})
 
 

@@ -2,7 +2,6 @@
 
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -44,19 +43,6 @@ def test_response(expected):
 def test_response_of_one_channel(expected):
     with expected:
         invert(maps(), response=response().with_channels([171]))
-
-
-@options_table(
-    "invert(maps, refine=)",
-    ("-1", -1, ValueError("refine must be a whole")),
-    ("2.5", 2.5, ValueError("refine must be a whole")),
-    ("NaN", np.nan, ValueError("refine must be a whole")),
-    ("infinite", np.inf, ValueError("refine must be a whole")),
-    ("a string", "a", ValueError("refine must be a whole")),
-)
-def test_refine(value, expected):
-    with expected:
-        invert(maps(), refine=value)
 
 
 @options_table(

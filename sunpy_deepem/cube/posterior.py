@@ -84,7 +84,7 @@ class PosteriorDraws:
             msg = f"method must have the bins of the cube's inversion, {response.bins!r}, found {method_bins(found)!r}."
             raise ValueError(msg)
         if hasattr(found, "check_response"):
-            found.check_response(response, exact=True)
+            found.check_response(response)
         return found
 
     def map_draws(self, function, *, n=64, seed=0, method=None):

@@ -5,11 +5,9 @@ from sunpy_deepem.network.consistency import ChannelConsistency
 from sunpy_deepem.network.layers import PRECISIONS, PointwiseConvolution, PointwiseLayers, dtype_of
 from sunpy_deepem.network.model import DeepEM
 from sunpy_deepem.network.posterior import Mixture, PosteriorNetwork
-from sunpy_deepem.network.refinement import UPDATES, refine
 
 __all__ = [
     "PRECISIONS",
-    "UPDATES",
     "ChannelConsistency",
     "ChapterNetwork",
     "DeepEM",
@@ -19,5 +17,4 @@ __all__ = [
     "PosteriorNetwork",
     "ScaledNetwork",
     "dtype_of",
-    "refine",
 ]

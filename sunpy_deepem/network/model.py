@@ -12,7 +12,6 @@ from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.methods.base import Solution, SolveStatus
 from sunpy_deepem.network.draws import PosteriorDraws
 from sunpy_deepem.network.layers import PRECISIONS, PointwiseConvolution, dtype_of
-from sunpy_deepem.network.refinement import refine
 from sunpy_deepem.network.tiles import (
     CPU_TILE,
     GPU_TILE,
@@ -74,7 +73,7 @@ class DeepEM(PosteriorDraws):
 
     name = "network"
     # Options of `solve`, see `with_options`.
-    _device, _refine, _progress = "auto", None, False
+    _device, _progress = "auto", False
 
     def __init__(self, module, *, bins, response=None, consistency=None, meta=None):
         self._fill(
@@ -179,7 +178,7 @@ class DeepEM(PosteriorDraws):
         """
         write_weights(self, path, overwrite=overwrite)
 
-    def with_options(self, *, device="auto", refine=None, progress=False) -> "DeepEM":
+    def with_options(self, *, device="auto", progress=False) -> "DeepEM":
         """
         Return the same network with other options of `solve`.
 
@@ -187,9 +186,6 @@ class DeepEM(PosteriorDraws):
         ----------
         device : `str` or `torch.device`, optional
             As for `predict`.
-        refine : `int`, optional
-            Largest number of updates of `sunpy_deepem.network.refine`, by default none. If given, the response of
-            `solve` may differ from that of the training.
         progress : `bool`, optional
             Whether to show a progress bar.
 
@@ -197,16 +193,10 @@ class DeepEM(PosteriorDraws):
         -------
         `DeepEM`
             It shares the weights with this one.
-
-        Raises
-        ------
-        ValueError
-            If ``refine`` is not a whole number or negative.
         """
         network = copy.copy(self)
         network._original = self._original or self
         network._device, network._progress = device, progress
-        network._refine = None if refine is None else whole_number(refine, "refine", least=0)
         return network
 
     @property
@@ -217,11 +207,11 @@ class DeepEM(PosteriorDraws):
         found = self.fingerprint
         # The original is alive as long as the user holds it.
         IN_USE[found] = self._original or self
-        return {"network": origin, "weights": self.source, "fingerprint": found, "refine": self._refine or 0}
+        return {"network": origin, "weights": self.source, "fingerprint": found}
 
     def solve(self, intensity, uncertainty, response, *, lower_limit=None):
         """
-        Predict the EM, refine it if asked to, and compare the channels.
+        Predict the EM and compare the channels.
 
         Parameters
         ----------
@@ -252,43 +242,37 @@ class DeepEM(PosteriorDraws):
             limited = torch.as_tensor(lower_limit, device=device)
             measured = intensity.masked_fill(limited, torch.nan)
         deviation = self.deviation(measured, uncertainty)
-        if self._refine:
-            refine(em, measured, uncertainty, response.matrix.value, em_std=em_std, updates=self._refine, out=em)
         em, em_std, deviation = (None if values is None else values.cpu().numpy() for values in (em, em_std, deviation))
         status = np.where(np.isnan(em[0]), SolveStatus.INVALID, SolveStatus.SOLVED).astype(np.int8)
         return Solution(em, em_std, status, deviation)
 
-    def check_response(self, response, *, exact=None):
+    def check_response(self, response):
         """
         Raise unless the network was trained for ``response``.
 
         Parameters
         ----------
         response : `TemperatureResponse`
-        exact : `bool`, optional
-            Whether the folded response must agree; channels and bins always must. The default is `True` unless
-            `with_options` was given ``refine``.
 
         Raises
         ------
         ValueError
             If channels or bins differ, or the folded response differs by more than a thousandth.
         """
-        exact = not self._refine if exact is None else exact
         if response.channels != CHANNELS:
             msg = f"response must be that of all six channels {CHANNELS}, found {response.channels}."
             raise ValueError(msg)
         if response.bins != self.bins:
             msg = f"response is folded onto {response.bins!r}, but the network answers on {self.bins!r}."
             raise ValueError(msg)
-        if self.response_matrix is None or not exact:
+        if self.response_matrix is None:
             return
         difference = np.abs(response.matrix.value / self.response_matrix - 1).max()
         if not difference <= _RESPONSE_TOLERANCE:
             msg = (
                 f"response {response.fingerprint} is not the one this network was trained for "
-                f"({self.response_fingerprint}); they differ by up to {difference:.1%}. Use the network's own, train "
-                "weights for this one with 'deepem train', or, if they are close, pass refine=."
+                f"({self.response_fingerprint}); they differ by up to {difference:.1%}. Use the network's own, pass "
+                "method='basis-pursuit', or train weights for this one with sunpy_deepem.training.train_on_prior."
             )
             raise ValueError(msg)
 

@@ -125,7 +125,7 @@ def test_other_response_and_bins(stack):
         invert(stack, method=flat, response=response.with_channels((171, 193)))
 
 
-@pytest.mark.parametrize("options", [{"weights": "other.safetensors"}, {"device": "cuda"}, {"refine": 0}])
+@pytest.mark.parametrize("options", [{"weights": "other.safetensors"}, {"device": "cuda"}])
 @pytest.mark.parametrize("method", ["basis-pursuit", "demregpy", flat])
 def test_options_of_the_network_raise_for_other_methods(stack, method, options):
     with pytest.raises(TypeError, match=f"{next(iter(options))} is for method='network' only"):

@@ -67,14 +67,15 @@ def test_lookup_returns_methods_and_wraps_functions():
         get_method(solver, tolerance=1.0)
 
 
-def test_options_of_the_network_do_not_change_the_original():
+def test_options_of_the_network_do_not_change_the_original(response):
     network = DeepEM.load()
-    other = network.with_options(refine=3)
-    assert other.provenance["refine"] == 3
-    assert network.provenance["refine"] != 3
+    intensity = np.array([0.8, 4.5, 140.0, 170.0, 50.0, 2.7])
+    other = network.with_options(device="nowhere")
     assert other.module is network.module
-    with pytest.raises(ValueError, match="refine must be a whole number, not negative"):
-        network.with_options(refine=-1)
+    assert other.provenance == network.provenance
+    with pytest.raises(ValueError, match="nowhere"):
+        other.solve(intensity, 0.1 * intensity, response)
+    network.solve(intensity, 0.1 * intensity, response)
 
 
 def test_network_solves_and_compares_channels(response):

@@ -12,7 +12,6 @@ from hostile import (
     junk,
     network,
     pixels,
-    response,
     training_set,
     weights_file,
 )
@@ -21,7 +20,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sunpy_deepem import DeepEM
-from sunpy_deepem.network.refinement import refine
 
 weights_table = Table("Networks and weights")
 pixels_table = Table("Pixels")
@@ -183,24 +181,6 @@ def test_precision(expected):
         network().predict(pixels(), pixels(), precision="float16")
 
 
-@pixels_table("refine(em, …)", *INTENSITIES)
-def test_refine_intensity(value, expected):
-    with expected:
-        refine(np.ones((18, 4)), value, np.ones((6, 4)), response().matrix.value)
-
-
-@pixels_table("refine(em, …)", ("σ of 0", ValueError("uncertainty must be positive wherever intensity is finite")))
-def test_refine_uncertainty(expected):
-    with expected:
-        refine(np.ones((18, 4)), pixels(), 0 * pixels(), response().matrix.value)
-
-
-@pixels_table("refine(em, …)", ("negative EM", ValueError("em must not be negative, found 72 of 72")))
-def test_refine_em(expected):
-    with expected:
-        refine(-np.ones((18, 4)), pixels(), pixels(), response().matrix.value)
-
-
 NUMBERS = st.floats(width=32)
 
 
@@ -216,20 +196,3 @@ def test_any_pixel_is_predicted_or_rejected(intensity, sigma):
     known = (np.isfinite(intensity) & np.isfinite(sigma)).sum(axis=0) >= 3
     assert np.isnan(em[:, ~known]).all()
     assert not (em[:, known] < 0).any()
-
-
-@QUICK
-@given(
-    em=arrays(float, (18, 2), elements=st.floats(0, 1e30)),
-    intensity=arrays(float, (6, 2), elements=st.floats(-1e6, 1e6)),
-    sigma=arrays(float, (6, 2), elements=st.floats(1e-3, 1e6)),
-)
-def test_refinement_never_increases_chi2(em, intensity, sigma):
-    matrix = response().matrix.value
-    refined = refine(em, intensity, sigma, matrix)
-
-    def chi2(values):
-        return np.mean(((matrix @ values - intensity) / sigma) ** 2, axis=0)
-
-    assert (refined >= 0).all()
-    assert (chi2(refined) <= chi2(em) * (1 + 1e-9)).all()

@@ -143,7 +143,7 @@ class TestMisalignment:
 class TestDegradation:
     def test_degraded_response(self, maps):
         in_data = ChannelStack.from_maps(maps, systematic=0.1)
-        in_response = invert(maps, degradation="response", refine=1)
+        in_response = invert(maps, degradation="response", method="basis-pursuit")
         response = in_response.response
         assert Time(response.meta["obstime"]).isot.startswith("2014-01-01")
         assert in_response.meta["provenance"]["degradation"] == "response"
@@ -153,7 +153,7 @@ class TestDegradation:
         np.testing.assert_allclose(raw.intensity, in_data.intensity * ratio[:, None, None], rtol=1e-5)
 
     def test_response_of_the_network_differs(self, maps):
-        with pytest.raises(ValueError, match=r"train weights for this one .* or, if they are close, pass refine="):
+        with pytest.raises(ValueError, match=r"pass method='basis-pursuit', or train weights for this one"):
             invert(maps, degradation="response")
 
     def test_uncorrected_data_with_another_response(self, maps):
@@ -165,10 +165,10 @@ class TestDegradation:
     def test_corrected_data_with_degraded_response(self, maps):
         stack = ChannelStack.from_maps(maps)
         with pytest.raises(ValueError, match="corrected for degradation to launch, but response holds for 2014"):
-            invert(stack, response=TemperatureResponse.default(obstime="2014-01-01"), refine=10)
+            invert(stack, response=TemperatureResponse.default(obstime="2014-01-01"))
 
     def test_epoch_of_the_response(self, maps):
-        dem = invert(maps, response=TemperatureResponse.default(obstime="2014-01-01"), refine=10)
+        dem = invert(maps, response=TemperatureResponse.default(obstime="2014-01-01"), method="basis-pursuit")
         assert dem.meta["provenance"]["epoch"].startswith("2014-01-01")
 
     def test_no_correction(self, maps):
