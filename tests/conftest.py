@@ -37,6 +37,15 @@ def real_sun():
     return folder
 
 
+@pytest.fixture(scope="session")
+def flare_folder():
+    """Folder with cutouts of an X2.2 flare at ten times; tests are skipped without it."""
+    folder = SHARED / "data" / "aia_flare_20110215"
+    if not folder.is_dir():
+        pytest.skip("needs AIA cutouts of a flare: set SUNPY_DEEPEM_SHARED")
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Run in an empty folder, in which no partial file may remain, and close all figures."""

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from sunpy_deepem import LogTBins
+from sunpy_deepem import CHANNELS, LogTBins, invert
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import calibration
 import diagnostics
 import loops
 from families import CASES, FAMILIES, SimulatedNoise, covered, observe, wasserstein
+from helpers import changed
 
 from sunpy_deepem.methods import Importance
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import DEMPrior
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -348,3 +350,44 @@ def test_saturated_channels_exceed_their_limits(response):
     np.testing.assert_array_equal(observed.intensity[~lower], whole.intensity[~lower])
     missing = calibration.pixels(calibration.Condition("prior", missing=3), 200, DEMPrior(), response, seed=3)
     assert (np.isnan(missing.intensity).sum(axis=0) == 3).all()
+
+
+def test_flare_table_counts_channels_and_answers():
+    flare = benchmark_module("flare")
+    maps = list(sample_maps((32, 32)))
+    for index in range(4):
+        counts = maps[index].data.copy()
+        # Row 10: four channels are saturated in one half and three in the other. Row 20: one channel is.
+        counts[10, : 32 if index else 16], counts[20] = 16383, np.where(index, counts[20], 16383)
+        maps[index] = changed(maps[index], data=counts)
+    line = flare.measure(maps, invert(maps, shape=None), n=8)
+    assert line["six"] == pytest.approx(30 / 32)
+    assert line["three"] == pytest.approx(1 - 16 / 1024)
+    assert line["answered"] == line["three"]
+    assert line["chi2"] < 0.5
+    assert all(line[channel] == pytest.approx(1, abs=0.05) for channel in ("171", "193", "211"))
+    assert 0 <= line["above limit"] <= 1
+    assert flare.shown(line)["six"] == "93.8"
+
+
+def test_flare_verdicts_stop_at_the_times_of_the_issue():
+    flare = benchmark_module("flare")
+    line = {"three": 0.9, "answered": 0.95, "chi2": 0.1, "above limit": np.nan, "Fe XVIII": 0.95}
+    line |= {str(channel): 1.0 for channel in CHANNELS}
+    later = line | {"time": "02:00", "335": 3.0, "chi2": 50.0, "Fe XVIII": 0.1}
+    asked = {each["what"]: each for each in flare.verdicts([line | {"time": "01:46"}, later]).lines}
+    assert {each["met"] for each in asked.values()} == {"yes"}
+    assert not any("limits" in what for what in asked)
+    fewer = flare.verdicts([line | {"time": "02:00", "answered": 0.8}]).lines
+    assert [each["met"] for each in fewer] == ["NO (1 of 1)"]
+
+
+@pytest.mark.filterwarnings("ignore::sunpy.util.exceptions.SunpyUserWarning")
+def test_onset_of_a_real_flare(flare_folder):
+    flare = benchmark_module("flare")
+    maps = sorted(flare_folder.glob("*T01-48*.fits"))
+    line = flare.measure(maps, invert(maps, shape=None), n=8)
+    assert line["six"] < 0.9
+    assert line["answered"] >= line["three"] > 0.99
+    assert line["Fe XVIII"] >= 0.9
+    assert max(abs(line[str(channel)] - 1) for channel in CHANNELS) <= 0.05
