@@ -9,13 +9,13 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import LogNorm
 
 from sunpy_deepem import invert
-from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.sample import real_maps
 
 # %%
-# Six level 1.5 maps, of 94, 131, 171, 193, 211 and 335 Å. This example uses the synthetic Sun; read your own maps with
-# ``sunpy.map.Map("my_files/*.fits", sequence=True)``.
+# Six level 1.5 maps, of 94, 131, 171, 193, 211 and 335 Å. The package contains those of 2014-01-01, binned to 256 × 256
+# pixels; read your own maps with ``sunpy.map.Map("my_files/*.fits", sequence=True)``.
 
-maps = sample_maps((256, 256))
+maps = real_maps()
 
 # %%
 # `~sunpy_deepem.invert` corrects them for degradation and exposure time, aligns and bins them, and finds the emission

@@ -33,9 +33,15 @@ def main(traceback):
     logging.getLogger("sunpy").setLevel(logging.WARNING)
 
 
-@main.command(short_help="Invert AIA maps or a synthetic Sun.")
+@main.command(short_help="Invert AIA maps or a sample.")
 @click.argument("maps", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--sample", is_flag=True, help="Invert a synthetic Sun instead of files.")
+@click.option(
+    "--sample",
+    type=click.Choice(("real", "synthetic")),
+    is_flag=False,
+    flag_value="real",
+    help="Invert the packaged Sun of 2014-01-01 or a synthetic Sun instead of files.  [--sample alone: real]",
+)
 @click.option(
     "-o",
     "--out",
@@ -80,7 +86,8 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
             source = sets.complete[0].sources
         if sets.ignored:
             say(f"Ignored maps of other channels or times: {len(sets.ignored)}.")
-    out = Path("deepem_sample.fits") if out is None and sample else out
+    if out is None and sample:
+        out = Path("deepem_sample.fits" if sample == "real" else "deepem_synthetic.fits")
     if out is not None:
         _check_outputs(out, plot, overwrite)
     say("Reading maps, calibrating, aligning, binning and inverting ...")
@@ -266,11 +273,11 @@ def _maps(paths, sample):
         msg = "Give either --sample or MAPS."
         raise click.UsageError(msg)
     if sample:
-        from sunpy_deepem.sample import sample_maps
+        from sunpy_deepem.sample import real_maps, sample_maps
 
-        return sample_maps()
+        return real_maps() if sample == "real" else sample_maps()
     if not paths:
-        msg = "Give six FITS files or a folder, or --sample for the synthetic Sun."
+        msg = "Give six FITS files or a folder, or --sample for the packaged Sun."
         raise click.UsageError(msg)
     return paths[0] if len(paths) == 1 else paths
 

@@ -14,9 +14,9 @@ import sunpy.map
 from click.testing import CliRunner
 from helpers import changed
 
-from sunpy_deepem import DEMCube, sample
+from sunpy_deepem import DEMCube, invert, sample
 from sunpy_deepem.cli import main
-from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.sample import real_maps, sample_maps
 
 
 @pytest.fixture
@@ -75,12 +75,20 @@ class TestInvert:
         assert run("invert", *sorted(files.iterdir(), reverse=True), "--out", "mine.fits").exit_code == 0
         assert names(folder) == ["mine.fits"]
 
-    def test_sample(self, folder, monkeypatch):
-        monkeypatch.setattr(sample.sample_maps, "__defaults__", ((32, 32),))
-        result = run("invert", "--sample", "--plot")
+    @pytest.mark.parametrize("arguments", [["--sample"], ["--sample", "real"], ["--sample=real"]])
+    def test_real_sample(self, folder, arguments):
+        result = run("invert", *arguments, "--plot", "--shape", "32")
         assert result.exit_code == 0, result.output
         assert names(folder) == ["deepem_sample.fits", "deepem_sample.png"]
         assert matplotlib.image.imread("deepem_sample.png").shape[0] > 500
+        np.testing.assert_array_equal(DEMCube.read("deepem_sample.fits").data, invert(real_maps(), shape=32).data)
+
+    @pytest.mark.parametrize("arguments", [["--sample", "synthetic"], ["--sample=synthetic"]])
+    def test_synthetic_sample(self, folder, monkeypatch, arguments):
+        monkeypatch.setattr(sample.sample_maps, "__defaults__", ((32, 32),))
+        assert run("invert", *arguments).exit_code == 0
+        assert names(folder) == ["deepem_synthetic.fits"]
+        np.testing.assert_array_equal(DEMCube.read("deepem_synthetic.fits").data, invert(sample_maps((32, 32))).data)
 
     def test_options(self, folder, files):
         options = ["--shape", "16", "--systematic", "0.2", "--no-degradation", "--device", "cpu"]
@@ -123,7 +131,8 @@ class TestInvert:
         [
             ([], "Give six FITS files or a folder"),
             (["nowhere"], "nowhere"),
-            (["--sample", "nowhere"], "either --sample or MAPS"),
+            (["nowhere", "--sample"], "either --sample or MAPS"),
+            (["--sample", "nowhere"], "'nowhere' is not one of 'real', 'synthetic'"),
             (["{files}", "--shape", "half"], "--shape must be a whole number or 'native'"),
             (["{files}", "--shape", "-3"], "shape must be"),
             (["{files}", "--systematic", "2"], "systematic must be a fraction"),

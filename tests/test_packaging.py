@@ -26,6 +26,7 @@ def project():
     [
         "py.typed",
         "data/README.rst",
+        "data/aia_20140101/AIA20140101_0000_0094.fits",
         "data/aia_v10_degradation.ecsv",
         "data/aia_v10_temperature_response.ecsv",
         "data/aia_v3_errors.ecsv",
@@ -43,9 +44,11 @@ def test_data_files_are_installed(name):
 def test_licenses_name_all_data():
     text = (ROOT / "licenses" / "README.rst").read_text(encoding="utf-8")
     data = [
-        path.name for path in resources.files("sunpy_deepem.data").iterdir() if path.suffix in (".ecsv", ".safetensors")
+        path.name
+        for path in resources.files("sunpy_deepem.data").iterdir()
+        if path.suffix in (".ecsv", ".safetensors") or (path.is_dir() and path.name != "__pycache__")
     ]
-    assert data
+    assert "aia_20140101" in data
     assert [name for name in data if name not in text] == []
 
 
