@@ -24,6 +24,7 @@ _BLOCK = re.compile(r"^\.\. code-block:: python\n(?:   :.*\n)*\n((?:(?: {4}.*)?\
 RUNNING = {
     "howto/cutouts.rst": (0, 1, 2),
     "howto/flares.rst": (1,),
+    "howto/missing_channels.rst": (0, 1, 2),
     "howto/offline.rst": (0,),
     "howto/compare_methods.rst": (0, 1),
     "howto/own_teacher.rst": (0,),

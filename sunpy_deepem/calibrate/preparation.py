@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from aiapy import calibrate
 from astropy.table import Table
-from sunpy.map import GenericMap, contains_full_disk
+from sunpy.map import GenericMap, Map, contains_full_disk
 from sunpy.map.sources import AIAMap
 
 from sunpy_deepem.utils.compat import get_pointing_table
@@ -20,7 +20,7 @@ def prepare(
     maps,
     *,
     pointing: bool | str | Table = False,
-    spikes: bool = False,
+    spikes: bool | str = False,
     psf=False,
     register: bool = False,
 ) -> list[AIAMap]:
@@ -37,8 +37,10 @@ def prepare(
         Any number of maps.
     pointing : `bool`, ``"lmsal"``, ``"jsoc"`` or `~astropy.table.Table`, optional
         Update the pointing from the master pointing table. `True` downloads LMSAL's table.
-    spikes : `bool`, optional
-        Restore the pixels that the pipeline removed as cosmic rays. Downloads the spikes of each map from the JSOC.
+    spikes : `bool` or ``"mask"``, optional
+        `True` restores the pixels that the pipeline replaced as cosmic rays. Use it in flares, whose bright kernels the
+        pipeline may take for cosmic rays. ``"mask"`` masks these pixels instead, so that an inversion leaves the
+        channel out there. Both download the spikes of each map from the JSOC.
     psf : `bool` or `dict`, optional
         Deconvolve the point spread function, or those given as ``{channel: array}``. Needs 4096² maps, and minutes
         per map on a CPU.
@@ -73,7 +75,8 @@ def prepare(
         if not isinstance(smap, AIAMap):
             msg = f"maps must contain AIA maps, found {type(smap).__name__}. Read files with sunpy.map.Map first."
             raise TypeError(msg)
-    steps = {"pointing": pointing is not False, "spikes": spikes, "psf": psf is not False}
+    _check_spikes(spikes, register)
+    steps = {"pointing": pointing is not False, "spikes": bool(spikes), "psf": psf is not False}
     table = _pointing_table(pointing, maps) if maps and steps["pointing"] else None
     return [_prepare_one(smap, table, spikes, psf, register, steps) for smap in maps]
 
@@ -92,12 +95,33 @@ def _prepare_one(smap, pointing_table, spikes, psf, to_register, steps):
     if steps["pointing"]:
         smap = calibrate.update_pointing(smap, pointing_table=pointing_table)
     if spikes:
-        smap = calibrate.respike(smap, spikes=_downloaded(lambda: calibrate.fetch_spikes(smap), "spikes=False"))
+        found = _downloaded(lambda: calibrate.fetch_spikes(smap), "spikes=False")
+    if spikes is True:
+        smap = calibrate.respike(smap, spikes=found)
     if steps["psf"]:
         smap = _deconvolved(smap, channel, psf)
+    if spikes == "mask":
+        smap = _masked(smap, found[0])
     if to_register and contains_full_disk(smap):
         smap = calibrate.register(smap, missing=np.nan)
     return smap
+
+
+def _check_spikes(spikes, register):
+    if not isinstance(spikes, bool) and spikes != "mask":
+        msg = f"spikes must be True, False or 'mask', found {spikes!r}."
+        raise ValueError(msg)
+    if spikes == "mask" and register:
+        msg = "spikes='mask' and register=True exclude each other, as aiapy's register drops masks; invert registers."
+        raise ValueError(msg)
+
+
+def _masked(smap, pixels):
+    """Return a map with its spikes masked, in addition to its own mask."""
+    mask = np.zeros(smap.data.shape, dtype=bool) if smap.mask is None else np.array(smap.mask)
+    # Positions in cutouts are results of coordinate transformations, so rounding is needed.
+    mask[tuple(axis.value.round().astype(int) for axis in (pixels.y, pixels.x))] = True
+    return Map(smap.data, smap.meta, mask=mask, uncertainty=smap.uncertainty)
 
 
 def _pointing_table(pointing, maps):

@@ -26,7 +26,8 @@ class ChannelProducts:
         Return synthetic AIA maps.
 
         The maps are in DN / s at the epoch of the response, to be compared with observations that are corrected for
-        degradation. Their CONTENT keyword contains the word "synthetic".
+        degradation. Their CONTENT keyword contains the word "synthetic". Maps of a channel that the inversion did not
+        use are a prediction, and ``quantiles`` give its interval.
 
         Parameters
         ----------

@@ -3,13 +3,15 @@
 import astropy.units as u
 import numpy as np
 import pytest
+import sunpy.map
 from aiapy import calibrate
 from astropy.table import QTable
 from astropy.time import Time
 from helpers import aia_map, blob, centroid, changed, world_grid
+from sunpy.map.mapbase import PixelPair
 from sunpy.util.exceptions import SunpyUserWarning
 
-from sunpy_deepem import prepare
+from sunpy_deepem import ChannelStack, Quality, prepare
 from sunpy_deepem.sample import sample_maps
 
 N = 64
@@ -64,6 +66,37 @@ def test_order_of_steps(monkeypatch):
     assert done == ["pointing", "spikes", "psf", "register"]
 
 
+def spikes_at(*pixels):
+    """Spikes as aiapy returns them for (y, x); positions in cutouts are not exactly whole."""
+    y, x = np.transpose(pixels) + 1e-7
+    return PixelPair(x * u.pix, y * u.pix), np.full(len(pixels), 9000)
+
+
+def test_spikes_are_restored_or_masked(monkeypatch):
+    monkeypatch.setattr(calibrate, "fetch_spikes", lambda smap: spikes_at((10, 20), (63, 0)))
+    smap = level_1(nspikes=2)
+    with pytest.warns(UserWarning, match="plate scale"):
+        (restored,) = prepare([smap], spikes=True)
+    assert restored.data[10, 20] == restored.data[63, 0] == 9000
+    assert restored.mask is None
+    (masked,) = prepare([smap], spikes="mask")
+    assert np.argwhere(masked.mask).tolist() == [[10, 20], [63, 0]]
+    np.testing.assert_array_equal(masked.data, smap.data)
+    mask = smap.data > 1000
+    (both,) = prepare([sunpy.map.Map(smap.data, smap.meta, mask=mask)], spikes="mask")
+    np.testing.assert_array_equal(both.mask, mask | masked.mask)
+
+
+def test_masked_spike_leaves_out_its_channel_only(monkeypatch):
+    monkeypatch.setattr(calibrate, "fetch_spikes", lambda smap: spikes_at((10, 20)))
+    maps = [changed(smap, lvl_num=1, cdelt1=0.6, cdelt2=0.6) for smap in sample_maps((32, 32))]
+    maps[2] = prepare([maps[2]], spikes="mask")[0]
+    with pytest.warns(SunpyUserWarning, match="level 1 and not full-disk"):
+        stack = ChannelStack.from_maps(maps)
+    assert np.argwhere(~stack.usable).tolist() == [[2, 10, 20]]
+    assert stack.quality[10, 20] & Quality.PARTIAL
+
+
 def test_pointing_covers_the_times_of_the_maps(monkeypatch):
     requested = {}
 
@@ -98,6 +131,8 @@ def test_failed_download(monkeypatch, option):
     [
         ({"pointing": "nasa"}, "pointing must be"),
         ({"psf": True}, "psf needs a full frame"),
+        ({"spikes": "restore"}, "spikes must be True, False or 'mask'"),
+        ({"spikes": "mask", "register": True}, "spikes='mask' and register=True exclude each other"),
     ],
 )
 def test_invalid_options(option, message):

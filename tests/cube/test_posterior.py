@@ -12,7 +12,7 @@ from sunpy_deepem import DeepEM, DEMCube, Quality, TemperatureResponse, invert
 from sunpy_deepem.analysis.derived import band_em
 from sunpy_deepem.methods import Importance
 from sunpy_deepem.quality import signal_flags
-from sunpy_deepem.sample import sample_regions
+from sunpy_deepem.sample import sample_maps, sample_regions
 from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.training import DEMPrior
 from sunpy_deepem.units import COVERAGE, TRACE
@@ -234,6 +234,18 @@ class TestProducts:
         maps = small.synthesize((171, 94), quantiles=(0.16, 0.84), n=8)
         assert [smap.wavelength.value for smap in maps] == [171, 171, 94, 94]
         assert maps[1].meta["content"] == "synthetic, from DEM, 84 % quantile"
+
+    def test_channel_that_was_left_out_is_in_the_interval_of_its_prediction(self):
+        # Quiet Sun and an active region of the synthetic Sun; σ of the observation belongs to the interval.
+        maps = sample_maps((32, 32))
+        observed = invert(maps, shape=None)
+        others = (94, 131, 193, 211, 335)
+        predicted = invert(maps, shape=None, channels=others).synthesize((171,), quantiles=(0.025, 0.975))
+        low, high = (smap.data for smap in predicted)
+        error = 2 * observed.intensity_uncertainty[2].value
+        observed = observed.intensity[2].value
+        assert ((low - error <= observed) & (observed <= high + error)).mean() > 0.9
+        assert np.median(high / low) > 1.5
 
     def test_no_uncertainty_without_posterior(self, small):
         difference = small - 0.5 * small
