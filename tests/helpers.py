@@ -64,6 +64,12 @@ def changed(smap, *, data=None, **cards):
     return sunpy.map.Map(smap.data if data is None else data, header, mask=smap.mask)
 
 
+def later(smap, delay, **cards):
+    """Copy a map with both of its times moved by ``delay``."""
+    times = {"date-obs": (smap.date + delay).isot, "t_obs": (smap.reference_date + delay).isot}
+    return changed(smap, **times, **cards)
+
+
 def world_grid(smap):
     """Return the helioprojective x and y of the pixels in arcsec."""
     ny, nx = smap.data.shape

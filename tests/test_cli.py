@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sunpy.map
 from click.testing import CliRunner
-from helpers import changed
+from helpers import changed, later
 
 from sunpy_deepem import DEMCube, invert, sample
 from sunpy_deepem.cli import main
@@ -166,9 +166,9 @@ class TestInvertMany:
         folder.mkdir()
         for smap in sample_maps((32, 32)):
             for minute in (0, 2):
-                later = changed(smap, **{"date-obs": (smap.date + minute * u.min).isot})
-                later.save(folder / f"aia_{minute}_{smap.wavelength.value:04.0f}.fits")
-        changed(later, wavelnth=304).save(folder / "aia_304.fits")
+                moved = later(smap, minute * u.min)
+                moved.save(folder / f"aia_{minute}_{smap.wavelength.value:04.0f}.fits")
+        changed(moved, wavelnth=304).save(folder / "aia_304.fits")
         return folder
 
     def test_one_file_per_time(self, folder, many):

@@ -95,7 +95,7 @@ def degradation_factor(channel, obstime, *, epoch=None, table=None):
 
 def _factor_since_launch(channel, time, table):
     try:
-        return float(degradation(channel_quantity(channel), time, correction_table=table).to_value("")[0])
+        return float(degradation(channel_quantity(channel), time.utc, correction_table=table).to_value("")[0])
     except ValueError as error:
         msg = (
             f"The degradation of {channel} Å at {time.isot} is not in the table ({error}). AIA observes since 2010; "

@@ -1,17 +1,14 @@
 """Cubes as FITS; the layout is described in docs/topics/file_format.rst."""
 
-import gzip
 import io
 import json
-import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 from astropy.time import Time
-from astropy.utils.exceptions import AstropyUserWarning
 
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.dem_cube import DEMCube
@@ -19,6 +16,7 @@ from sunpy_deepem.cube.planes import Planes
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
+from sunpy_deepem.utils.fits import check_complete, check_size, inflated
 from sunpy_deepem.utils.serialization import compact, json_facts
 from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.utils.wcs import cube_wcs, sky_header, sky_wcs
@@ -72,31 +70,29 @@ def read_fits(path, *, chunks=None):
     """
     Read the cube in the FITS file at ``path``, by dask if ``chunks`` are given.
 
-    Warnings of astropy are errors, as they mean that the file is truncated or fails its checksum. Checksums are not
-    verified with ``chunks``.
+    Checksums are not verified with ``chunks``.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", AstropyUserWarning)
-        with _opened(path, chunks) as hdus:
-            found = hdus[0].header.get("DEMFMT")
-            if found != _FORMAT:
-                msg = f"it holds no DEM cube of this layout, DEMFMT must be {_FORMAT!r}, found {found!r}"
-                raise ValueError(msg)
-            return _read_hdus(hdus, chunks)
+    with _opened(path, chunks) as hdus:
+        header = hdus[0].header
+        if (found := header.get("DEMFMT")) != _FORMAT:
+            instrument = f", from {header['INSTRUME']}: pass AIA's maps to invert" if "INSTRUME" in header else ""
+            msg = f"it holds no DEM cube of this layout, DEMFMT must be {_FORMAT!r}, found {found!r}{instrument}"
+            raise ValueError(msg)
+        return _read_hdus(hdus, chunks)
 
 
 @contextmanager
 def _opened(path, chunks):
-    if path.suffix.lower() == ".gz":
-        # astropy inflates a gzipped file from its beginning for every HDU, so it is inflated once here.
-        source = io.BytesIO(gzip.decompress(path.read_bytes()))
-    else:
-        # If astropy fails to open a path, the file stays open, and some systems then do not replace it.
-        source = path.open("rb") if chunks is None else nullcontext(path)
-    # None maps images to memory where possible; images of unsigned integers cannot be mapped.
-    memmap = False if chunks is None else None
-    with source as file, fits.open(file, memmap=memmap, checksum=chunks is None) as hdus:
-        yield hdus
+    check_size(path)
+    zipped = path.suffix.lower() == ".gz"
+    # astropy inflates a gzipped file from its beginning for every HDU, so it is inflated once here. If astropy fails to
+    # open a path, the file stays open, and some systems then do not replace it.
+    with io.BytesIO(inflated(path)) if zipped else path.open("rb") as file:
+        check_complete(file, sums=chunks is None)
+        in_memory = zipped or chunks is None
+        # None maps images to memory where possible; images of unsigned integers cannot be mapped.
+        with fits.open(file if in_memory else path, memmap=False if in_memory else None) as hdus:
+            yield hdus
 
 
 def _named_images(cube):
@@ -113,7 +109,16 @@ def _named_images(cube):
     images.append(("MASK", np.broadcast_to(mask, cube.data.shape).astype(np.uint8), sky | log_t))
     channels = _channel_headers(cube)
     images += [(key.upper(), image, channels.get(key, sky)) for key, image in cube.planes.images.items()]
-    return [(name, compact(data), _header(name, cards)) for name, data, cards in images]
+    return [(name, _big_endian(compact(data)), _header(name, cards)) for name, data, cards in images]
+
+
+def _big_endian(data):
+    """
+    Return a copy in the byte order of FITS, which nobody else sees.
+
+    astropy swaps bytes of other arrays in place while it writes them, so that other threads see wrong numbers.
+    """
+    return data.astype(data.dtype.newbyteorder(">"))
 
 
 def _header(name, cards):

@@ -9,10 +9,10 @@ from astropy.io import fits
 
 from sunpy_deepem.cube.planes import Planes
 from sunpy_deepem.io.fits import image_hdus, import_dask_array, table_hdus
+from sunpy_deepem.utils.fits import data_bytes, folded_sum, padded
 
 __all__ = ["FitsSink", "lazy_planes"]
 
-_FITS_BLOCK = 2880
 # Names of HDUs that differ from those of the images.
 _HDU_NAMES = {"em": "EM", "std": "UNCERT", "mask": "MASK"}
 
@@ -103,7 +103,7 @@ class FitsSink:
             header["DATASUM"] = ("0" * 10, "data unit checksum")
             self._file.write(header.tostring().encode("ascii"))
             self._offsets[name] = self._file.tell()
-            self._file.seek(_padded(_n_bytes(header)), os.SEEK_CUR)
+            self._file.seek(padded(data_bytes(header)), os.SEEK_CUR)
         self._file.truncate()
 
     def write(self, planes, row):
@@ -157,18 +157,10 @@ class FitsSink:
     def __exit__(self, kind, error, traceback):
         with self._file:
             for name, header in self._headers.items():
-                header["DATASUM"] = f"{_datasum(self._sums[name]):010d}"
+                header["DATASUM"] = f"{folded_sum(self._sums[name]):010d}"
                 text = header.tostring().encode("ascii")
                 self._file.seek(self._offsets[name] - len(text))
                 self._file.write(text)
-
-
-def _n_bytes(header):
-    return abs(header["BITPIX"]) // 8 * int(np.prod([header[f"NAXIS{axis + 1}"] for axis in range(header["NAXIS"])]))
-
-
-def _padded(n):
-    return -(-n // _FITS_BLOCK) * _FITS_BLOCK
 
 
 def _stored(image, header):
@@ -185,10 +177,3 @@ def _sum_of_words(data, start):
     if before or after:
         words = np.pad(words, (before, after))
     return int(words.view(">u4").sum(dtype=np.uint64))
-
-
-def _datasum(total):
-    """Return the ones' complement sum of FITS."""
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return total

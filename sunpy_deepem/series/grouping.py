@@ -1,20 +1,20 @@
 """Grouping of maps into sets of six channels by their headers."""
 
-import warnings
 from dataclasses import dataclass
 from glob import glob, has_magic
+from itertools import islice
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
-from astropy.io import fits
 from astropy.time import Time
-from astropy.utils.exceptions import AstropyUserWarning
 from sunpy.map import GenericMap
 
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.stack.headers import header_channel, observation_time
 from sunpy_deepem.utils.files import FITS_SUFFIXES
+from sunpy_deepem.utils.fits import headers
 
 __all__ = ["ChannelSet", "ChannelSets", "group_maps"]
 
@@ -201,34 +201,16 @@ def _files(path, recursive):
 
 def _channel_and_time(item):
     """Return the wavelength in Å, or `None` if it is not an AIA map, and the start of the exposure."""
-    header = item.meta if isinstance(item, GenericMap) else _header(item)
-    if header is None or not str(header.get("instrume", "")).startswith("AIA"):
-        return None, None
-    wavelength = round(float(header["wavelnth"]))
-    if wavelength not in CHANNELS:
-        return wavelength, None
-    date = header.get("date-obs") or header.get("date_obs") or header.get("t_obs")
-    if date is None:
-        msg = "DATE-OBS is missing"
-        raise ValueError(msg)
-    return wavelength, Time(str(date).removesuffix("Z"), format="isot", scale="utc")
+    header, name = (item.meta, "a map") if isinstance(item, GenericMap) else (_header(item), item.name)
+    channel = None if header is None else header_channel(header, name)
+    return channel, observation_time(header, name) if channel in CHANNELS else None
 
 
 def _header(path):
     """Return the header with the wavelength, from the first HDU or, in compressed files, the second."""
-    with warnings.catch_warnings():
-        # Problems of the data are reported when they are read.
-        warnings.simplefilter("ignore", AstropyUserWarning)
-        # Decompression would take longer than reading the header.
-        with fits.open(path, disable_image_compression=True) as hdus:
-            for index in (0, 1):
-                # len(hdus) would read the whole file.
-                try:
-                    header = hdus[index].header
-                except IndexError:
-                    return None
-                if "WAVELNTH" in header:
-                    return header
+    for header in islice(headers(path), 2):
+        if "WAVELNTH" in header:
+            return header
     return None
 
 

@@ -1,6 +1,5 @@
 """Sequences of cubes of many times."""
 
-import warnings
 from collections.abc import Sequence
 
 import astropy.units as u
@@ -16,6 +15,7 @@ from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.utils.files import FITS_SUFFIXES, checked_path
+from sunpy_deepem.utils.fits import headers
 
 __all__ = ["DEMCubeSequence"]
 
@@ -152,14 +152,12 @@ def _time(inputs):
 
 
 def _time_of_file(path):
-    """Return the time of the cube in a FITS file, without reading its data; `None` if it holds no cube."""
-    with warnings.catch_warnings():
+    """Return the time of the cube in a FITS file, without reading its images; `None` if it holds no cube."""
+    try:
         # Problems of the file are reported when its cube is read.
-        warnings.simplefilter("ignore")
-        try:
+        if "DEMFMT" in next(headers(path)):
             with fits.open(path) as hdus:
-                if "DEMFMT" in hdus[0].header:
-                    return _time(Table.read(hdus["INPUTS"], mask_invalid=False))
-        except (OSError, KeyError, ValueError):
-            return None
+                return _time(Table.read(hdus["INPUTS"], mask_invalid=False))
+    except (OSError, LookupError, ValueError, StopIteration):
+        return None
     return None

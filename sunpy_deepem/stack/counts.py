@@ -8,7 +8,6 @@ from aiapy.calibrate import register
 from astropy.nddata import StdDevUncertainty
 from reproject import reproject_exact, reproject_interp
 from scipy.ndimage import distance_transform_edt
-from sunpy.coordinates.frames import SunPyBaseCoordinateFrame
 from sunpy.map import GenericMap, contains_full_disk
 
 from sunpy_deepem.calibrate.preparation import is_level_1
@@ -108,7 +107,7 @@ class ChannelCounts:
     def unregistered(cls, smap):
         """Check a map of any level."""
         _check_pixels(smap)
-        exposure = _exposure(smap)
+        exposure = float(smap.exposure_time.to_value(u.s))
         to_counts = np.float32(exposure if _is_per_second(smap) else 1)
         # Before any resampling, because averaging hides saturation.
         saturated = np.asarray(smap.data >= SATURATION / to_counts)
@@ -119,7 +118,7 @@ class ChannelCounts:
             smap,
             np.asarray(smap.data),
             to_counts,
-            smap.mask,
+            _own_mask(smap),
             noise,
             saturated,
             bloomed,
@@ -249,21 +248,9 @@ def unused_provenance(channel, smap):
 
 
 def _check_pixels(smap):
-    """Raise `ValueError` unless a map has real data and a valid solar WCS."""
+    """Raise `ValueError` unless a map has real data."""
     if smap.data.dtype.kind not in "biuf":
         msg = f"maps: the {describe(smap)} map must contain real numbers, found {smap.data.dtype}. Read its file again."
-        raise ValueError(msg)
-    frame, reference, area, wrong = SunPyBaseCoordinateFrame, [], np.nan, ""
-    try:
-        reference = [*smap.wcs.wcs.crpix.tolist(), *smap.wcs.wcs.crval.tolist()]
-        frame, area = type(smap.coordinate_frame), pixel_area(smap)
-    except ValueError as error:  # from wcslib
-        wrong = f" ({' '.join(str(error).split())})"
-    if not (np.isfinite([area, *reference]).all() and area > 0 and issubclass(frame, SunPyBaseCoordinateFrame)):
-        msg = (
-            f"maps: the {describe(smap)} map must have a valid solar WCS (CTYPE, CRPIX, CRVAL, CDELT, PC); found "
-            f"{frame.__name__}, reference {reference} and a pixel of {area:g} square arcsec{wrong}. Correct its header."
-        )
         raise ValueError(msg)
 
 
@@ -280,24 +267,58 @@ def _is_per_second(smap):
     raise ValueError(msg)
 
 
-def _exposure(smap):
-    exposure = smap.exposure_time
-    # sunpy turns text in EXPTIME into a unit.
-    seconds = exposure.to_value(u.s) if isinstance(exposure, u.Quantity) else np.nan
-    if not (np.isfinite(seconds) and np.float32(seconds) > 0):
-        msg = (
-            f"maps: the {describe(smap)} map has exposure time {exposure}; intensity and noise need a positive one, "
-            "even if the data are per second. Set EXPTIME in its header."
-        )
-        raise ValueError(msg)
-    return float(seconds)
-
-
 def _own_noise(smap, to_counts):
+    """Return the map's own standard deviation in counts, or `None`."""
     if smap.uncertainty is None:
         return None
-    sigma = smap.uncertainty.represent_as(StdDevUncertainty).array
-    return np.asarray(sigma, dtype=np.float32) * to_counts
+    # Before a conversion, which would square it.
+    given = np.asarray(smap.uncertainty.array)
+    if given.dtype.kind not in "biuf" or given.shape != smap.data.shape or (given < 0).any():
+        found = f"{np.count_nonzero(given < 0)} negative values" if given.shape == smap.data.shape else given.shape
+        msg = (
+            f"maps: the uncertainty of the {describe(smap)} map must be an array of real numbers, not negative, of the "
+            f"shape of its data, {smap.data.shape}, found {found}."
+        )
+        raise ValueError(msg)
+    try:
+        uncertainty = smap.uncertainty.represent_as(StdDevUncertainty)
+    except TypeError:
+        kind = type(smap.uncertainty).__name__
+        msg = f"maps: the {describe(smap)} map must have a StdDevUncertainty or another of astropy's, found {kind}."
+        raise ValueError(msg) from None
+    factor = np.float32(to_counts * _to_data_unit(smap, uncertainty.unit))
+    return np.asarray(uncertainty.array, dtype=np.float32) * factor
+
+
+def _to_data_unit(smap, unit):
+    """Return the factor from the unit of a map's uncertainty to that of its data."""
+    data_unit = u.DN if smap.unit is None else smap.unit
+    per_second = [u.dimensionless_unscaled if smap.unit is None else smap.unit * u.s, unit and unit * u.s]
+    if unit is None or {data_unit, unit} <= set(_COUNT_UNITS) or set(per_second) <= set(_COUNT_UNITS):
+        return 1.0
+    try:
+        return unit.to(data_unit)
+    except u.UnitConversionError:
+        msg = (
+            f"maps: the uncertainty of the {describe(smap)} map is in {unit}, but its data are in {data_unit}. Give "
+            "both the same unit."
+        )
+        raise ValueError(msg) from None
+
+
+def _own_mask(smap):
+    """Return the map's mask, or `None`."""
+    mask = smap.mask
+    if mask is None:
+        return None
+    if getattr(mask, "dtype", None) != np.dtype(bool) or np.shape(mask) != smap.data.shape:
+        found = f"{type(mask).__name__} of {getattr(mask, 'dtype', mask)}, shape {np.shape(mask)}"
+        msg = (
+            f"maps: the mask of the {describe(smap)} map must be a Boolean array of the shape of its data, "
+            f"{smap.data.shape}, found {found}."
+        )
+        raise ValueError(msg)
+    return np.asarray(mask)
 
 
 def _bloomed(saturated):

@@ -9,14 +9,16 @@ from sunpy.map import GenericMap, MapSequence
 from sunpy.map.sources import AIAMap
 
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.stack.headers import check_header, checked_map
 from sunpy_deepem.units import MIN_CHANNELS
 from sunpy_deepem.utils.files import FITS_SUFFIXES
+from sunpy_deepem.utils.fits import check_size, headers
 
 __all__ = ["channel_of", "check_times", "checked_channels", "describe", "load_maps", "one_of_each"]
 
 
 def load_maps(maps):
-    """Return ``maps`` of any accepted type as a list of maps."""
+    """Return ``maps`` of any accepted type as a list of maps, with all header cards checked."""
     if isinstance(maps, GenericMap):
         msg = f"maps must be six maps, found a single {describe(maps)}. Pass one map of each of {CHANNELS} Å."
         raise TypeError(msg)
@@ -29,9 +31,11 @@ def load_maps(maps):
         raise TypeError(msg) from None
     loaded = []
     for item in items:
-        loaded += _read(Path(item)) if isinstance(item, str | Path) else [item]
-    for item in loaded:
-        if not isinstance(item, GenericMap):
+        if isinstance(item, str | Path):
+            loaded += [checked_map(smap, Path(item).name) for smap in _read(Path(item))]
+        elif isinstance(item, GenericMap):
+            loaded.append(checked_map(item))
+        else:
             msg = f"maps must contain sunpy maps or paths of files, found {type(item).__name__}."
             raise TypeError(msg)
     return loaded
@@ -55,11 +59,23 @@ def _read(path):
         msg = f"maps: the file {path} does not exist."
         raise FileNotFoundError(msg)
     try:
+        check_size(path)
         read = sunpy.map.Map(path)
     except Exception as error:  # sunpy's readers raise many types
+        _check_headers(path)
         msg = f"maps: {path} cannot be read as a map ({type(error).__name__}: {error}). Download it again."
         raise ValueError(msg) from error
     return read if isinstance(read, list | MapSequence) else [read]
+
+
+def _check_headers(path):
+    """Raise `ValueError` if a card explains why a file is no map."""
+    try:
+        found = list(headers(path))
+    except (OSError, EOFError, ValueError):  # the file is no FITS file
+        return
+    for header in found:
+        check_header(header, path.name)
 
 
 def channel_of(smap):
@@ -83,7 +99,7 @@ def one_of_each(maps, channels=CHANNELS):
     found = Counter(channel_of(smap) for smap in maps)
     wrong = []
     if foreign := [describe(smap) for smap in maps if channel_of(smap) is None]:
-        wrong.append(f"foreign: {', '.join(foreign)}")
+        wrong.append(f"foreign: {', '.join(foreign)} (AIA's maps have INSTRUME 'AIA_…' and such a WAVELNTH)")
     if missing := [channel for channel in channels if not found[channel]]:
         wrong.append(f"missing: {', '.join(f'{channel} Å' for channel in missing)}")
     if repeated := [channel for channel in channels if found[channel] > 1]:

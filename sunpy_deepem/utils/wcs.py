@@ -1,10 +1,8 @@
 """FITS WCS of the sky and of cubes."""
 
-import warnings
-
 import astropy.units as u
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS
 
 __all__ = ["cube_wcs", "sky_header", "sky_wcs"]
 
@@ -15,10 +13,10 @@ _OMITTED = ("comment", "mjd-obs", "mjdref")
 def sky_wcs(header):
     """Return the WCS of ``header``, a `dict` or `~astropy.io.fits.Header`."""
     cards = {key: value for key, value in dict(header).items() if not key.lower().startswith("naxis")}
-    with warnings.catch_warnings():
-        # wcslib warns that it derives MJD-OBS from DATE-OBS.
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        return WCS(fits.Header(cards))
+    wcs = WCS(fits.Header(cards), fix=False)
+    # WCS would warn that it derives MJD-OBS from DATE-OBS, and warning filters belong to all threads.
+    wcs.wcs.fix()
+    return wcs
 
 
 def cube_wcs(header, bins):

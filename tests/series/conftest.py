@@ -2,7 +2,7 @@
 
 import astropy.units as u
 import pytest
-from helpers import changed
+from helpers import later
 
 from sunpy_deepem import invert_series
 from sunpy_deepem.sample import sample_maps
@@ -16,11 +16,7 @@ def sun():
 @pytest.fixture(scope="session")
 def dim_to_bright(sun):
     """Maps of three times, two minutes apart, each 1.5 times brighter than the one before."""
-    return [
-        changed(smap, data=smap.data * 1.5**step, **{"date-obs": (smap.date + 2 * step * u.min).isot})
-        for step in range(3)
-        for smap in sun
-    ]
+    return [later(smap, 2 * step * u.min, data=smap.data * 1.5**step) for step in range(3) for smap in sun]
 
 
 @pytest.fixture(scope="session")

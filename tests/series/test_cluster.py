@@ -9,7 +9,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pytest
-from helpers import changed
+from helpers import later
 
 from sunpy_deepem import DEMCube, invert
 from sunpy_deepem.sample import sample_maps
@@ -42,9 +42,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("maps")
     for smap in sample_maps((64, 64)):
         for step in range(N_SETS):
-            cards = {"date-obs": (smap.date + step * u.hour).isot}
             name = f"aia_{step}_{smap.wavelength.value:04.0f}.fits"
-            changed(smap, data=smap.data * 1.2**step, **cards).save(folder / name)
+            later(smap, step * u.hour, data=smap.data * 1.2**step).save(folder / name)
     return folder
 
 

@@ -198,7 +198,7 @@ def test_no_network_is_needed(monkeypatch, tmp_path):
 def test_zero_exposure():
     maps = six(np.ones((4, 4)))
     maps[2] = aia_map(171, np.ones((4, 4)), exptime=0)
-    with pytest.raises(ValueError, match=r"171.* has exposure time 0"):
+    with pytest.raises(ValueError, match=r"171 Å map: EXPTIME must be a positive exposure time, found 0"):
         ChannelStack.from_maps(maps, max_time_span=1 * u.s)
 
 

@@ -2,11 +2,16 @@
 
 import astropy.units as u
 import numpy as np
-from helpers import six
+import pytest
+from astropy.io import fits
+from astropy.nddata import StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
+from helpers import aia_map, changed, degradation_by_aiapy, replaced, six
 from hostile import ANYTHING, QUICK, Table, junk, maps
 from hypothesis import given
+from sunpy.util.exceptions import SunpyUserWarning
 
-from sunpy_deepem import ChannelStack, Quality, invert
+from sunpy_deepem import CHANNELS, ChannelStack, Quality, invert
+from sunpy_deepem.series import group_maps
 
 maps_table = Table("Maps")
 options_table = Table("Options of an inversion")
@@ -97,24 +102,190 @@ def test_data_type(value, expected):
 NO_WCS = "must have a valid solar WCS"
 
 
+def spoiled_header(**cards):
+    """Make six maps, of which that of 171 Å has other cards; names with an underscore may stand for a hyphen."""
+    cards = {name.replace("date_obs", "date-obs"): value for name, value in cards.items()}
+    return replaced(maps(), 171, lambda smap: changed(smap, **cards))
+
+
+def rejected(name, value, expected, given=None):
+    """Return a row of a header card of the 171 Å map that is rejected by its name."""
+    shown = name.upper().replace("DATE_OBS", "DATE-OBS")
+    message = f"the AIA 1 171 Å map: {shown} must be {expected}"
+    return f"{shown} {given or ('missing' if value is None else repr(value))}", {name: value}, ValueError(message)
+
+
+NUMBER, TIME, EXPOSURE = "a finite number", "a time such as '2014-01-01T00:00:00'", "a positive exposure time, found"
+CARDS = (
+    *(
+        rejected("exptime", value, f"{EXPOSURE} {value!r}")
+        for value in (0, -2.0, np.nan, np.inf, "nan", "abc", "2.0", True, 1e-300, 1e300, 10**400)
+    ),
+    rejected("exptime", None, f"{EXPOSURE} none"),
+    rejected("xposure", -1.0, f"{EXPOSURE} -1.0"),
+    rejected("xposure", "x", f"{EXPOSURE} 'x'"),
+    *(rejected("timeunit", value, "a unit such as 's'") for value in ("K", "lightyears")),
+    rejected("timeunit", 3, "text"),
+    *(rejected("lvl_num", value, NUMBER) for value in ("one", "1.5", np.nan, True)),
+    *(rejected("lvl_num", value, "a level from 1 to 3") for value in (0, -1, 1e300)),
+    *(rejected("date_obs", value, TIME) for value in ("yesterday", "2014-13-01", "nan")),
+    *(rejected("date_obs", value, TIME) for value in (5, 2014.0)),
+    rejected("date_obs", None, "the start of the exposure", "and T_OBS missing"),
+    *(rejected("t_obs", value, TIME) for value in ("nan", "MISSING", 7)),
+    rejected("t_obs", "2024-01-01T00:00:00", "within 60 s of DATE-OBS, 2014-01-01T00:00:00.000"),
+    rejected("timesys", "CEST", "a time scale such as 'UTC' or 'TAI'"),
+    rejected("timesys", 8, "text"),
+    *(rejected("bunit", value, "a unit such as 'DN'") for value in ("foo", "DN/foo", "counts per second")),
+    rejected("bunit", 1, "text"),
+    rejected("pixlunit", "foo", "a unit such as 'DN'"),
+    rejected("content", 1, "text"),
+    *(rejected("crota2", value, NUMBER) for value in (np.nan, "nan", np.inf, True)),
+    *(rejected("pc1_1", value, NUMBER) for value in (np.nan, "x")),
+    *(rejected("crpix1", value, NUMBER) for value in (np.nan, np.inf, "x", True, None)),
+    *(rejected("crval2", value, NUMBER) for value in (np.nan, "nan", None)),
+    *(rejected("cdelt1", value, NUMBER) for value in (np.nan, "2.4", None)),
+    *(rejected("cdelt2", value, "the size of a pixel, not zero") for value in (0, 0.0)),
+    *(rejected("cdelt2", value, "at most 450 arcsec for 8 pixels") for value in (1e4, -1e30)),
+    *(rejected("ctype1", value, "a coordinate such as 'HPLN-TAN'") for value in ("RA---TAN", "WAVE", "HPLN-TAN-SIP")),
+    rejected("lonpole", 90.0, "180 or missing"),
+    rejected("a_order", 2, "zero or missing"),
+    rejected("b_order", 3, "zero or missing"),
+    rejected("cpdis1", "LOOKUP", "zero or missing"),
+    rejected("pv2_1", 0.5, "zero or missing"),
+    *(rejected("dsun_obs", value, NUMBER) for value in (np.nan, "nan", np.inf)),
+    *(rejected("dsun_obs", value, "the distance of the Sun in m") for value in (0, -1.5e11)),
+    *(rejected("hgln_obs", value, NUMBER) for value in (np.nan, "nan")),
+    rejected("hglt_obs", 100.0, "a latitude in degrees"),
+    *(rejected("rsun_ref", value, "the radius of the Sun in m") for value in (0, -6.96e8, 6.96e5)),
+    rejected("rsun_ref", "nan", NUMBER),
+    *(rejected("rsun_obs", value, "the radius of the Sun, between") for value in (0, 1.0, 1e9)),
+    rejected("rsun_obs", np.nan, NUMBER),
+)
+
+
+@maps_table("invert(maps)", *CARDS)
+def test_card(value, expected):
+    cards = {"bunit": None} | value if "pixlunit" in value else value
+    with expected:
+        invert(spoiled_header(**cards))
+
+
 @maps_table(
     "invert(maps)",
     ("304 Å", {"wavelnth": 304}, ValueError("foreign: AIA 1 304")),
-    ("EXPTIME of 0", {"exptime": 0}, ValueError("has exposure time 0.0 s")),
-    ("EXPTIME of 1e-300", {"exptime": 1e-300}, ValueError("has exposure time 1e-300 s")),
     ("BUNIT of K", {"bunit": "K"}, ValueError("is in K; expected DN")),
-    ("CRPIX1 of NaN", {"crpix1": np.nan}, ValueError(NO_WCS)),
-    ("RA and Dec", {"ctype1": "RA---TAN", "ctype2": "DEC--TAN"}, ValueError(NO_WCS)),
+    ("INSTRUME missing", {"instrume": None}, ValueError("AIA's maps have INSTRUME 'AIA_…'")),
+    ("a projection that needs parameters", {"ctype1": "HPLN-ZPN", "ctype2": "HPLT-ZPN"}, ValueError(NO_WCS)),
+    ("one axis of another coordinate", {"ctype1": "HPLT-TAN"}, ValueError(NO_WCS)),
+    ("a singular PC matrix", {"pc1_1": 0.0, "pc2_2": 0.0}, ValueError(NO_WCS)),
+    ("CRVAL1 of 1e30", {"crval1": 1e30}, ValueError("must show the Sun, but the center of its image is")),
+    ("CRPIX2 of 1e6", {"crpix2": 1e6}, ValueError("must show the Sun, but the center of its image is")),
+    ("another observer", {"hgln_obs": 90.0}, ValueError("of 171 Angstrom is 1.39 AU from that of 94 Angstrom")),
+    ("another distance of the Sun", {"dsun_obs": 1e11}, ValueError("Correct DSUN_OBS, HGLN_OBS and HGLT_OBS")),
+    ("another position HAEX_OBS", {"haex_obs": 1e11, "haey_obs": 1e10, "haez_obs": 0}, ValueError("observers of the")),
+)
+def test_header(value, expected):
+    with expected:
+        invert(spoiled_header(**value))
+
+
+@maps_table(
+    "invert(maps)",
     (
         "DATE-OBS of 2005",
         {"date-obs": "2005-01-01"},
         ValueError("The degradation of 94 Å at 2005-01-01T00:00:00.000 is not in the table"),
     ),
-    ("a singular PC matrix", {"pc1_1": 0.0, "pc2_2": 0.0}, ValueError(NO_WCS)),
+    ("neither DATE-OBS nor T_OBS", {"date-obs": None}, ValueError("94 Å map: DATE-OBS must be the start")),
 )
-def test_header(value, expected):
+def test_date(value, expected):
     with expected:
         invert(maps(**value))
+
+
+@maps_table(
+    "invert(maps)",
+    ("T_OBS, but no DATE-OBS", {"date-obs": None, "t_obs": "2014-01-01T00:00:01.000Z"}, "Corrected for that day."),
+    ("DATE-OBS of 2014/01/01", {"date-obs": "2014/01/01"}, "Corrected for that day."),
+    ("TIMESYS of TAI", {"timesys": "TAI"}, "Corrected for that day."),
+    ("a date of JSOC", {"date-obs": "2014.01.01_00:00:35_TAI"}, "Corrected for that day."),
+)
+def test_date_is_understood(value):
+    six_maps = maps(**value)
+    stack = ChannelStack.from_maps(six_maps)
+    factors = [facts["degradation"] for facts in stack.inputs]
+    assert factors == pytest.approx([degradation_by_aiapy(channel) for channel in CHANNELS], rel=1e-4)
+    # group_maps understands the same dates
+    assert [each.reason for each in group_maps(six_maps).complete] == [None]
+
+
+@maps_table("invert(maps)", ("EXPTIME of 2000 s", "Inverted, with a warning."))
+def test_exposure_of_an_hour():
+    with pytest.warns(SunpyUserWarning, match="an exposure time of 2000 s is not usual for AIA"):
+        invert(spoiled_header(exptime=2000.0))
+
+
+@maps_table("invert(maps)", ("all from another observer", "Inverted, with a warning."))
+def test_observer_far_from_the_earth():
+    with pytest.warns(SunpyUserWarning, match=r"observer of the maps is 1\.39 AU from the Earth"):
+        invert(maps(hgln_obs=90.0))
+
+
+@maps_table(
+    "invert(folder)",
+    ("a file with EXPTIME nan", {"EXPTIME": "nan"}, ValueError("aia_171.fits (171 Å): EXPTIME must be")),
+    ("a file with WAVELNTH x", {"WAVELNTH": "x"}, ValueError("aia_171.fits: WAVELNTH must be a wavelength")),
+    ("a file with WAVEUNIT K", {"WAVEUNIT": "K"}, ValueError("aia_171.fits: WAVEUNIT must be a unit")),
+    ("a file with TELESCOP 3", {"TELESCOP": 3}, ValueError("aia_171.fits (171 Å): TELESCOP must be text")),
+    ("a file with CUNIT1 m", {"CUNIT1": "m"}, ValueError("aia_171.fits (171 Å): CUNIT1 must be a unit such as")),
+    ("a file with CTYPE1 5", {"CTYPE1": 5}, ValueError("aia_171.fits (171 Å): CTYPE1 must be text")),
+)
+def test_card_of_a_file(value, expected, folder):
+    for smap in maps():
+        smap.save(f"aia_{smap.wavelength.value:.0f}.fits")
+    with fits.open("aia_171.fits", mode="update") as hdus:
+        hdus[0].header.update(value)
+    with expected:
+        invert(folder)
+
+
+@maps_table(
+    "invert(maps)",
+    ("a mask of integers", np.zeros((8, 8), int), ValueError("mask of the AIA 1 171 Angstrom map must be a Boolean")),
+    ("a mask of one value", np.True_, ValueError("mask of the AIA 1 171 Angstrom map must be a Boolean array")),
+    ("a mask of another shape", np.zeros((4, 8), bool), ValueError("(8, 8), found ndarray of bool, shape (4, 8)")),
+)
+def test_mask(value, expected):
+    with expected:
+        invert(replaced(maps(), 171, lambda smap: aia_map(171, smap.data, mask=value)))
+
+
+OWN = "the uncertainty of the AIA 1 171 Angstrom map"
+
+
+@maps_table(
+    "invert(maps)",
+    ("negative σ", StdDevUncertainty(np.full((8, 8), -5.0)), ValueError("found 64 negative values")),
+    ("negative variance", VarianceUncertainty(np.full((8, 8), -5.0)), ValueError("found 64 negative values")),
+    ("σ of one value", StdDevUncertainty(5.0), ValueError(f"{OWN} must be an array of real numbers")),
+    ("σ of another shape", StdDevUncertainty(np.ones((4, 8))), ValueError("(8, 8), found (4, 8)")),
+    ("σ of an unknown kind", UnknownUncertainty(np.ones((8, 8))), ValueError("found UnknownUncertainty")),
+)
+def test_uncertainty(value, expected):
+    with expected:
+        invert(replaced(maps(), 171, lambda smap: aia_map(171, smap.data, uncertainty=value)))
+
+
+@maps_table("invert(maps)", ("σ in another unit than the data", "σ is converted."))
+def test_unit_of_uncertainty():
+    def sigma_of(uncertainty):
+        six_maps = replaced(maps(), 171, lambda smap: aia_map(171, smap.data, uncertainty=uncertainty))
+        return ChannelStack.from_maps(six_maps, systematic=0).uncertainty.value[2]
+
+    five = np.full((8, 8), 5.0)
+    expected = sigma_of(StdDevUncertainty(five))
+    for same in (StdDevUncertainty(five / 1000, unit=1000 * u.DN), VarianceUncertainty(five**2)):
+        np.testing.assert_allclose(sigma_of(same), expected, rtol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class TestMaps:
 
     def test_other_channels(self, sample):
         foreign = aia_map(304, sample[0].data)
-        with pytest.raises(ValueError, match=r"foreign: AIA.* 304 Angstrom; missing: 94 Å"):
+        with pytest.raises(ValueError, match=r"foreign: AIA.* 304 Angstrom .*; missing: 94 Å"):
             ChannelStack.from_maps([foreign, *sample[1:]])
 
     def test_other_instruments(self, sample):
