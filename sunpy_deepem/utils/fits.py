@@ -160,7 +160,7 @@ def _header_blocks(file):
     start = 0
     while True:
         file.seek(start)
-        if not file.read(1):
+        if start and not file.read(1):
             return
         file.seek(start)
         try:
