@@ -4,13 +4,14 @@ from pathlib import Path
 
 from aiapy.calibrate import degradation
 from astropy.table import Table
+from astropy.time import Time
 
 from sunpy_deepem.calibrate.tables import packaged_table
 from sunpy_deepem.channels import channel_quantity
 from sunpy_deepem.utils.compat import get_correction_table
 from sunpy_deepem.utils.messages import warn_user
 
-__all__ = ["correction_table", "degradation_factor"]
+__all__ = ["correction_table", "degradation_factor", "known_until"]
 
 _PACKAGED = "aia_v10_degradation.ecsv"
 
@@ -62,6 +63,37 @@ def correction_table(source=None):
         return get_correction_table(Path(source)), str(Path(source).name)
     msg = f"correction_table must be None, 'SSW', 'JSOC', a path or a table, found {type(source).__name__}."
     raise TypeError(msg)
+
+
+def known_until(table, obstime=None):
+    """
+    Return the time up to which a table is based on measurements; warn if an observation is later.
+
+    The last epoch of a table is open: it extrapolates from its start, in V10 by the constant of 2020-06-01.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        As returned by `correction_table`.
+    obstime : `~astropy.time.Time`, optional
+        Time of an observation.
+
+    Returns
+    -------
+    `~astropy.time.Time`
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        If ``obstime`` is later.
+    """
+    last = Time(table["T_START"]).max()
+    if obstime is not None and obstime > last:
+        warn_user(
+            f"The degradation at {obstime.utc.isot[:10]} is an extrapolation: the table of degradation ends at "
+            f"{last.utc.isot[:10]}. Pass a newer one, such as correction_table='JSOC', or its path."
+        )
+    return last
 
 
 def degradation_factor(channel, obstime, *, epoch=None, table=None):

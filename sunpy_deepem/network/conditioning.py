@@ -124,7 +124,7 @@ def condition_components(gaussians, extra):
         z = _step(anchor, z, 0.0, gaussians, extra, part)
     residual, jacobian = _linearize(z, gaussians, extra)
     n, m, channels = residual.shape
-    unit = torch.eye(channels, device=z.device)[:, :, None].expand(-1, -1, n * m)
+    unit = torch.eye(channels, dtype=z.dtype, device=z.device)[:, :, None].expand(-1, -1, n * m)
     precision, pivots = _solve(_normal_matrix(jacobian), unit)
     misfit = z.square().sum(2) + residual.square().sum(2)
     log_evidence = -0.5 * (misfit + torch.log(pivots).sum(0).view(n, m))

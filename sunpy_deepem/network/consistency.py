@@ -46,7 +46,7 @@ class ChannelConsistency(nn.Module):
     @torch.no_grad()
     def separate(self):
         """Zero the weights that connect a network to its own channel or to another network. Call after each step."""
-        own = torch.eye(_N, device=self.channel_scale.device)
+        own = torch.eye(_N, dtype=self.channel_scale.dtype, device=self.channel_scale.device)
         others = (1 - own).repeat(1, 2)
         for layer, within in zip(list(self.layers)[::2], (others, own, own), strict=True):
             rows, columns = (size // n for size, n in zip(layer.weight.shape, within.shape, strict=False))

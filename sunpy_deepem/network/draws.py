@@ -6,7 +6,7 @@ from tqdm.auto import tqdm
 
 from sunpy_deepem.network.posterior import PosteriorNetwork
 from sunpy_deepem.network.sampling import common_numbers, draw_tile, half_width
-from sunpy_deepem.network.tiles import pixel_tile, resolve_device
+from sunpy_deepem.network.tiles import pixel_tile, resolve_device, with_own_settings
 from sunpy_deepem.units import EM_SCALE
 from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.parallel import tile_map
@@ -36,6 +36,7 @@ class PosteriorDraws:
         """Whether the weights include a posterior."""
         return self.posterior is not None
 
+    @with_own_settings
     def sample(self, intensity, uncertainty, n=64, seed=0, *, lower_limit=None, device="auto", progress=False):
         """
         Draw from the posterior of the EM of every pixel.
@@ -201,6 +202,7 @@ class PosteriorDraws:
 class _Tiles:
     """Tiles of the pixels of arrays, and the draws of each."""
 
+    @with_own_settings
     def __init__(self, network, arrays, n, seed, device):
         if not network.has_posterior:
             msg = (
@@ -221,6 +223,7 @@ class _Tiles:
         self._matrix, self._network = network._posterior_on(self.device)
         self._numbers = common_numbers(self.n, seed, *self._matrix.shape[::-1]).to(self.device)
 
+    @with_own_settings
     def draw(self, part):
         """Return the draws of a tile in cm^-5, shape ``(n, bins, pixels)``."""
         with torch.inference_mode():

@@ -21,6 +21,7 @@ from sunpy_deepem.network.tiles import (
     pixel_tile,
     resolve_device,
     to_tensor,
+    with_own_settings,
 )
 from sunpy_deepem.network.weights import (
     IN_USE,
@@ -209,6 +210,7 @@ class DeepEM(PosteriorDraws):
         IN_USE[found] = self._original or self
         return {"network": origin, "weights": self.source, "fingerprint": found}
 
+    @with_own_settings
     def solve(self, intensity, uncertainty, response, *, lower_limit=None):
         """
         Predict the EM and compare the channels.
@@ -276,6 +278,7 @@ class DeepEM(PosteriorDraws):
             )
             raise ValueError(msg)
 
+    @with_own_settings
     def predict(
         self,
         intensity,
@@ -382,6 +385,7 @@ class DeepEM(PosteriorDraws):
         with part_map(resolve_device(self._device if device is None else device)) as map_parts:
             yield map_parts
 
+    @with_own_settings
     def deviation(self, intensity, uncertainty):
         """
         Return the deviation of each channel from the value that the other five predict.

@@ -43,7 +43,9 @@ class Mixture(NamedTuple):
 
     def factor(self):
         """Return L, shape ``(n, bins, bins)``; its elements are limited where the intensities contradict each other."""
-        unit = torch.eye(self.means.shape[2], device=self.means.device).expand_as(self.inverse_factor)
+        unit = torch.eye(self.means.shape[2], dtype=self.means.dtype, device=self.means.device).expand_as(
+            self.inverse_factor
+        )
         factor = torch.linalg.solve_triangular(self.inverse_factor, unit, upper=False, unitriangular=True)
         return factor.nan_to_num_(0.0).clamp_(-_LARGEST_FACTOR, _LARGEST_FACTOR)
 
@@ -113,7 +115,7 @@ class PosteriorNetwork(nn.Module):
         inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         outputs = self.layers(inputs)[0, :, 0].T.contiguous()
         log_weights, means, log_scales, triangle = outputs.split(self.sizes, dim=1)
-        inverse_factor = torch.eye(self.n_bins, device=outputs.device).repeat(len(outputs), 1, 1)
+        inverse_factor = torch.eye(self.n_bins, dtype=outputs.dtype, device=outputs.device).repeat(len(outputs), 1, 1)
         inverse_factor[:, self.triangle[0], self.triangle[1]] = triangle
         shape = (-1, self.components, self.n_bins)
         mixture = Mixture(

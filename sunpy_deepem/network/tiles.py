@@ -2,6 +2,8 @@
 
 import copy
 import math
+from contextlib import contextmanager
+from functools import wraps
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,10 +19,12 @@ __all__ = [
     "empty_array",
     "first_line",
     "in_precision",
+    "own_settings",
     "pixel_tile",
     "resolve_device",
     "tile_of",
     "to_tensor",
+    "with_own_settings",
 ]
 
 #: Pixels per tile on a CPU; they stay in its cache.
@@ -31,6 +35,36 @@ GPU_TILE = 2**20
 LEAST_CHANNELS = 3
 # By module: its tensors, the precision and state they were last copied in, and that copy.
 _COPIES: WeakKeyDictionary = WeakKeyDictionary()
+
+
+@contextmanager
+def own_settings():
+    """
+    Ignore the caller's autocast, inference mode and default device, so that they do not change answers, as a context.
+
+    They belong to the thread, and the caller's thread is not the only one that works. The default type of numbers
+    belongs to the process, so all tensors of the package state their own.
+    """
+    with (
+        torch.device("cpu"),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+        # Other threads may not write to tensors that were made in this mode.
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):
+        yield
+
+
+def with_own_settings(function):
+    """Decorate a function so that it runs with `own_settings`."""
+
+    @wraps(function)
+    def run(*args, **kwargs):
+        with own_settings():
+            return function(*args, **kwargs)
+
+    return run
 
 
 def check_array(values, name, **kind):

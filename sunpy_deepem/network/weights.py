@@ -16,7 +16,7 @@ from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.network.architectures import ARCHITECTURES, ChapterNetwork
 from sunpy_deepem.network.consistency import ChannelConsistency
 from sunpy_deepem.network.posterior import PosteriorNetwork
-from sunpy_deepem.network.tiles import first_line
+from sunpy_deepem.network.tiles import first_line, with_own_settings
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.utils.files import atomic_path, checked_path
 
@@ -99,6 +99,7 @@ def read_weights(source="default") -> Weights:
     return _read(path)
 
 
+@with_own_settings
 def _read(path):
     try:
         with safe_open(path, framework="pt") as file:
@@ -123,7 +124,7 @@ def _read(path):
         consistency = _consistency_of(state)
         architecture = json.loads(meta.pop("architecture"))
         bins = LogTBins(**json.loads(meta.pop("bins")))
-        module = ARCHITECTURES[architecture.pop("name")](**architecture)
+        module = ARCHITECTURES[architecture.pop("name")](**architecture).float()
         module.load_state_dict(state)
         _check_shapes(module, matrix, bins)
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
@@ -142,6 +143,7 @@ def _read(path):
     )
 
 
+@with_own_settings
 def read_helioml(path) -> Weights:
     """
     Read the weights that the DeepEM chapter of HelioML published.
@@ -175,10 +177,11 @@ def read_helioml(path) -> Weights:
     except Exception as error:  # the type depends on the kind of damage
         msg = f"{path} is no file of weights alone, and nothing else is read ({first_line(error)})."
         raise ValueError(msg) from None
-    module = ChapterNetwork()
+    module = ChapterNetwork().float()
     try:
         module.layers.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+        _check_finite(state)
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         msg = f"{path} does not hold the chapter's network, 6→300→300→18 ({first_line(error)})."
         raise ValueError(msg) from None
     return Weights(module, LogTBins(), meta={"source": f"HelioML, {path.name}"})
@@ -254,7 +257,9 @@ def _consistency_of(state):
     """Remove the tensors of a `ChannelConsistency` from ``state`` and return it, or `None` if there are no such."""
     if not (tensors := _take(state, _CONSISTENCY)):
         return None
-    module = ChannelConsistency(tensors["channel_scale"], width=tensors["layers.0.bias"].numel() // len(CHANNELS))
+    module = ChannelConsistency(
+        tensors["channel_scale"], width=tensors["layers.0.bias"].numel() // len(CHANNELS)
+    ).float()
     module.load_state_dict(tensors)
     return module
 
@@ -263,7 +268,7 @@ def _posterior_of(state, meta):
     """Remove the tensors of a `PosteriorNetwork` from ``state`` and return it, or `None` if there are no such."""
     if not (tensors := _take(state, _POSTERIOR)):
         return None
-    module = PosteriorNetwork(**json.loads(meta.pop("posterior")))
+    module = PosteriorNetwork(**json.loads(meta.pop("posterior"))).float()
     module.load_state_dict(tensors)
     return module
 

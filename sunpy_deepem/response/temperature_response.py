@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import QTable
 
 from sunpy_deepem.calibrate.degradation import correction_table as get_correction_table
-from sunpy_deepem.calibrate.degradation import degradation_factor
+from sunpy_deepem.calibrate.degradation import degradation_factor, known_until
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
@@ -129,6 +129,11 @@ class TemperatureResponse:
         ValueError
             If ``obstime`` is not a single time, or lies outside the degradation table.
 
+        Warns
+        -----
+        sunpy.util.exceptions.SunpyUserWarning
+            If the degradation at ``obstime`` is an extrapolation.
+
         References
         ----------
         Boerner et al. (2014), Solar Phys. 289, 2377, https://doi.org/10.1007/s11207-013-0452-z
@@ -143,6 +148,7 @@ class TemperatureResponse:
             curves[CHANNELS.index(94)] += table["chiantifix_94"]
         if obstime is not None:
             correction, degraded_by = get_correction_table()
+            known_until(correction, obstime)
             degraded = [degradation_factor(channel, obstime, table=correction) for channel in CHANNELS]
             curves = curves * np.array(degraded)[:, np.newaxis]
         meta = {
@@ -219,7 +225,8 @@ class TemperatureResponse:
         Warns
         -----
         sunpy.util.exceptions.SunpyUserWarning
-            If the emissivity ends before the channels do, as xrtpy's at 400 Å, and ``wavelength_range`` is not given.
+            If the emissivity ends before the channels do, as xrtpy's at 400 Å, and ``wavelength_range`` is not given,
+            or if the degradation at ``obstime`` is an extrapolation.
 
         Notes
         -----
@@ -251,6 +258,7 @@ class TemperatureResponse:
             crosstalk=crosstalk,
             wavelength_range=wavelength_range,
         )
+        known_until(table, obstime)
         if chiantifix:
             factor = 1 if obstime is None else degradation_factor(94, obstime, table=table)
             curves[CHANNELS.index(94)] += _chiantifix(temperature) * factor

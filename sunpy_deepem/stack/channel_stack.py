@@ -8,7 +8,7 @@ import numpy as np
 
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL, measure_misalignment
 from sunpy_deepem.calibrate.degradation import correction_table as get_correction_table
-from sunpy_deepem.calibrate.degradation import degradation_factor
+from sunpy_deepem.calibrate.degradation import degradation_factor, known_until
 from sunpy_deepem.calibrate.photometry import common_fraction, counts_uncertainty, error_table, native_pixels
 from sunpy_deepem.channels import CHANNELS, SYNTHETIC
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
@@ -18,7 +18,7 @@ from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, ou
 from sunpy_deepem.stack.headers import check_observers
 from sunpy_deepem.stack.maps import channel_of, check_times, checked_channels, load_maps, one_of_each
 from sunpy_deepem.units import INTENSITY_UNIT, MIN_CHANNELS
-from sunpy_deepem.utils.checks import one_time, whole_number
+from sunpy_deepem.utils.checks import fraction_of_one, one_time, whole_number
 from sunpy_deepem.utils.messages import warn_user
 from sunpy_deepem.utils.parallel import thread_map
 from sunpy_deepem.utils.regions import resolve_region
@@ -209,7 +209,8 @@ class Observation:
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        If a channel is shifted by more than a pixel, or a level 1 map cannot be registered.
+        If a channel is shifted by more than a pixel, a level 1 map cannot be registered, or the observation is later
+        than the table of degradation.
 
     Examples
     --------
@@ -237,8 +238,8 @@ class Observation:
         chianti_error=False,
         max_time_span: u.s = 60 * u.s,
     ):
-        self._systematic = _check_fraction(systematic, "systematic")
-        self._pixel_error = _check_fraction(pixel_error, "pixel_error")
+        self._systematic = fraction_of_one(systematic, "systematic")
+        self._pixel_error = fraction_of_one(pixel_error, "pixel_error")
         degradation = _check_degradation(degradation)
         self._used = checked_channels(channels)
         self._min_channels = _check_min_channels(min_channels, self._used)
@@ -248,6 +249,7 @@ class Observation:
         _check_synthetic(maps, degradation)
         epoch = None if epoch is None else one_time(epoch, "epoch")
         table, table_origin = get_correction_table(correction_table) if degradation == "data" else (None, None)
+        known = None if table is None else known_until(table, max(smap.date for smap in maps))
         self._counts = {channel_of(smap): ChannelCounts.from_map(smap) for smap in maps}
         self._place(shape, region)
         self._errors = {"calibration_error": calibration_error, "chianti_error": chianti_error}
@@ -258,6 +260,7 @@ class Observation:
             "common_error": [self._common_error(facts) for facts in self.inputs],
             "degradation": degradation,
             "correction_table": table_origin,
+            "degradation_known_until": None if known is None else known.utc.isot,
             "epoch": epoch.utc.isot if degradation == "data" and epoch is not None else None,
             "calibration_error": calibration_error,
             "chianti_error": bool(chianti_error),
@@ -446,17 +449,6 @@ def _check_min_channels(min_channels, channels):
         msg = f"min_channels must be at most the number of channels, {len(channels)}, found {number}. The default is 3."
         raise ValueError(msg)
     return number
-
-
-def _check_fraction(fraction, name):
-    try:
-        value = float(fraction)
-    except (TypeError, ValueError):
-        value = np.nan
-    if not 0 <= value < 1:
-        msg = f"{name} must be a fraction from 0 up to 1, such as 0.1 for 10 %, found {fraction!r}."
-        raise ValueError(msg)
-    return value
 
 
 def _misalignment(intensity, scale):

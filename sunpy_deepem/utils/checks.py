@@ -3,7 +3,7 @@
 import numpy as np
 from sunpy.time import parse_time
 
-__all__ = ["one_time", "plain_array", "real_number", "whole_number"]
+__all__ = ["fraction_of_one", "one_time", "plain_array", "real_number", "whole_number"]
 
 
 def whole_number(value, name, *, least=1):
@@ -27,6 +27,18 @@ def real_number(value, name, meaning="a number"):
     except (TypeError, ValueError, OverflowError):
         msg = f"{name} must be {meaning}, found {value!r}."
         raise ValueError(msg) from None
+
+
+def fraction_of_one(value, name):
+    """Return ``value`` as `float`; raise `ValueError` unless it is at least 0 and less than 1."""
+    try:
+        fraction = float(value)
+    except (TypeError, ValueError):
+        fraction = np.nan
+    if not 0 <= fraction < 1:
+        msg = f"{name} must be a fraction from 0 up to 1, such as 0.1 for 10 %, found {value!r}."
+        raise ValueError(msg)
+    return fraction
 
 
 def one_time(value, name):

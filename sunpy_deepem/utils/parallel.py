@@ -2,10 +2,11 @@
 
 import multiprocessing
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cache
-from threading import Barrier
+from threading import Barrier, Lock
 
 from threadpoolctl import threadpool_limits
 
@@ -28,9 +29,40 @@ def n_cores() -> int:
     return os.cpu_count() or 1
 
 
+class _SingleBlasThread:
+    """
+    A context in which NumPy's linear algebra uses one thread per call.
+
+    The limit belongs to the process. If several threads enter, the first one sets it and the last one removes it;
+    otherwise one would restore the limit of another, for good.
+    """
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        """Start anew, in a forked process."""
+        self._lock, self._inside, self._limits = Lock(), 0, None
+
+    def __enter__(self):
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limits = threadpool_limits(limits=1, user_api="blas")
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limits.restore_original_limits()
+
+
+_BLAS = _SingleBlasThread()
+
+
 def single_blas_thread():
     """Limit NumPy's linear algebra to one thread, as a context, so that it does not compete with other threads."""
-    return threadpool_limits(limits=1, user_api="blas")
+    return _BLAS
 
 
 @contextmanager
@@ -157,6 +189,14 @@ def _use_stream(device):
     torch.cuda.set_stream(torch.cuda.Stream(device))
 
 
+def _after_fork():
+    """Make a forked process use no threads of its parent, which do not survive the fork."""
+    _torch_threads.cache_clear()
+    _BLAS.reset()
+    # OpenMP would wait forever for the threads that the parent had, as torch's documentation of multiprocessing says.
+    if (torch := sys.modules.get("torch")) is not None and "sunpy_deepem.network.tiles" in sys.modules:
+        torch.set_num_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    # Threads do not survive in a forked process.
-    os.register_at_fork(after_in_child=_torch_threads.cache_clear)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 
+import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
-from sunpy.coordinates import SphericalScreen
+from sunpy.coordinates import HeliographicCarrington, HeliographicStonyhurst, Helioprojective, SphericalScreen
 from sunpy.coordinates.utils import get_rectangle_coordinates
 from sunpy.map import GenericMap
 
@@ -18,6 +19,8 @@ __all__ = ["resolve_region"]
 
 # Points along each side of a field of view, which need not be straight on another grid.
 _POINTS_PER_SIDE = 17
+# Radii of the Sun that are in use differ by about this much.
+_DEPTH = 1 * u.Mm
 _OUTSIDE = "region holds no pixel. Give one inside the field of view of the maps or cube."
 
 
@@ -49,7 +52,7 @@ def resolve_region(region, wcs, shape):
     TypeError
         If ``region`` has another type, or is a region without area such as a line.
     ValueError
-        If ``region`` contains no pixel, or is a mask of another shape.
+        If ``region`` contains no pixel, lies behind the Sun, or is a mask of another shape.
     """
     if region is None:
         return slice(0, shape[0]), slice(0, shape[1]), None
@@ -68,9 +71,25 @@ def resolve_region(region, wcs, shape):
 
 def _to_pixel(coordinates, wcs):
     # Off-disk coordinates of another observer or time have no position without a screen.
-    observer = getattr(wcs_to_celestial_frame(wcs), "observer", None)
+    frame = wcs_to_celestial_frame(wcs)
+    observer = getattr(frame, "observer", None)
+    _check_visible(coordinates, frame)
     with nullcontext() if observer is None else SphericalScreen(observer, only_off_disk=True):
         return wcs.world_to_pixel(coordinates)
+
+
+def _check_visible(coordinates, frame):
+    """Raise `ValueError` if coordinates on the Sun are behind it as seen by the observer of ``frame``."""
+    # Heliographic positions have a distance, which a projection onto the sky drops.
+    on_sun = isinstance(coordinates.frame, HeliographicStonyhurst | HeliographicCarrington)
+    if not (on_sun and isinstance(frame, Helioprojective)):
+        return
+    seen = coordinates.transform_to(frame)
+    hidden = ~np.atleast_1d(seen.frame.is_visible(tolerance=_DEPTH))
+    if hidden.any():
+        first = coordinates if coordinates.isscalar else coordinates[int(np.flatnonzero(hidden)[0])]
+        msg = f"region lies behind the Sun at {first.to_string(precision=1)} in {first.frame.name}. Choose another."
+        raise ValueError(msg)
 
 
 def _pixel(x, y, shape):
@@ -96,6 +115,8 @@ def _masked(mask, shape):
 
 def _covered(region, wcs, shape):
     """Resolve a region of the package regions."""
+    if isinstance(getattr(region, "center", None), SkyCoord):
+        _check_visible(region.center, wcs_to_celestial_frame(wcs))
     region = region.to_pixel(wcs) if hasattr(region, "to_pixel") else region
     try:
         mask = region.to_mask(mode="center")

@@ -4,6 +4,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 
+from sunpy_deepem import TemperatureResponse
 from sunpy_deepem.analysis import em_loci
 from sunpy_deepem.units import INTENSITY_UNIT
 
@@ -41,3 +42,11 @@ def test_some_channels(response):
 def test_invalid_intensity(response):
     with pytest.raises(ValueError, match=r"one pixel .* found \(6, 2\)"):
         em_loci(np.ones((6, 2)) * INTENSITY_UNIT, response)
+
+
+def test_negative_response_sets_no_limit(response):
+    """Noise in a measured response may be negative; such temperatures emit nothing in the channel."""
+    curves = response.curves.copy()
+    curves[2, :10] = -curves[2].max()
+    noisy = TemperatureResponse(response.temperature, curves, bins=response.bins)
+    assert np.isposinf(em_loci(np.ones(6) * INTENSITY_UNIT, noisy)[2, :10]).all()

@@ -3,14 +3,16 @@
 from importlib import resources
 
 import astropy.units as u
+import numpy as np
 import pytest
 from aiapy.calibrate import degradation
 from astropy.time import Time
+from helpers import six
 from sunpy.util.exceptions import SunpyUserWarning
 
-from sunpy_deepem import CHANNELS
+from sunpy_deepem import CHANNELS, ChannelStack, TemperatureResponse
 from sunpy_deepem.calibrate import degradation as module
-from sunpy_deepem.calibrate.degradation import correction_table, degradation_factor
+from sunpy_deepem.calibrate.degradation import correction_table, degradation_factor, known_until
 
 
 class TestCorrectionTable:
@@ -82,3 +84,26 @@ class TestDegradationFactor:
         ratio = degradation_factor(211, late) / degradation_factor(211, early)
         assert degradation_factor(211, late, epoch=early) == pytest.approx(ratio)
         assert degradation_factor(211, late, epoch=late) == 1
+
+
+class TestKnownUntil:
+    def test_packaged_table(self):
+        assert known_until(correction_table()[0], Time("2020-06-01")).isot.startswith("2020-06-01T12")
+
+    def test_later_observations_give_a_warning(self):
+        """From the start of its last epoch to 2030, the table is constant."""
+        table = correction_table()[0]
+        assert degradation_factor(335, Time("2020-06-02")) == degradation_factor(335, Time("2026-01-01"))
+        with pytest.warns(SunpyUserWarning, match=r"2024-05-10 is an extrapolation.*ends at 2020-06-01.*Pass a"):
+            known_until(table, Time("2024-05-10"))
+
+    def test_provenance_of_a_stack(self):
+        maps = six(np.full((4, 4), 200.0), **{"date-obs": "2024-05-10T00:00:00"})
+        with pytest.warns(SunpyUserWarning, match="is an extrapolation"):
+            stack = ChannelStack.from_maps(maps)
+        assert stack.meta["degradation_known_until"].startswith("2020-06-01")
+        assert ChannelStack.from_maps(maps, degradation=None).meta["degradation_known_until"] is None
+
+    def test_response_of_a_late_time(self):
+        with pytest.warns(SunpyUserWarning, match="is an extrapolation"):
+            TemperatureResponse.default(obstime="2024-05-10")

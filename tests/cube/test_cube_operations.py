@@ -1,5 +1,7 @@
 """Operations on cubes are compared with the same operations on maps, such as rebinning, reprojection and crops."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,6 +33,11 @@ def maps():
 @pytest.fixture(scope="module")
 def cube(maps):
     return true_cube(maps, N)
+
+
+def with_saturation(cube, fraction):
+    """Return a cube with other fractions of saturated pixels."""
+    return cube.with_planes(replace(cube.planes, saturation=fraction))
 
 
 def blocks(image, fy, fx):
@@ -130,6 +137,13 @@ class TestRebin:
             part.uncertainty.array[:, good], blocks(cube.uncertainty.array, 3, 3)[:, good], rtol=1e-12
         )
         assert cube.rebin((1, 3, 3), propagate_uncertainties=False).uncertainty is None
+
+    def test_saturated_fractions_are_averaged(self):
+        fraction = np.zeros((N, N), np.float32)
+        fraction[4, 6], fraction[5, 8] = 1, 0.5
+        part = with_saturation(true_cube(n=N), fraction).rebin((1, 2, 3))
+        np.testing.assert_allclose(part.saturation, blocks(fraction, 2, 3))
+        assert part.saturation[2, 2] == pytest.approx(1.5 / 6)
 
     def test_bins_of_log_t_are_summed(self, cube):
         part = cube.rebin((3, 1, 1))
@@ -423,6 +437,11 @@ class TestArithmetic:
             np.testing.assert_allclose(
                 part.intensity_uncertainty, np.hypot(cube.intensity_uncertainty, other.intensity_uncertainty)
             )
+
+    def test_saturated_fraction_is_the_larger_one(self):
+        one, other = (with_saturation(true_cube(n=N), np.full((N, N), value)) for value in (0.2, 0.7))
+        for part in (one + other, other + one, other - one):
+            np.testing.assert_allclose(part.saturation, 0.7)
 
     def test_flags_and_masks_of_both(self, cube, maps):
         other = true_cube([spoiled(smap, {(9, 9): np.nan}) for smap in maps], N)

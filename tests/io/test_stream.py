@@ -1,16 +1,18 @@
 """Cubes that need not fit in memory are those that do."""
 
 import sys
+from contextlib import contextmanager
 
 import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
-from helpers import changed
+from helpers import changed, six
 
 import sunpy_deepem.inversion
 import sunpy_deepem.stack.channel_stack
 from sunpy_deepem import ChannelStack, DeepEM, DEMCube, Quality, invert
+from sunpy_deepem.methods import Solution
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.stack.channel_stack import Observation
 from sunpy_deepem.training import BasisPursuit
@@ -199,3 +201,55 @@ def test_a_stack_is_in_memory_already(small, tmp_path):
 def test_flags_of_the_whole(dem):
     assert dem.quality[5, 6] & Quality.MISSING
     assert dem.quality[40, 41] & Quality.SATURATED
+
+
+class _Deviant:
+    """A method that finds channels inconsistent in the upper half of an image only, and solves no pixel."""
+
+    name = "deviant"
+
+    def solve(self, intensity, uncertainty, response):
+        em = np.ones((18, *intensity.shape[1:]), np.float32)
+        return Solution(em, None, np.zeros(em.shape[1:], np.int8), self.deviation(intensity, uncertainty))
+
+    def deviation(self, intensity, uncertainty):
+        return np.where(intensity > np.median(intensity), 9.0, 0.0).astype(np.float32)
+
+
+@pytest.mark.parametrize("sink", ["out", "chunks"])
+def test_rows_of_the_whole_image_are_surveyed(tmp_path, sink):
+    """Rows of the survey are spread over the image, so that what happens in any part of it counts."""
+    rows = []
+
+    class Recorded(_Deviant):
+        def deviation(self, intensity, uncertainty):
+            if intensity.ndim == 2:  # the survey has pixels of several rows
+                rows.append(intensity.shape[1] // N)
+                seen.update(intensity[0].reshape(-1, N)[:, 0].tolist())
+            return super().deviation(intensity, uncertainty)
+
+    seen = set()
+    ramp = np.tile(np.arange(1.0, N + 1)[:, np.newaxis] * 100, N)
+    invert(six(ramp), method=Recorded(), **{sink: tmp_path / "dem.fits" if sink == "out" else 30})
+    assert rows == [16]
+    row_of = np.sort(list(seen)) / max(seen)
+    # The first and last rows are among them, and no gap is larger than a tenth of the image.
+    assert row_of[-1] == 1
+    assert row_of[0] == pytest.approx(1 / N)
+    assert np.diff(row_of).max() < 0.1
+
+
+def test_misalignment_of_bands_that_finish_in_any_order(monkeypatch, tmp_path):
+    """Bands are put together by their rows, not in the order in which they are finished."""
+    maps = sample_maps((N, N))
+
+    @contextmanager
+    def backwards():
+        yield lambda function, bands: (function(band) for band in list(bands)[::-1])
+
+    monkeypatch.setattr(DeepEM, "workers", lambda self: backwards())
+    lazy = invert(maps, out=tmp_path / "dem.fits")
+    expected = invert(maps).meta["provenance"]["misalignment"]
+    assert None not in expected.values()
+    for channel, shift in lazy.meta["provenance"]["misalignment"].items():
+        assert shift == pytest.approx(expected[channel], abs=0.05)

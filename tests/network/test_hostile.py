@@ -1,5 +1,7 @@
 """Bad weights, and bad pixels for a network."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sunpy_deepem import DeepEM
+from sunpy_deepem.network.architectures import ChapterNetwork
 
 weights_table = Table("Networks and weights")
 pixels_table = Table("Pixels")
@@ -48,6 +51,15 @@ def test_file_of_another_kind(value, expected):
         DeepEM.load(path)
 
 
+def one_value(name, value, key, tensor):
+    """Replace one number of a tensor of the given name."""
+    if key != name:
+        return tensor
+    changed = tensor.clone()
+    changed.reshape(-1)[-1] = value
+    return changed
+
+
 DESCRIPTION = "do not fit their own description"
 FORMAT = "format must be 'sunpy_deepem weights 5', found 'sunpy_deepem weights"
 
@@ -62,6 +74,15 @@ FORMAT = "format must be 'sunpy_deepem weights 5', found 'sunpy_deepem weights"
         "weights that are NaN",
         {"tensors": lambda key, tensor: tensor * torch.nan},
         ValueError("tensors that are not finite"),
+    ),
+    *(
+        (
+            f"{name} with one {value}",
+            {"tensors": functools.partial(one_value, name, value)},
+            ValueError("tensors that are not finite"),
+        )
+        for name in ("response_matrix", "prior_log_std", "consistency.layers.0.weight", "consistency.channel_scale")
+        for value in (np.nan, np.inf)
     ),
     (
         "a response of another shape",
@@ -90,6 +111,15 @@ def test_from_helioml(expected):
     path = weights_file()
     with expected:
         DeepEM.from_helioml(path)
+
+
+@weights_table("DeepEM.from_helioml(path)", ("weights that are NaN", ValueError("that are not finite: 0.weight")))
+def test_from_helioml_with_nan(expected):
+    state = ChapterNetwork().layers.state_dict()
+    state["0.weight"][0] = torch.nan
+    torch.save(state, "chapter.pth")
+    with expected:
+        DeepEM.from_helioml("chapter.pth")
 
 
 @QUICK

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from helpers import aia_map
+from regions import CircleSkyRegion
 
 from sunpy_deepem.utils.regions import resolve_region
 
@@ -125,3 +126,30 @@ def test_mask_of_another_shape(grid):
 def test_other_types(grid, region):
     with pytest.raises(TypeError, match="region must be a SkyCoord, a pair of SkyCoord"):
         resolved(region, grid)
+
+
+def heliographic(lon, lat, grid):
+    return SkyCoord(lon * u.deg, lat * u.deg, frame="heliographic_stonyhurst", obstime=grid.reference_date)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        lambda grid: heliographic(180, 0, grid),
+        lambda grid: (heliographic(179.9, -0.1, grid), heliographic(180.1, 0.1, grid)),
+        lambda grid: heliographic([179.9, 180.1], [-0.1, 0.1], grid),
+        lambda grid: CircleSkyRegion(heliographic(180, 0, grid), 10 * u.arcsec),
+    ],
+    ids=["coordinate", "corners", "coordinates", "circle"],
+)
+def test_far_side(grid, region):
+    """The far side projects onto pixels of the near side, which it is not."""
+    with pytest.raises(ValueError, match="region lies behind the Sun"):
+        resolved(region(grid), grid)
+
+
+def test_near_side(grid):
+    # The center of the disk, at the latitude of the observer.
+    rows, columns, _ = resolved(heliographic(0, -3, grid), grid)
+    assert abs(rows.start - 5.5) <= 0.5
+    assert abs(columns.start - 9.5) <= 0.5
