@@ -2,13 +2,16 @@
 
 import logging
 import shlex
+import signal
 import sys
+import threading
 import webbrowser
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from sunpy_deepem.utils.files import atomic_path
+from sunpy_deepem.utils.files import atomic_path, check_distinct
 
 __all__ = ["main"]
 
@@ -18,11 +21,29 @@ class _Group(click.Group):
 
     def invoke(self, ctx):
         try:
-            return super().invoke(ctx)
+            with _clean_exit():
+                return super().invoke(ctx)
         except (ValueError, TypeError, ImportError, OSError) as error:
             if ctx.params.get("traceback"):
                 raise
             raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@contextmanager
+def _clean_exit():
+    """Exit by an exception when the system asks to, so that temporary files are removed."""
+
+    def exit_(number, frame):
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGTERM, exit_)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -89,6 +110,7 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
     if out is None and sample:
         out = Path("deepem_sample.fits" if sample == "real" else "deepem_synthetic.fits")
     if out is not None:
+        check_distinct(out, source)
         _check_outputs(out, plot, overwrite)
     say("Reading maps, calibrating, aligning, binning and inverting ...")
     cube = invert_maps(source, progress=not quiet, **options)

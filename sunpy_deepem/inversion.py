@@ -21,7 +21,7 @@ from sunpy_deepem.quality import MASKED, Quality, image_deviation, unusual_flags
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.stack.channel_stack import ChannelStack, Observation
 from sunpy_deepem.units import INTENSITY_UNIT
-from sunpy_deepem.utils.files import atomic_path, check_target
+from sunpy_deepem.utils.files import atomic_path, check_distinct, check_target
 from sunpy_deepem.utils.parallel import thread_map
 
 __all__ = ["invert", "invert_part"]
@@ -89,7 +89,7 @@ def invert(
     Raises
     ------
     TypeError, ValueError, FileNotFoundError
-        If the maps, method, weights, response or options are invalid.
+        If the maps, method, weights, response or options are invalid, or ``out`` is one of the maps.
     FileExistsError
         If the file ``out`` exists and ``overwrite`` is `False`.
     ImportError
@@ -121,6 +121,8 @@ def invert(
     (18, 12, 16)
     """
     in_memory = out is None and chunks is None
+    if out is not None:
+        check_distinct(out, maps)
     method = _configured(method, weights, device, progress=progress and in_memory)
     observation, response = _observation_and_response(maps, response, stack_options, method_bins(method))
     _check_response(method, response)

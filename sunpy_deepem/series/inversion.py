@@ -10,7 +10,7 @@ from sunpy_deepem.series.grouping import ChannelSets, group_maps
 from sunpy_deepem.series.jobs import check_file, error_reason, invert_set, make_jobs
 from sunpy_deepem.series.report import make_report
 from sunpy_deepem.series.sequence import DEMCubeSequence
-from sunpy_deepem.utils.files import FITS_SUFFIXES, checked_path
+from sunpy_deepem.utils.files import FITS_SUFFIXES, check_distinct, checked_path, remove_orphans
 from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["invert_series"]
@@ -93,7 +93,12 @@ def invert_series(
         msg = f"source holds no AIA map of the six channels, found {len(sets.ignored)} maps of other kinds."
         raise ValueError(msg)
     folder = None if out is None else _writable(checked_path(out, "out"))
+    if folder is not None:
+        remove_orphans(folder)
     jobs = dict(enumerate(make_jobs(sets, folder, {"max_time_span": max_time_span} | invert_options)))
+    for job in jobs.values():
+        if job.path is not None:
+            check_distinct(job.path, job.sources)
     finished, cubes = {}, {}
     with open_pool(scheduler) as pool, tqdm(total=len(jobs), desc="Sets", unit="set", disable=not progress) as bar:
 
@@ -112,7 +117,8 @@ def invert_series(
             report = make_report(sets, jobs, finished)
             if folder is not None:
                 report.write(folder / _REPORT)
-                _remove_partial_files(folder, report)
+                # Those of workers that were killed.
+                remove_orphans(folder)
     if folder is not None:
         return report
     return _sequence([cubes[index] for index in sorted(cubes) if cubes[index] is not None], report)
@@ -139,14 +145,6 @@ def _writable(folder):
         msg = f"out: the folder {folder} cannot be written to ({error.strerror}). Choose another, or change its rights."
         raise type(error)(msg) from error
     return folder.absolute()
-
-
-def _remove_partial_files(folder, report):
-    """Remove the partial files of killed workers whose sets were done by others."""
-    done = {result.path.name for result in report.done}
-    for partial in folder.glob(".*.part"):
-        if partial.name[1:].rsplit(".", 2)[0] in done:
-            partial.unlink(missing_ok=True)
 
 
 def _sequence(cubes, report):

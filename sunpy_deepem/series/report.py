@@ -108,7 +108,9 @@ class SeriesReport:
         ]
         ignored = [{"input": name, "reason": reason} for name, reason in self.ignored]
         content = {"format": _FORMAT} | counts | {"sets": sets, "ignored": ignored}
-        return json.dumps(content, indent=1, ensure_ascii=False)
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        # Names of files need not be UTF-8.
+        return text.encode(errors="backslashreplace").decode()
 
     def write(self, path):
         """

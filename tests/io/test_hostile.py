@@ -1,8 +1,13 @@
 """Bad files and paths of cubes."""
 
+import os
 import re
+import sys
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pytest
 from hostile import QUICK, WRITE_FAILURES, Table, cube, cube_file, existing_file, junk, maps
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,3 +117,50 @@ def test_write_fails(value, expected):
 def test_streaming_fails(value, expected):
     with expected, existing_file() as path, value():
         invert(maps(), out=path, overwrite=True)
+
+
+@writing_table(
+    "invert(maps, out=)",
+    ("one of the maps", "aia_171.fits", ValueError("out is one of the files to read")),
+    ("a link to one of the maps", "link.fits", ValueError("out is one of the files to read")),
+)
+def test_output_is_an_input(value, expected, folder):
+    for smap in maps():
+        smap.save(f"aia_{smap.wavelength.value:.0f}.fits")
+    Path("link.fits").symlink_to("aia_171.fits")
+    with expected:
+        invert(sorted(folder.glob("aia*")), out=value, overwrite=True)
+
+
+@writing_table(
+    "DEMCube.write(path, overwrite=False)",
+    ("a file that another process writes meanwhile", FileExistsError("another process wrote it meanwhile")),
+)
+def test_written_meanwhile(expected):
+    written = Path("dem.fits")
+    with expected, mock.patch("os.link", side_effect=FileExistsError(17, "", "", None, str(written.absolute()))):
+        cube().write(written)
+
+
+@writing_table(
+    "DEMCube.write(path, overwrite=True)",
+    ("a link to a file", "The file is replaced, and the link stays."),
+    ("a link to no file", "The file is written."),
+)
+def test_link(folder):
+    for name in ("target.fits", "none.fits"):
+        Path(f"link_to_{name}").symlink_to(name)
+    cube().write("target.fits")
+    for name in ("target.fits", "none.fits"):
+        cube().write(f"link_to_{name}", overwrite=True)
+        assert Path(f"link_to_{name}").is_symlink()
+        np.testing.assert_array_equal(DEMCube.read(name).data, cube().data)
+
+
+@writing_table("DEMCube.write(path)", ("a name that is not UTF-8", "Written."))
+def test_name_that_is_not_utf8(folder):
+    if sys.platform != "linux":
+        pytest.skip("names of files are bytes on Linux")
+    path = Path(os.fsdecode(b"\xff.fits"))
+    cube().write(path)
+    np.testing.assert_array_equal(DEMCube.read(path).data, cube().data)

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor, wait
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -14,6 +13,7 @@ from helpers import later
 from sunpy_deepem import DEMCube, invert
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.series import cluster, invert_series, jobs
+from sunpy_deepem.utils.files import atomic_path
 
 dask = pytest.importorskip("dask", reason="dask is not installed: pip install sunpy_deepem[dask]")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install sunpy_deepem[dask]")
@@ -82,8 +82,10 @@ def die_while_writing(once):
             os.close(os.open(once, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return write.__get__(cube, type(cube))(path, **options)
-        Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part").write_bytes(b"half")
-        return os.kill(os.getpid(), signal.SIGKILL)
+        with atomic_path(path) as partial:
+            partial.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return None
 
     DEMCube.write = half
 

@@ -17,6 +17,7 @@ from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import CHANNELS, DeepEM, DEMCube, TemperatureResponse, invert
 from sunpy_deepem.series import ChannelSets, DEMCubeSequence, SeriesReport, SetResult, invert_series, jobs
+from sunpy_deepem.utils.files import atomic_path
 
 START = Time("2014-01-01T00:00:00")
 
@@ -187,14 +188,17 @@ class TestInvertSeries:
         assert [result.reason for result in report.failed] == ["OSError: [Errno 28] No space left on device"] * 3
         assert sorted(path.name for path in tmp_path.iterdir()) == ["maps", "report.json"]
 
-    def test_remove_partial_files(self, tmp_path, folder):
-        left = tmp_path / ".deepem_2014-01-01T000005.fits.4711.part"
-        other = tmp_path / ".deepem_2013-01-01T000005.fits.4711.part"
-        left.write_bytes(b"half")
-        other.write_bytes(b"half")
-        invert_series(folder, tmp_path)
-        assert not left.exists()
-        assert other.exists()
+    def test_remove_partial_files_of_killed_runs_only(self, tmp_path, folder):
+        """Files of a run that lives, in this or another process, stay."""
+        with atomic_path(tmp_path / "other.fits") as of_another_run:
+            of_another_run.write_bytes(b"half")
+            killed = [tmp_path / f".{name}.{'0' * 32}" for name in ("deepem_2014-01-01T000005.fits", "other.fits")]
+            for path in killed:
+                path.with_name(f"{path.name}.part").write_bytes(b"half")
+                path.with_name(f"{path.name}.lock").touch()
+            invert_series(folder, tmp_path)
+            found = {path.name for path in tmp_path.iterdir() if path.suffix in (".part", ".lock")}
+            assert found == {of_another_run.name, of_another_run.with_suffix(".lock").name}
 
     def test_invalid_folder(self, tmp_path, folder):
         (tmp_path / "file").write_text("no folder")
