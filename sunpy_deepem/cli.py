@@ -195,6 +195,15 @@ def show(cube, out, in_browser, overwrite):
     show_default=True,
     help="Method for the maps: 'basis-pursuit' or 'demregpy'.",
 )
+@click.option(
+    "--log-t",
+    nargs=2,
+    type=float,
+    default=(5.5, 7.2),
+    show_default=True,
+    metavar="FIRST LAST",
+    help="Centers of the first and last bin in log10(T/K), in steps of 0.1.",
+)
 @click.option("--validation", type=click.Path(path_type=Path), help="Folder of validation maps.  [default: the last]")
 @click.option("--patience", type=int, help="Epochs without a lower validation loss before stopping.")
 @click.option("--batch-size", default=1024, show_default=True, help="Pixels per step.")
@@ -209,7 +218,9 @@ def show(cube, out, in_browser, overwrite):
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
-def train(prior, folders, teacher, validation, out, pixels, hidden, seed, overwrite, quiet, device, resume, **options):
+def train(
+    prior, folders, teacher, log_t, validation, out, pixels, hidden, seed, overwrite, quiet, device, resume, **options
+):
     """Train a network on a prior or on maps, and write its weights."""
     from sunpy_deepem import TemperatureResponse, __version__
     from sunpy_deepem.training import Checkpoint, TrainingOptions, fit
@@ -218,7 +229,7 @@ def train(prior, folders, teacher, validation, out, pixels, hidden, seed, overwr
     if bool(prior) == bool(folders):
         msg = "Give the training data: either --prior or --maps FOLDER."
         raise click.UsageError(msg)
-    response = TemperatureResponse.default()
+    response = TemperatureResponse.default(bins=_bins(*log_t))
     posterior_epochs = options.pop("posterior_epochs")
     checkpoint = Checkpoint(out.with_name(f"{out.name}.checkpoint"), resume=resume)
     given = {
@@ -259,7 +270,7 @@ def info(weights):
 def _train_on_prior(name, response, *, posterior_epochs, **given):
     from sunpy_deepem.training import DEMPrior, train_on_prior
 
-    prior = DEMPrior() if name == "default" else DEMPrior.neutral()
+    prior = DEMPrior(response.bins) if name == "default" else DEMPrior.neutral(response.bins)
     more = {} if posterior_epochs is None else {"posterior_epochs": posterior_epochs}
     return train_on_prior(prior, response, **given, **more)
 
@@ -343,6 +354,19 @@ def _shape(text):
     except ValueError:
         msg = f"--shape must be a whole number or 'native', found {text!r}."
         raise click.UsageError(msg) from None
+
+
+def _bins(first, last):
+    """Return the bins between two centers."""
+    from sunpy_deepem import LogTBins
+    from sunpy_deepem.units import LOG_T_TOLERANCE
+
+    step = LogTBins().step
+    steps = (last - first) / step
+    if not 0 <= steps < 1000 or abs(steps - round(steps)) * step > LOG_T_TOLERANCE:
+        msg = f"--log-t must be two centers in steps of {step:g}, such as 5.5 7.6, found {first} {last}."
+        raise click.UsageError(msg)
+    return LogTBins(first, step, round(steps) + 1)
 
 
 def _widths(text):

@@ -39,7 +39,8 @@ class DEMPrior:
     groups keep the posterior from excluding plasma that six channels cannot exclude.
 
     The total EM is log-uniform within the family's range and independent of the shape. Bins outside a family's curve
-    hold a trace of plasma, about 3e-5 of the total EM each, or nothing, with even odds: no channel can tell.
+    hold a trace of plasma, about 3e-5 of the total EM each, or nothing, with even odds: no channel can tell. With bins
+    beyond log T 7.25, the flare, hot component and neutral families extend to the last bin.
 
     Parameters
     ----------
@@ -372,6 +373,12 @@ def _normalized(profile):
     return profile / profile.sum(axis=0)
 
 
+def _hottest(log_t):
+    """Return the largest log T of components: 7.2, or more where bins extend beyond 7.25."""
+    end = log_t[-1, 0] + 0.5 * (log_t[1, 0] - log_t[0, 0])
+    return max(7.2, round(float(end) - 0.05, 3))
+
+
 def _transition_region(log_t, n, rng):
     """Return an EM that rises towards low temperature, as in the upper transition region."""
     return _normalized(np.exp(_uniform(rng, -4, -0.5, n) * np.float32(np.log(10)) * (log_t - log_t[0])))
@@ -416,7 +423,7 @@ def _active_region(log_t, n, rng):
 
 
 def _flare(log_t, n, rng):
-    hot = _gaussian(log_t, _uniform(rng, 6.8, 7.25, n), _uniform(rng, 0.05, 0.3, n))
+    hot = _gaussian(log_t, _uniform(rng, 6.8, _hottest(log_t) + 0.05, n), _uniform(rng, 0.05, 0.3, n))
     background = 10 ** _uniform(rng, -2.5, 1, n)
     return _normalized(_normalized(hot) + background * _active_region(log_t, n, rng))
 
@@ -432,14 +439,14 @@ def _hot_component(log_t, n, rng):
     """Return hot plasma, up to half of the EM, over quiet Sun, an active region or off-limb corona."""
     kind = rng.integers(3, size=n)
     profile = np.choose(kind, [family(log_t, n, rng) for family in (_quiet_sun, _active_region, _off_limb)])
-    hot = _gaussian(log_t, _uniform(rng, 6.5, 7.2, n), _uniform(rng, 0.03, 0.25, n))
+    hot = _gaussian(log_t, _uniform(rng, 6.5, _hottest(log_t), n), _uniform(rng, 0.03, 0.25, n))
     # Small fractions are more frequent, since they are easily overlooked.
     fraction = np.float32(0.5) * _uniform(rng, 0, 1, n) ** np.float32(2.5)
     return (1 - fraction) * profile + fraction * _normalized(hot)
 
 
 def _isothermal(log_t, n, rng):
-    return _normalized(_gaussian(log_t, _uniform(rng, 5.5, 7.2, n), _uniform(rng, 0.02, 0.06, n)))
+    return _normalized(_gaussian(log_t, _uniform(rng, 5.5, _hottest(log_t), n), _uniform(rng, 0.02, 0.06, n)))
 
 
 def _components(log_t, n, rng):
@@ -447,7 +454,7 @@ def _components(log_t, n, rng):
     components = rng.integers(1, 5, n)
     profile = np.zeros((log_t.shape[0], n), dtype=np.float32)
     for k in range(4):
-        component = _gaussian(log_t, _uniform(rng, 5.5, 7.2, n), 10 ** _uniform(rng, -1.5, -0.3, n))
+        component = _gaussian(log_t, _uniform(rng, 5.5, _hottest(log_t), n), 10 ** _uniform(rng, -1.5, -0.3, n))
         profile += _normalized(component) * rng.gamma(0.7, size=n).astype(np.float32) * (k < components)
     return _normalized(profile + np.float32(1e-12))
 
@@ -455,7 +462,7 @@ def _components(log_t, n, rng):
 def _two_components(log_t, n, rng):
     """A cool and a hot component, the weaker of which, mostly the hot one, has up to half of the EM."""
     cool = _uniform(rng, 5.55, 6.6, n)
-    hot = _uniform(rng, cool + np.float32(0.25), 7.2, n)
+    hot = _uniform(rng, cool + np.float32(0.25), _hottest(log_t), n)
     cool, hot = (_normalized(_gaussian(log_t, center, _uniform(rng, 0.03, 0.25, n))) for center in (cool, hot))
     weaker = np.float32(0.5) * _uniform(rng, 0, 1, n) ** np.float32(1.5)
     fraction = np.where(_uniform(rng, 0, 1, n) < 0.75, weaker, 1 - weaker)
@@ -465,14 +472,14 @@ def _two_components(log_t, n, rng):
 def _top_hat(log_t, n, rng):
     """Constant EM per dex between two temperatures."""
     half_width, edge = 10 ** _uniform(rng, -1.2, -0.1, n), np.float32(0.01)
-    distance = np.abs(log_t - _uniform(rng, 5.5, 7.2, n)) - half_width
+    distance = np.abs(log_t - _uniform(rng, 5.5, _hottest(log_t), n)) - half_width
     return _normalized(1 / (1 + np.exp(np.clip(distance / edge, -30, 30))))
 
 
 def _power_law(log_t, n, rng):
     """EM per dex that rises and falls as powers of T around a peak anywhere."""
     rise, fall = (10 ** _uniform(rng, -0.3, 1.5, n) for _ in range(2))
-    return _normalized(_power_laws(log_t, _uniform(rng, 5.5, 7.2, n), rise, fall))
+    return _normalized(_power_laws(log_t, _uniform(rng, 5.5, _hottest(log_t), n), rise, fall))
 
 
 _FAMILIES = {

@@ -7,8 +7,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sunpy_deepem import DeepEM
+from sunpy_deepem import DeepEM, LogTBins, invert
 from sunpy_deepem.cli import main
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import Checkpoint, DEMPrior, TrainingOptions, fit_posterior, prior_log_std
 from sunpy_deepem.training.flags import drop_channels
 from sunpy_deepem.units import TRACE
@@ -116,3 +117,33 @@ def test_train_and_info_from_the_shell(tmp_path, monkeypatch):
     printed = run(main, ["info", "own.safetensors"]).output
     assert "two components: 25.0%" in printed
     assert "training_command: " in printed
+
+
+@pytest.mark.slow
+def test_weights_for_plasma_beyond_the_default_bins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "--prior", "--log-t", "5.5", "7.6", "--out", "hot.safetensors", "--pixels", "2500", "-q"]
+    result = CliRunner().invoke(main, [*command, "--hidden", "8", "--epochs", "1", "--posterior-epochs", "1"])
+    assert result.exit_code == 0, result.output
+    network = DeepEM.load("hot.safetensors")
+    assert network.bins == LogTBins(5.5, 0.1, 22)
+    dem = invert(sample_maps((16, 16)), weights=network)
+    assert dem.bins.edges[-1] == pytest.approx(7.65)
+    low, high = dem.total_em(7.25, 7.65, quantiles=(0.16, 0.84), n=8)
+    assert (high.data >= low.data).all()
+
+
+def test_hot_families_extend_to_the_last_bin():
+    for bins in (LogTBins(), LogTBins(5.5, 0.1, 22)):
+        prior = DEMPrior(bins)
+        for name in ("flare", "hot component", "isothermal", "components", "two components", "top hat", "power law"):
+            em = prior.sample_family(name, 3000, seed=1)
+            assert (em.argmax(axis=0) == len(bins) - 1).any(), name
+        quiet = prior.sample_family("quiet Sun", 500, seed=1)
+        assert (quiet[-1] < 1e-2 * quiet.sum(axis=0)).all()
+
+
+@pytest.mark.parametrize("log_t", [("5.5", "7.55"), ("7.2", "5.5"), ("5.5", "nan")])
+def test_bins_between_steps(log_t, tmp_path):
+    command = ["train", "--prior", "--log-t", *log_t, "--out", str(tmp_path / "w.safetensors")]
+    assert "--log-t must be two centers in steps of 0.1" in CliRunner().invoke(main, command).output
