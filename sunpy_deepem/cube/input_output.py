@@ -1,9 +1,10 @@
 """
 ``DEMCube.read`` and ``DEMCube.write``, which find readers and writers in `astropy.io.registry`.
 
-The formats register themselves in `sunpy_deepem.io`, so the cube does not import them.
+The formats register themselves in `sunpy_deepem.io`, which imports the cube; it is imported when it is first needed.
 """
 
+from importlib import import_module
 from pathlib import Path
 
 from astropy.io.registry import UnifiedReadWrite
@@ -52,6 +53,7 @@ class DEMCubeRead(UnifiedReadWrite):
     """
 
     def __init__(self, instance, cls):
+        _register_formats()
         super().__init__(instance, cls, "read")
 
     def __call__(self, path, *, format=None, chunks=None):
@@ -115,6 +117,7 @@ class DEMCubeWrite(UnifiedReadWrite):
     """
 
     def __init__(self, instance, cls):
+        _register_formats()
         super().__init__(instance, cls, "write")
 
     def __call__(self, path, *, format=None, overwrite=False, compress=False):
@@ -158,6 +161,10 @@ def identify_asdf(origin, path, fileobj, *args, **kwargs):
     if origin == "read":
         return _start_of(path).startswith(_ASDF_START)
     return str(path).lower().endswith(_ASDF_SUFFIX)
+
+
+def _register_formats():
+    import_module("sunpy_deepem.io")
 
 
 def _start_of(path):
