@@ -5,8 +5,8 @@ Usage: ``python benchmarks/end_to_end.py [--sizes 256 512 1024 2048 4096] [--qui
 The files are maps of the synthetic Sun as the JSOC delivers them, 16-bit integers with Rice compression, made once and
 kept in the output folder. Every case runs in its own process: ``n → n`` streams the cube of all native pixels with its
 uncertainty into a FITS file; ``4096 → 512`` makes a cube in memory and writes it. Wall time depends on the load of the
-machine, processor time (user and system, all threads) much less; both exclude imports. Prints tables and leaves
-``end_to_end.json`` and ``end_to_end.png``.
+machine, processor time (user and system, all threads) much less; both exclude imports. The start of Python, of the
+package and of the command are timed by themselves. Prints tables and leaves ``end_to_end.json`` and ``end_to_end.png``.
 """
 
 import argparse
@@ -25,6 +25,15 @@ import numpy as np
 _SIZES = (256, 512, 1024, 2048, 4096)
 # Asked of the package on two idle cores: case, seconds, GiB.
 _ASKED = {(4096, 512): (3, 1.5), (4096, 4096): (20, None)}
+# Codes to start: name, code and seconds asked.
+_STARTS = (
+    ("python", "pass", None),
+    ("import sunpy_deepem", "import sunpy_deepem", 0.4),
+    ("deepem --help", "from sunpy_deepem.cli import main; main(['--help'])", 0.4),
+    ("deepem invert (no arguments)", "from sunpy_deepem.cli import main; main(['invert'])", 0.4),
+    ("from sunpy_deepem import invert", "from sunpy_deepem import invert", None),
+)
+_STARTED = 5
 
 
 class Clock:
@@ -119,6 +128,28 @@ def run_stages(paths, shape, out):
     return {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in clock.stages.items()}
 
 
+def measure_starts():
+    """Return the median wall and processor time of each start, in seconds."""
+    times = {name: [] for name, _, _ in _STARTS}
+    # The first round fills the caches of the file system.
+    for _ in range(_STARTED + 1):
+        for name, code, _ in _STARTS:
+            before, children = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
+            times[name].append((time.perf_counter() - before, cpu))
+    medians = {name: np.median(seconds[1:], axis=0) for name, seconds in times.items()}
+    return {name: {"wall": float(wall), "cpu": float(cpu)} for name, (wall, cpu) in medians.items()}
+
+
+def print_starts(starts):
+    """Print the times of starts."""
+    print(f"\n{'start of':44s}{'wall, s':>14s}{'CPU, s':>10s}   asked")
+    for name, _, asked in _STARTS:
+        print(f"    {name:44s}{starts[name]['wall']:10.2f}{starts[name]['cpu']:10.2f}   {asked or ''}")
+
+
 def measure(what, size, shape, args):
     """Run one case in its own process."""
     command = [sys.executable, __file__, "--case", what, str(size), str(shape or 0), "--output", str(args.output)]
@@ -202,9 +233,11 @@ def main():
         cases.append({"maps": size, "cube": shape or size, "stages": stages} | whole)
         print_stages(cases[-1])
     print_cases(cases)
+    starts = measure_starts()
+    print_starts(starts)
     load = [round(value, 2) for value in os.getloadavg()]
     print(f"\nLoad average at the end {load}")
-    results = {"machine": machine, "load_at_end": load, "cases": cases}
+    results = {"machine": machine, "load_at_end": load, "starts": starts, "cases": cases}
     (args.output / "end_to_end.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     draw(cases, args.output / "end_to_end.png")
 

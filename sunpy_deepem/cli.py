@@ -1,12 +1,16 @@
-"""The ``deepem`` command, a thin layer over the Python interface."""
+"""
+The ``deepem`` command, a thin layer over the Python interface.
 
-import logging
+Arguments are checked before the package's other modules are imported, which takes seconds.
+"""
+
 import shlex
 import signal
 import sys
 import threading
 import webbrowser
 from contextlib import contextmanager
+from glob import has_magic
 from pathlib import Path
 
 import click
@@ -14,6 +18,9 @@ import click
 from sunpy_deepem.utils.files import atomic_path, check_distinct
 
 __all__ = ["main"]
+
+# As in sunpy_deepem.methods, whose import takes longer than the help of this command.
+_METHODS = ("network", "basis-pursuit", "demregpy")
 
 
 class _Group(click.Group):
@@ -51,7 +58,6 @@ def _clean_exit():
 @click.option("--traceback", is_flag=True, help="Show the traceback of errors.")
 def main(traceback):
     """Differential emission measures from SDO/AIA maps."""
-    logging.getLogger("sunpy").setLevel(logging.WARNING)
 
 
 @main.command(short_help="Invert AIA maps or a sample.")
@@ -77,7 +83,9 @@ def main(traceback):
 @click.option("--shape", default="512", show_default=True, help="Pixels along the longer side, or 'native'.")
 @click.option("--systematic", default=0.1, show_default=True, help="Systematic error, as a fraction of intensity.")
 @click.option("--degradation/--no-degradation", default=True, show_default=True, help="Correct for degradation.")
-@click.option("--method", default="network", show_default=True, help="'network', 'basis-pursuit' or 'demregpy'.")
+@click.option(
+    "--method", type=click.Choice(_METHODS), default="network", show_default=True, help="Method of the inversion."
+)
 @click.option("--weights", default="default", show_default=True, help="'default' or a weights file.")
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
@@ -90,13 +98,19 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
     grouped into sets of six channels; each set becomes a file in the folder --out, with a report.json. A repeated run
     skips the sets that are done, unless --overwrite is given.
     """
-    from sunpy_deepem import invert as invert_maps
 
     def say(text):
         if not quiet:
             click.echo(text, err=True)
 
     options |= {"shape": _shape(shape), "degradation": "data" if degradation else None}
+    _check_sources(maps, sample)
+    _check_weights(options["weights"])
+    if out is None and sample:
+        out = Path("deepem_sample.fits" if sample == "real" else "deepem_synthetic.fits")
+    if out is not None and not out.is_dir() and (sample or out.exists()):
+        _check_outputs(out, plot, overwrite)
+    _quiet_sunpy()
     source = _maps(maps, sample)
     if not sample:
         sets = _sets(maps, recursive)
@@ -107,12 +121,12 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
             source = sets.complete[0].sources
         if sets.ignored:
             say(f"Ignored maps of other channels or times: {len(sets.ignored)}.")
-    if out is None and sample:
-        out = Path("deepem_sample.fits" if sample == "real" else "deepem_synthetic.fits")
     if out is not None:
         check_distinct(out, source)
         _check_outputs(out, plot, overwrite)
     say("Reading maps, calibrating, aligning, binning and inverting ...")
+    from sunpy_deepem import invert as invert_maps
+
     cube = invert_maps(source, progress=not quiet, **options)
     if out is None:
         out = Path(f"deepem_{cube.sky_header['date-obs'][:19].replace(':', '')}.fits")
@@ -126,13 +140,14 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
 
 
 @main.command(short_help="Write the synthetic AIA maps of a cube.")
-@click.argument("cube", type=click.Path(path_type=Path))
+@click.argument("cube", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=".", help="Folder to write to.  [default: .]")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def synthesize(cube, out, overwrite):
     """Write the six synthetic AIA maps of CUBE, a file written by 'deepem invert'."""
     from sunpy_deepem import DEMCube
 
+    _quiet_sunpy()
     maps = DEMCube.read(cube).synthesize()
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{cube.stem}_synthetic_{smap.wavelength.value:04.0f}.fits" for smap in maps]
@@ -145,7 +160,7 @@ def synthesize(cube, out, overwrite):
 
 
 @main.command(short_help="Plot a cube as an interactive page or PNG.")
-@click.argument("cube", type=click.Path(path_type=Path))
+@click.argument("cube", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="HTML or PNG to write.  [default: CUBE.html]")
 @click.option("--open/--no-open", "in_browser", default=False, show_default=True, help="Open the file in a browser.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
@@ -156,19 +171,20 @@ def show(cube, out, in_browser, overwrite):
     The page shows the EM curve, the EM loci and the fit of the pixel under the pointer. It is one file and needs no
     network. If OUT ends in .png, a summary plot is written instead.
     """
+    out = cube.with_suffix(".html") if out is None else out
+    if out.suffix not in (".html", ".png"):
+        msg = f"--out must end in .html (interactive page) or .png (summary plot), found {out.name}."
+        raise click.UsageError(msg)
+    _check_output(out, overwrite)
     from sunpy_deepem import DEMCube
 
-    out = cube.with_suffix(".html") if out is None else out
-    _check_output(out, overwrite)
+    _quiet_sunpy()
     if out.suffix == ".png":
         _draw(DEMCube.read(cube), out, overwrite=overwrite)
-    elif out.suffix == ".html":
+    else:
         from sunpy_deepem.visualization.viewer import write_page
 
         write_page(DEMCube.read(cube), out, overwrite=overwrite)
-    else:
-        msg = f"--out must end in .html (interactive page) or .png (summary plot), found {out.name}."
-        raise click.UsageError(msg)
     click.echo(f"Wrote {out}", err=True)
     if in_browser:
         webbrowser.open(out.absolute().as_uri())
@@ -222,18 +238,20 @@ def train(
     prior, folders, teacher, log_t, validation, out, pixels, hidden, seed, overwrite, quiet, device, resume, **options
 ):
     """Train a network on a prior or on maps, and write its weights."""
-    from sunpy_deepem import TemperatureResponse, __version__
-    from sunpy_deepem.training import Checkpoint, TrainingOptions, fit
-
     _check_output(out, overwrite)
     if bool(prior) == bool(folders):
         msg = "Give the training data: either --prior or --maps FOLDER."
         raise click.UsageError(msg)
+    widths, folders = _widths(hidden), _observations(folders)
+    from sunpy_deepem import TemperatureResponse, __version__
+    from sunpy_deepem.training import Checkpoint, TrainingOptions, fit
+
+    _quiet_sunpy()
     response = TemperatureResponse.default(bins=_bins(*log_t))
     posterior_epochs = options.pop("posterior_epochs")
     checkpoint = Checkpoint(out.with_name(f"{out.name}.checkpoint"), resume=resume)
     given = {
-        "network": _widths(hidden),
+        "network": widths,
         "options": TrainingOptions(seed=seed, **options),
         "checkpoint": checkpoint,
         "device": device,
@@ -255,6 +273,7 @@ def train(
 @click.argument("weights", default="default")
 def info(weights):
     """Print how WEIGHTS ('default' or a file) were made."""
+    _check_weights(weights)
     from sunpy_deepem import DeepEM
 
     network = DeepEM.load(weights)
@@ -281,7 +300,7 @@ def _from_maps(folders, validation, teacher, response, quiet):
     from sunpy_deepem.training import TrainingSet
 
     teacher = get_method(teacher, progress=not quiet)
-    training = TrainingSet.from_maps(_observations(folders), teacher, response)
+    training = TrainingSet.from_maps(folders, teacher, response)
     if validation is not None:
         return training, TrainingSet.from_maps(_observations([validation]), teacher, response)
     if len(training.names) == 1:
@@ -301,17 +320,37 @@ def _observations(folders):
     return found
 
 
-def _maps(paths, sample):
+def _quiet_sunpy():
+    """Hide sunpy's messages about single maps. Its logger must not be used before sunpy is imported."""
+    import sunpy
+
+    sunpy.log.setLevel("WARNING")
+
+
+def _check_sources(paths, sample):
     if sample and paths:
         msg = "Give either --sample or MAPS."
         raise click.UsageError(msg)
+    if not (sample or paths):
+        msg = "Give six FITS files or a folder, or --sample for the packaged Sun."
+        raise click.UsageError(msg)
+    for path in paths:
+        if not (path.exists() or has_magic(str(path))):
+            msg = f"There is no file or folder {path}."
+            raise click.ClickException(msg)
+
+
+def _check_weights(weights):
+    if weights.endswith(".safetensors") and not Path(weights).is_file():
+        msg = f"There is no file {weights}."
+        raise click.ClickException(msg)
+
+
+def _maps(paths, sample):
     if sample:
         from sunpy_deepem.sample import real_maps, sample_maps
 
         return real_maps() if sample == "real" else sample_maps()
-    if not paths:
-        msg = "Give six FITS files or a folder, or --sample for the packaged Sun."
-        raise click.UsageError(msg)
     return paths[0] if len(paths) == 1 else paths
 
 
