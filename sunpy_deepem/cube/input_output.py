@@ -50,6 +50,8 @@ class DEMCubeRead(UnifiedReadWrite):
     >>> DEMCube.read("nowhere.fits")
     Traceback (most recent call last):
     FileNotFoundError: There is no file nowhere.fits.
+
+    Other packages may register more formats with `astropy.io.registry`.
     """
 
     def __init__(self, instance, cls):
@@ -114,6 +116,8 @@ class DEMCubeWrite(UnifiedReadWrite):
     ...     again = DEMCube.read(Path(folder) / "dem.fits")
     >>> bool((again.data == dem.data).all())
     True
+
+    Other packages may register more formats with `astropy.io.registry`.
     """
 
     def __init__(self, instance, cls):

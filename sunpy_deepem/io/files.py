@@ -22,13 +22,16 @@ _ASDF_KEY = "dem"
 
 def register():
     """Register the formats for `DEMCube.read` and `DEMCube.write`."""
-    for name, read, write, identify in (
+    formats = (
         ("fits", read_fits_file, write_fits_file, identify_fits),
         ("asdf", read_asdf_file, write_asdf_file, identify_asdf),
-    ):
-        registry.register_reader(name, DEMCube, read, force=True)
-        registry.register_writer(name, DEMCube, write, force=True)
-        registry.register_identifier(name, DEMCube, identify, force=True)
+    )
+    # The tables of formats in the docstrings are made once all are registered.
+    with registry.delay_doc_updates(DEMCube):
+        for name, read, write, identify in formats:
+            registry.register_reader(name, DEMCube, read, force=True)
+            registry.register_writer(name, DEMCube, write, force=True)
+            registry.register_identifier(name, DEMCube, identify, force=True)
 
 
 def write_fits_file(cube, path, *, overwrite=False, compress=False):
