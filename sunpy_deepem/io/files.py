@@ -13,6 +13,7 @@ from astropy.io import registry
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.cube.input_output import identify_asdf, identify_fits
 from sunpy_deepem.io.fits import read_fits, write_fits
+from sunpy_deepem.io.limits import check_asdf_size
 from sunpy_deepem.utils.files import atomic_path
 
 __all__ = ["read_asdf_file", "read_fits_file", "register", "write_asdf_file", "write_fits_file"]
@@ -106,6 +107,7 @@ def read_asdf_file(path, *, chunks=None):
         msg = f"chunks is for FITS files only, found {path}."
         raise ValueError(msg)
     with _as_value_error(path), asdf.config_context() as config:
+        check_asdf_size(path)
         # A tree that does not fit its schemas is an error here, not a warning.
         config.validate_on_read, config.warn_on_failed_conversion = True, False
         with asdf.open(path, memmap=False, lazy_load=False, validate_checksums=True) as file:

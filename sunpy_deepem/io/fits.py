@@ -13,6 +13,7 @@ from astropy.time import Time
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.cube.planes import Planes
+from sunpy_deepem.io.contents import check_em_header, check_hdus, check_inputs, check_shapes, checked_unit
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
@@ -177,7 +178,9 @@ def _read_hdus(hdus, chunks):
             stored = import_dask_array().from_array(_OnDisk(stored), chunks=chunks, name=False)
         return stored.astype(dtype)
 
+    check_hdus([hdu.name for hdu in hdus])
     header = hdus["EM"].header
+    check_em_header(header)
     em = array("EM", float)
     bins = LogTBins(round(header["CRVAL3"] + (1 - header["CRPIX3"]) * header["CDELT3"], 9), header["CDELT3"], len(em))
     provenance = _read_facts(hdus["PROVENANCE"])
@@ -187,13 +190,16 @@ def _read_hdus(hdus, chunks):
         array("MASK", bool),
         {hdu.name.lower(): array(hdu.name) for hdu in hdus if hdu.is_image and hdu.header["NAXIS"] == 2},
     )
+    check_shapes(planes)
+    inputs = [_row_as_dict(row) for row in Table.read(hdus["INPUTS"], mask_invalid=False)]
+    check_inputs(inputs)
     return DEMCube.from_planes(
         planes,
         _read_response(hdus["RESPONSE"].data, bins, provenance.pop("response", {})),
         cube_wcs(sky_header(sky_wcs(header)), bins),
-        inputs=[_row_as_dict(row) for row in Table.read(hdus["INPUTS"], mask_invalid=False)],
+        inputs=inputs,
         provenance=provenance,
-        unit=u.Unit(header["BUNIT"]),
+        unit=checked_unit(header.get("BUNIT"), provenance),
         meta=_read_facts(hdus["META"]) if "META" in hdus else {},
     )
 

@@ -23,6 +23,7 @@ __all__ = [
 MAX_BYTES = 4 * 2**30
 # Bytes to which FITS pads headers and data.
 _BLOCK = 2880
+_HEADER_STARTS = (b"SIMPLE  ", b"XTENSION")
 _GZIP_START = b"\x1f\x8b"
 _ALL_ONES = 0xFFFFFFFF
 # Bytes that are read at once.
@@ -160,7 +161,9 @@ def _header_blocks(file):
     start = 0
     while True:
         file.seek(start)
-        if start and not file.read(1):
+        first = file.read(len(_HEADER_STARTS[0]))
+        # As astropy, ignore what follows the last HDU.
+        if start and first not in _HEADER_STARTS:
             return
         file.seek(start)
         try:

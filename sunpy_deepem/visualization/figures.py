@@ -481,7 +481,8 @@ def _plot_channels(axes, log_t, curves, **style):
 
 
 def _date(cube):
-    return cube.sky_header["date-obs"][:19]
+    # matplotlib takes text between dollars as a formula.
+    return cube.sky_header["date-obs"][:19].replace("$", r"\$")
 
 
 def _three_figures(value, _position):

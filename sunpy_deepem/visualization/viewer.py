@@ -6,6 +6,8 @@ HTML file without network or Python. The cube is binned to at most 256 pixels a 
 that the page of a full disk has about 11 MB.
 """
 
+from html import escape
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex
@@ -209,7 +211,8 @@ def view(cube, *, max_pixels=256):
     # The second of two quick clicks arrives as a double click only.
     for event in ("tap", "doubletap"):
         image.js_on_event(event, CustomJS(args={"pointer": pointer}, code=_TAP))
-    date = cube.sky_header["date-obs"][:19]
+    # Unlike the title of a page, a Div is HTML.
+    date = escape(cube.sky_header["date-obs"][:19])
     title = f"<b>SDO/AIA emission measure, {date}</b>. Move over the Sun; click to hold a pixel, click again to let go."
     return column(Div(text=title), row(column(*controls, image), column(*panels)))
 

@@ -1,13 +1,17 @@
 """Bad files and paths of cubes."""
 
+import gzip
+import itertools
 import os
 import re
+import struct
 import sys
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from hostile import QUICK, WRITE_FAILURES, Table, cube, cube_file, existing_file, junk, maps
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,3 +168,190 @@ def test_name_that_is_not_utf8(folder):
     path = Path(os.fsdecode(b"\xff.fits"))
     cube().write(path)
     np.testing.assert_array_equal(DEMCube.read(path).data, cube().data)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files of cubes that were changed by another program, with valid checksums
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def changed_file(change):
+    """Write a cube and change its HDUs."""
+    path = cube_file()
+    with fits.open(path) as hdus:
+        changed = fits.HDUList([hdu.copy() for hdu in hdus])
+    changed = change(changed) or changed
+    changed.writeto(path, overwrite=True, checksum=True)
+    return path
+
+
+def card(name, value, hdu="EM"):
+    def change(hdus):
+        if value is None:
+            del hdus[hdu].header[name]
+        else:
+            hdus[hdu].header[name] = value
+
+    return change
+
+
+def without(name):
+    return lambda hdus: fits.HDUList([hdu for hdu in hdus if hdu.name != name])
+
+
+def image(name, array):
+    def change(hdus):
+        hdus[name].data = array
+
+    return change
+
+
+def rows_of_inputs(rows):
+    def change(hdus):
+        hdus["INPUTS"].data = hdus["INPUTS"].data[rows].copy()
+
+    return change
+
+
+@reading_table(
+    "DEMCube.read(path)",
+    *(
+        (f"no HDU {name}", without(name), ValueError(f"it lacks the HDUs ['{name}']"))
+        for name in ("MASK", "RESPONSE", "INPUTS", "PROVENANCE")
+    ),
+    *(
+        (f"no HDU {name}", without(name), ValueError(f"it lacks the images ['{name.lower()}']"))
+        for name in ("CHI2", "QUALITY", "SATURATION", "INTENSITY_171", "SIGMA_335")
+    ),
+    ("CTYPE3 of WAVE", card("CTYPE3", "WAVE"), ValueError("CTYPE3 of the HDU EM must be 'LOGT', found 'WAVE'")),
+    ("no CTYPE3", card("CTYPE3", None), ValueError("CTYPE3 of the HDU EM must be 'LOGT', found ''")),
+    ("CUNIT3 of K", card("CUNIT3", "K"), ValueError("CUNIT3 of the HDU EM must be '', found 'K'")),
+    ("CDELT3 of 0", card("CDELT3", 0.0), ValueError("CDELT3 of the HDU EM must be a number, positive")),
+    ("CDELT3 of -0.1", card("CDELT3", -0.1), ValueError("CDELT3 of the HDU EM must be a number, positive")),
+    ("CRVAL3 of text", card("CRVAL3", "x"), ValueError("CRVAL3 of the HDU EM must be a number")),
+    ("no CRPIX3", card("CRPIX3", None), ValueError("CRPIX3 of the HDU EM must be a number")),
+    ("BUNIT of K", card("BUNIT", "K"), ValueError("BUNIT must be a unit of EM such as 'cm-5', found 'K'")),
+    ("BUNIT of text", card("BUNIT", "foo"), ValueError("BUNIT must be a unit of EM such as 'cm-5', found 'foo'")),
+    ("no BUNIT", card("BUNIT", None), ValueError("BUNIT must be a unit of EM")),
+    ("DATE-OBS of text", card("DATE-OBS", "<script>"), ValueError("DATE-OBS of the HDU EM must be a time")),
+    ("no DATE-OBS", card("DATE-OBS", None), ValueError("DATE-OBS of the HDU EM must be a time")),
+    (
+        "UNCERT of another shape",
+        image("UNCERT", np.ones((18, 4, 8))),
+        ValueError("UNCERT must have the shape (18, 8, 8)"),
+    ),
+    ("UNCERT of one image", image("UNCERT", np.ones((8, 8))), ValueError("UNCERT must have the shape (18, 8, 8)")),
+    ("MASK of another shape", image("MASK", np.ones((18, 8, 4), np.uint8)), ValueError("MASK must have the shape")),
+    ("CHI2 of another shape", image("CHI2", np.ones((4, 8))), ValueError("CHI2 must have the shape (8, 8)")),
+    (
+        "SIGMA_94 of another shape",
+        image("SIGMA_94", np.ones((9, 9))),
+        ValueError("SIGMA_94 must have the shape (8, 8)"),
+    ),
+    ("EM of two axes", image("EM", np.ones((8, 8))), ValueError("NAXIS of the HDU EM must be 3, found 2")),
+    ("five rows of INPUTS", rows_of_inputs(slice(0, 5)), ValueError("INPUTS must have one row for each channel")),
+    ("INPUTS in another order", rows_of_inputs([5, 4, 3, 2, 1, 0]), ValueError("INPUTS must have one row for each")),
+    ("no rows of INPUTS", rows_of_inputs(slice(0, 0)), ValueError("INPUTS must have one row for each channel")),
+)
+def test_read_changed_file(value, expected):
+    path = changed_file(value)
+    with expected:
+        DEMCube.read(path)
+
+
+@reading_table(
+    "DEMCube.read(path)",
+    ("a map of AIA", ValueError("found None, from AIA_1: pass AIA's maps to invert")),
+)
+def test_read_map(expected):
+    maps()[0].save("aia.fits")
+    with expected:
+        DEMCube.read("aia.fits")
+
+
+@reading_table(
+    "DEMCube.read(path, chunks=8)",
+    ("without its last bytes", ValueError("so it was truncated")),
+)
+def test_read_truncated_file_by_chunks(expected):
+    path = cube_file(lambda content: content[:-1000])
+    with expected:
+        DEMCube.read(path, chunks=8)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Small files that become large
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def zeros_header(n, **cards):
+    header = fits.PrimaryHDU(np.zeros((1, 1), np.float32)).header
+    header.update({"NAXIS1": n, "NAXIS2": n} | cards)
+    return header.tostring().encode()
+
+
+def fits_bomb(claimed):
+    """Write a gzipped FITS file whose header claims, or does not claim, the pixels that follow it."""
+    content = zeros_header(40000 if claimed else 4) + bytes(2 * limit())
+    return junk(gzip.compress(content), "bomb.fits.gz")
+
+
+def tile_bomb():
+    """Write a FITS file with an image in compressed tiles that claims to be larger than the memory."""
+    path = Path("bomb.fits").absolute()
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((64, 64), np.int16))]).writeto(path, overwrite=True)
+    with fits.open(path, mode="update", disable_image_compression=True) as hdus:
+        hdus[1].header["ZNAXIS1"] = hdus[1].header["ZNAXIS2"] = 1_000_000
+    return path
+
+
+def yaml_bomb():
+    """Write an ASDF file of a few hundred bytes whose tree has ten million nodes."""
+    lines = ["#ASDF 1.0.0", "#ASDF_STANDARD 1.5.0", "%YAML 1.1", "--- ", f"a: &a [{','.join('1' * 10)}]"]
+    lines += [f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]" for before, name in itertools.pairwise("abcdefg")]
+    return junk("\n".join([*lines, "...", ""]).encode(), "bomb.asdf")
+
+
+def block_bomb():
+    """Write an ASDF file with a compressed block that claims to hold a terabyte."""
+    tree = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n%YAML 1.1\n--- \na: 1\n...\n"
+    header = struct.pack(">I4sQQQ16s", 0, b"zlib", 8, 8, 2**40, bytes(16))
+    return junk(tree + b"\xd3BLK" + struct.pack(">H", len(header)) + header + bytes(8), "bomb.asdf")
+
+
+def limit():
+    return 2**16
+
+
+@pytest.fixture
+def _low_limit(monkeypatch):
+    """Lower the limit of 4 GiB, so that the test does not need so much."""
+    for module in ("utils.fits", "io.limits"):
+        monkeypatch.setattr(f"sunpy_deepem.{module}.MAX_BYTES", limit())
+
+
+@reading_table(
+    "DEMCube.read(path)",
+    ("a gzipped file that is far larger", lambda: fits_bomb(claimed=True), ValueError("of data after decompression")),
+    ("the same with a header that lies", lambda: fits_bomb(claimed=False), ValueError("of data after decompression")),
+    ("an image of a terapixel in tiles", tile_bomb, ValueError("of data after decompression, the limit is")),
+    ("YAML aliases of aliases", yaml_bomb, ValueError("more than 1000000 nodes, as aliases repeat them")),
+    ("a block of a terabyte", block_bomb, ValueError("have 1024.0 GiB after decompression, the limit is")),
+)
+@pytest.mark.usefixtures("_low_limit")
+def test_read_bomb(value, expected):
+    path = value()
+    with expected:
+        DEMCube.read(path)
+
+
+@reading_table(
+    "invert(paths)",
+    ("a gzipped map that is far larger", lambda: fits_bomb(claimed=True), ValueError("of data after decompression")),
+    ("a map of a terapixel in tiles", tile_bomb, ValueError("of data after decompression")),
+)
+@pytest.mark.usefixtures("_low_limit")
+def test_map_bomb(value, expected):
+    path = value()
+    with expected:
+        invert([path])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import changed, cube_from_arrays, true_cube
 
-from sunpy_deepem import CHANNELS, Quality
+from sunpy_deepem import CHANNELS, Quality, invert
 from sunpy_deepem.analysis import em_loci
 from sunpy_deepem.sample import sample_maps
 
@@ -389,3 +389,35 @@ def test_no_uncertainty(driver, cube, tmp_path):
 def test_invalid_cube(show):
     with pytest.raises(TypeError, match=r"cube must be a DEMCube, .* found ndarray"):
         show(np.ones((18, 4, 4)))
+
+
+_SCRIPT = "<script>document.ran = true</script><img src=x onerror='document.ran = true'>"
+
+
+@pytest.fixture(scope="module")
+def malicious_cube():
+    """A cube of maps with HTML in every text card that may have any text, and in its date."""
+    cards = dict.fromkeys(("origin", "object", "wave_str", "img_type", "history", "comment", "detector"), _SCRIPT)
+    cards |= {"instrume": f"AIA_1 {_SCRIPT}", "telescop": f"SDO/AIA {_SCRIPT}"}
+    maps = [changed(smap, **cards) for smap in sample_maps((8, 8))]
+    made = invert(maps)
+    made.wcs.wcs.dateobs = "<img src=x>"
+    made.meta["provenance"]["history"] = [_SCRIPT]
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:Missing metadata for observation time")
+def test_text_of_headers_is_escaped(malicious_cube, tmp_path):
+    write_page(malicious_cube, tmp_path / "sun.html")
+    content = (tmp_path / "sun.html").read_text(encoding="utf-8")
+    assert "&amp;lt;img src=x" in content  # once for HTML, and once for JSON within it
+    assert "<img src=x" not in content
+    assert "document.ran" not in content
+
+
+@needs_browser
+@pytest.mark.filterwarnings("ignore:Missing metadata for observation time")
+def test_text_of_headers_does_not_run(driver, malicious_cube, tmp_path):
+    page = Page(driver, malicious_cube, tmp_path / "sun.html")
+    assert driver.execute_script("return document.ran") is None
+    assert "x, y" in page.text("readout")

@@ -41,20 +41,27 @@ class DEMCubeConverter(Converter):
         """Return the cube of a node."""
         from sunpy_deepem.cube.dem_cube import DEMCube
         from sunpy_deepem.cube.planes import Planes
+        from sunpy_deepem.io.contents import check_inputs, check_shapes, checked_unit
 
         images = {key: np.array(image) for key, image in node["images"].items()}
         mask = np.array(node["mask"], dtype=bool) if "mask" in node else None
+        uncertainty = node.get("uncertainty")
+        std = None if uncertainty is None else np.array(uncertainty.array, dtype=float)
+        planes = Planes.from_images(np.array(node["data"], dtype=float), std, mask, images)
+        inputs, provenance = [dict(one) for one in node["inputs"]], _as_builtins(node["provenance"])
+        check_shapes(planes)
+        check_inputs(inputs)
         cube = DEMCube.from_planes(
-            Planes.from_images(np.array(node["data"], dtype=float), None, mask, images),
+            planes,
             node["response"],
             node["wcs"],
-            inputs=[dict(one) for one in node["inputs"]],
-            provenance=_as_builtins(node["provenance"]),
-            unit=node["unit"],
+            inputs=inputs,
+            provenance=provenance,
+            unit=checked_unit(node["unit"], provenance),
             meta=_as_builtins(node.get("meta", {})),
         )
-        if (uncertainty := node.get("uncertainty")) is not None:
-            cube.uncertainty = type(uncertainty)(np.array(uncertainty.array, dtype=float))
+        if uncertainty is not None:
+            cube.uncertainty = type(uncertainty)(std)
         return cube
 
 
