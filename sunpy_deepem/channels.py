@@ -3,7 +3,16 @@
 import astropy.units as u
 import numpy as np
 
-__all__ = ["CHANNELS", "SYNTHETIC", "channel_bits", "channel_flags", "channel_quantity", "check_channels"]
+__all__ = [
+    "CHANNELS",
+    "SYNTHETIC",
+    "channel_bits",
+    "channel_flags",
+    "channel_quantity",
+    "check_channels",
+    "named_channels",
+    "some_channels",
+]
 
 #: Wavelengths of the channels in Å, in the order of the first axis of every array.
 CHANNELS = (94, 131, 171, 193, 211, 335)
@@ -59,3 +68,25 @@ def channel_flags(bits, n):
     """Return the flags of ``n`` channels, shape ``(n, ...)``, from the bit field of `channel_bits`."""
     bits = np.asarray(bits)
     return np.stack([(bits & (1 << index)) != 0 for index in range(n)])
+
+
+def some_channels(channels, known):
+    """Return some of the ``known`` channels as a tuple, or raise if one is unknown or repeated."""
+    given = [channels] if np.ndim(channels) == 0 else list(channels)
+    if not given or not all(channel in known for channel in given) or len(set(given)) != len(given):
+        msg = (
+            f"channels must be some of {tuple(known)}, each once, found {channels}. 304 Å is optically thick and the "
+            "ultraviolet channels are not coronal, so the emission measure does not give their intensity."
+        )
+        raise ValueError(msg)
+    return tuple(known[known.index(channel)] for channel in given)
+
+
+def named_channels(channels):
+    """Return channels as a tuple, or raise unless each is one of AIA's or the name of another one, and there once."""
+    given = [channels] if np.ndim(channels) == 0 else list(channels)
+    names = [channel for channel in given if isinstance(channel, str)]
+    if bad := [name for name in names if not name.strip() or name.isdigit()]:
+        msg = f"channels must be wavelengths of AIA's channels or names that are not numbers, found {bad}."
+        raise ValueError(msg)
+    return some_channels(given, (*CHANNELS, *dict.fromkeys(names)))

@@ -1,15 +1,13 @@
-"""Prediction of each channel from the other five: `ChannelConsistency`."""
+"""Prediction of each channel from the others: `ChannelConsistency`."""
 
 import numpy as np
 import torch
 from torch import nn
 
-from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.network.layers import PointwiseLayers
 
 __all__ = ["ChannelConsistency"]
 
-_N = len(CHANNELS)
 # Limits of ln of the spread of a prediction, in ln(intensity).
 _LOG_SPREAD = (-4.0, 3.0)
 # Center and width of the inputs: ln(EM / 10^25 cm^-5) of the corona is between 0 and 10.
@@ -18,7 +16,7 @@ _TYPICAL, _RANGE = 5.0, 3.0
 
 class ChannelConsistency(nn.Module):
     """
-    Six small networks, each of which predicts the logarithm of one channel, and its spread, from the other five.
+    Small networks, one per channel, which predict the logarithm of the channel and its spread from the other channels.
 
     Not all intensities that some DEM explains occur on the Sun. A channel that is off by a factor of three, or two
     swapped channels, can often be fitted, but they are inconsistent with the other channels.
@@ -26,7 +24,7 @@ class ChannelConsistency(nn.Module):
     Parameters
     ----------
     channel_scale : array-like
-        Typical response of each channel, in DN s^-1 pix^-1 for 10^25 cm^-5, shape ``(6,)``.
+        Typical response of each channel, in DN s^-1 pix^-1 for 10^25 cm^-5, shape ``(channels,)``.
     width : `int`, optional
         Width of the two hidden layers.
     """
@@ -36,17 +34,18 @@ class ChannelConsistency(nn.Module):
         scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(-1, 1)
         self.register_buffer("channel_scale", scale)
         self.width = int(width)
-        # The six share the same layers, which is faster than six modules.
-        self.layers = PointwiseLayers((2 * _N, _N * self.width, _N * self.width, 2 * _N))
+        # The networks share the same layers, which is faster than one module each.
+        n = len(scale)
+        self.layers = PointwiseLayers((2 * n, n * self.width, n * self.width, 2 * n))
         with torch.no_grad():
             for layer in self.layers[2], self.layers[4]:
-                layer.weight *= _N**0.5
+                layer.weight *= n**0.5
         self.separate()
 
     @torch.no_grad()
     def separate(self):
         """Zero the weights that connect a network to its own channel or to another network. Call after each step."""
-        own = torch.eye(_N, dtype=self.channel_scale.dtype, device=self.channel_scale.device)
+        own = torch.eye(len(self.channel_scale), dtype=self.channel_scale.dtype, device=self.channel_scale.device)
         others = (1 - own).repeat(1, 2)
         for layer, within in zip(list(self.layers)[::2], (others, own, own), strict=True):
             rows, columns = (size // n for size, n in zip(layer.weight.shape, within.shape, strict=False))
@@ -60,18 +59,18 @@ class ChannelConsistency(nn.Module):
         Parameters
         ----------
         intensity, uncertainty : `~torch.Tensor`
-            DN s^-1 pix^-1, shape ``(6, n)``.
+            DN s^-1 pix^-1, shape ``(channels, n)``.
 
         Returns
         -------
         predicted, log_spread, observed, noise : `~torch.Tensor`
-            Predicted ln(intensity), logarithm of its spread, observed ln(intensity) and its σ, shape ``(6, n)``.
+            Predicted ln(intensity), logarithm of its spread, observed ln(intensity) and its σ, shape ``(channels, n)``.
             Intensities below σ count as σ.
         """
         signal = torch.hypot(intensity.clamp_min(0), uncertainty)
         observed, noise = torch.log(signal / self.channel_scale), uncertainty / signal
         values = torch.cat([(observed - _TYPICAL) / _RANGE, torch.log(noise) / _RANGE])
-        predicted, log_spread = self.layers(values[None, :, None])[0, :, 0].unflatten(0, (_N, 2)).unbind(dim=1)
+        predicted, log_spread = self.layers(values[None, :, None])[0, :, 0].unflatten(0, (-1, 2)).unbind(dim=1)
         return _RANGE * predicted + _TYPICAL, log_spread.clamp(*_LOG_SPREAD), observed, noise
 
     def deviation(self, intensity, uncertainty):
@@ -81,12 +80,12 @@ class ChannelConsistency(nn.Module):
         Parameters
         ----------
         intensity, uncertainty : `~torch.Tensor`
-            DN s^-1 pix^-1, shape ``(6, n)``.
+            DN s^-1 pix^-1, shape ``(channels, n)``.
 
         Returns
         -------
         `~torch.Tensor`
-            Shape ``(6, n)``; positive where a channel is brighter than predicted.
+            Shape ``(channels, n)``; positive where a channel is brighter than predicted.
         """
         predicted, log_spread, observed, noise = self(intensity, uncertainty)
         return (observed - predicted) / torch.hypot(log_spread.exp(), noise)

@@ -84,6 +84,7 @@ class DeepEM(PosteriorDraws):
                 consistency=consistency,
                 response_matrix=None if response is None else np.array(response.matrix.value),
                 response_fingerprint=None if response is None else response.fingerprint,
+                channels=CHANNELS if response is None else response.channels,
                 meta=dict(meta or {}),
             )
         )
@@ -91,6 +92,8 @@ class DeepEM(PosteriorDraws):
     def _fill(self, weights):
         self.module = weights.module.eval()
         self.consistency = None if weights.consistency is None else weights.consistency.eval()
+        #: Names of the channels, in the order of the first axis of intensities.
+        self.channels = weights.channels
         self.bins = weights.bins
         self.response_fingerprint, self.response_matrix = weights.response_fingerprint, weights.response_matrix
         self.meta = weights.meta
@@ -261,8 +264,8 @@ class DeepEM(PosteriorDraws):
         ValueError
             If channels or bins differ, or the folded response differs by more than a thousandth.
         """
-        if response.channels != CHANNELS:
-            msg = f"response must be that of all six channels {CHANNELS}, found {response.channels}."
+        if response.channels != self.channels:
+            msg = f"response must have the channels of the network, {self.channels}, found {response.channels}."
             raise ValueError(msg)
         if response.bins != self.bins:
             msg = f"response is folded onto {response.bins!r}, but the network answers on {self.bins!r}."
@@ -474,7 +477,7 @@ class DeepEM(PosteriorDraws):
     @property
     def n_channels(self) -> int:
         """Number of channels."""
-        return len(CHANNELS) if self.response_matrix is None else len(self.response_matrix)
+        return len(self.channels)
 
     def __repr__(self):
         convolutions = [layer for layer in self.module.layers if isinstance(layer, PointwiseConvolution)]

@@ -45,7 +45,7 @@ class Weights:
     consistency : `~sunpy_deepem.network.ChannelConsistency` or `None`
         Network that predicts each channel from the others.
     response_matrix : `~numpy.ndarray` or `None`
-        Folded response of the training, shape ``(6, number of bins)``.
+        Folded response of the training, shape ``(number of channels, number of bins)``.
     response_fingerprint : `str` or `None`
         Fingerprint of that response.
     meta : `dict`
@@ -56,6 +56,8 @@ class Weights:
         Families of the prior and their relative frequencies; empty if unknown.
     prior_log_std : `~numpy.ndarray` or `None`
         Standard deviation over the prior of ln(EM of a bin / total EM + ``TRACE``), shape ``(number of bins,)``.
+    channels : `tuple`
+        Names of the channels.
     """
 
     module: nn.Module
@@ -67,6 +69,7 @@ class Weights:
     posterior: PosteriorNetwork | None = None
     prior: dict = field(default_factory=dict)
     prior_log_std: np.ndarray | None = None
+    channels: tuple = CHANNELS
 
 
 def read_weights(source="default") -> Weights:
@@ -124,9 +127,10 @@ def _read(path):
         consistency = _consistency_of(state)
         architecture = json.loads(meta.pop("architecture"))
         bins = LogTBins(**json.loads(meta.pop("bins")))
+        channels = tuple(json.loads(meta.pop("channels", json.dumps(CHANNELS))))
         module = ARCHITECTURES[architecture.pop("name")](**architecture).float()
         module.load_state_dict(state)
-        _check_shapes(module, matrix, bins)
+        _check_shapes(module, matrix, bins, channels)
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         msg = f"{path} holds weights that do not fit their own description ({error}). Train or download it again."
         raise ValueError(msg) from error
@@ -139,6 +143,7 @@ def _read(path):
         posterior=posterior,
         prior=json.loads(meta.pop("prior", "{}")),
         prior_log_std=log_std,
+        channels=channels,
         meta=meta,
     )
 
@@ -237,6 +242,8 @@ def _contents(weights):
             tensors |= {prefix + key: value for key, value in module.state_dict().items()}
     if weights.posterior is not None:
         description["posterior"] = json.dumps(weights.posterior.architecture())
+    if weights.channels != CHANNELS:
+        description["channels"] = json.dumps(weights.channels)
     if weights.prior:
         description["prior"] = json.dumps(weights.prior)
     state = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -258,7 +265,7 @@ def _consistency_of(state):
     if not (tensors := _take(state, _CONSISTENCY)):
         return None
     module = ChannelConsistency(
-        tensors["channel_scale"], width=tensors["layers.0.bias"].numel() // len(CHANNELS)
+        tensors["channel_scale"], width=tensors["layers.0.bias"].numel() // len(tensors["channel_scale"])
     ).float()
     module.load_state_dict(tensors)
     return module
@@ -279,11 +286,14 @@ def _check_finite(state):
         raise ValueError(msg)
 
 
-def _check_shapes(module, matrix, bins):
+def _check_shapes(module, matrix, bins, channels):
     if module.n_bins != len(bins):
         msg = f"{module.n_bins} outputs for {bins!r}"
         raise ValueError(msg)
-    channels = module.channel_scale.numel() if hasattr(module, "channel_scale") else len(CHANNELS)
-    if matrix is not None and matrix.shape != (channels, len(bins)):
-        msg = f"{_RESPONSE} of shape {matrix.shape} for {channels} channels and {bins!r}"
+    inputs = module.channel_scale.numel() if hasattr(module, "channel_scale") else len(CHANNELS)
+    if inputs != len(channels):
+        msg = f"{inputs} inputs for the channels {channels}"
+        raise ValueError(msg)
+    if matrix is not None and matrix.shape != (inputs, len(bins)):
+        msg = f"{_RESPONSE} of shape {matrix.shape} for {inputs} channels and {bins!r}"
         raise ValueError(msg)

@@ -1,7 +1,7 @@
 """The temperature response of the channels: `TemperatureResponse`."""
 
 import hashlib
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 
 import astropy.units as u
@@ -10,7 +10,8 @@ from astropy.table import QTable
 
 from sunpy_deepem.calibrate.degradation import correction_table as get_correction_table
 from sunpy_deepem.calibrate.degradation import degradation_factor, known_until
-from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.channels import CHANNELS, named_channels, some_channels
+from sunpy_deepem.response.packaged import PACKAGED_TABLE, chiantifix_94, packaged_table
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import RESPONSE_UNIT
 from sunpy_deepem.utils.checks import one_time
@@ -19,7 +20,6 @@ from sunpy_deepem.utils.files import atomic_path, checked_path
 __all__ = ["TemperatureResponse"]
 
 _FORMAT = "sunpy_deepem response 1"
-_PACKAGED_TABLE = "aia_v10_temperature_response.ecsv"
 # Points per bin at which K is averaged; more points change the matrix by less than 1e-5.
 _POINTS_PER_BIN = 100
 
@@ -39,8 +39,9 @@ class TemperatureResponse:
         Response in cm5 DN / (pix s), shape ``(number of channels, n)``.
     bins : `LogTBins`, optional
         Bins of ``matrix``.
-    channels : sequence of `int`, optional
-        Channels along the first axis, by default `sunpy_deepem.CHANNELS`.
+    channels : sequence of `int` or `str`, optional
+        Channels along the first axis, by default `sunpy_deepem.CHANNELS`: wavelengths of AIA's channels in Å, and names
+        of any others.
     meta : `dict`, optional
         Origin of the response.
 
@@ -72,7 +73,7 @@ class TemperatureResponse:
         if temperature.ndim != 1 or temperature.size < 2 or not (np.diff(temperature) > 0).all():
             msg = f"temperature must be one-dimensional and ascending, found shape {temperature.shape}. Sort it first."
             raise ValueError(msg)
-        self.channels = _checked_channels(channels, CHANNELS)
+        self.channels = named_channels(channels)
         if curves.shape != (len(self.channels), temperature.size):
             msg = (
                 f"curves must have shape {(len(self.channels), temperature.size)} (channels {self.channels} by "
@@ -138,7 +139,7 @@ class TemperatureResponse:
         ----------
         Boerner et al. (2014), Solar Phys. 289, 2377, https://doi.org/10.1007/s11207-013-0452-z
         """
-        table = _packaged_table()
+        table = packaged_table()
         obstime, degraded_by = _checked_time(obstime), None
         curves = u.Quantity([table[f"response_{channel}"] for channel in CHANNELS])
         if eve:
@@ -152,7 +153,7 @@ class TemperatureResponse:
             degraded = [degradation_factor(channel, obstime, table=correction) for channel in CHANNELS]
             curves = curves * np.array(degraded)[:, np.newaxis]
         meta = {
-            "origin": f"packaged table {_PACKAGED_TABLE}",
+            "origin": f"packaged table {PACKAGED_TABLE}",
             "source": table.meta["source"],
             "version": table.meta["version"],
             "eve": bool(eve),
@@ -261,9 +262,93 @@ class TemperatureResponse:
         known_until(table, obstime)
         if chiantifix:
             factor = 1 if obstime is None else degradation_factor(94, obstime, table=table)
-            curves[CHANNELS.index(94)] += _chiantifix(temperature) * factor
+            curves[CHANNELS.index(94)] += chiantifix_94(temperature) * factor
         meta |= {"chiantifix": bool(chiantifix), "obstime": _isot(obstime), "correction_table": table_origin}
         return cls(temperature, curves, bins=bins, meta=meta)
+
+    @classmethod
+    def from_curves(cls, temperature, curves, *, bins: LogTBins | None = None, meta=None) -> "TemperatureResponse":
+        """
+        Create the response of channels of any instruments.
+
+        Methods, training and networks accept it, for intensities in the order of ``curves``. Only `sunpy_deepem.invert`
+        needs AIA's channels, as it reads AIA maps.
+
+        Parameters
+        ----------
+        temperature : `~astropy.units.Quantity`
+            Temperatures, ascending, shape ``(n,)``.
+        curves : `dict`
+            Response in cm5 DN / (pix s), shape ``(n,)``, by channel: the wavelength in Å of a channel of AIA, or the
+            name of another, such as ``"XRT Be-thin"``. Intensities must be per the same pixel.
+        bins : `LogTBins`, optional
+            Bins of ``matrix``.
+        meta : `dict`, optional
+            Origin of the response.
+
+        Returns
+        -------
+        `TemperatureResponse`
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is invalid, as for `TemperatureResponse`.
+
+        See Also
+        --------
+        join : Append the channels of another response.
+
+        Examples
+        --------
+        >>> from sunpy_deepem import TemperatureResponse
+        >>> temperature = np.logspace(5, 8, 61) * u.K
+        >>> flat = np.full(61, 1e-26) * u.Unit("cm5 DN / (pix s)")
+        >>> TemperatureResponse.from_curves(temperature, {"first": flat, "second": 2 * flat}).channels
+        ('first', 'second')
+        """
+        if not isinstance(curves, Mapping) or not curves:
+            msg = f"curves must be a dict with the response of each channel, found {type(curves).__name__}."
+            raise TypeError(msg)
+        return cls(temperature, u.Quantity(list(curves.values())), bins=bins, channels=tuple(curves), meta=meta)
+
+    def join(self, other: "TemperatureResponse") -> "TemperatureResponse":
+        """
+        Return the response of the channels of this and another response.
+
+        Parameters
+        ----------
+        other : `TemperatureResponse`
+            Interpolated in log T onto the temperatures of this response; its channels must have other names.
+
+        Returns
+        -------
+        `TemperatureResponse`
+            On the bins of this response and the temperatures that both cover.
+
+        Raises
+        ------
+        ValueError
+            If a channel is in both, or the temperatures do not cover the bins.
+
+        Examples
+        --------
+        >>> from sunpy_deepem import TemperatureResponse
+        >>> temperature = np.logspace(5, 8, 61) * u.K
+        >>> flat = np.full(61, 1e-26) * u.Unit("cm5 DN / (pix s)")
+        >>> TemperatureResponse.default().join(TemperatureResponse.from_curves(temperature, {"mine": flat})).channels
+        (94, 131, 171, 193, 211, 335, 'mine')
+        """
+        log_t, theirs = np.log10(self.temperature.value), np.log10(other.temperature.value)
+        both = (log_t >= theirs[0]) & (log_t <= theirs[-1])
+        added = [np.interp(log_t[both], theirs, curve) for curve in other.curves.value]
+        return type(self)(
+            self.temperature[both],
+            np.concatenate([self.curves[:, both], added * RESPONSE_UNIT]),
+            bins=self.bins,
+            channels=self.channels + other.channels,
+            meta={"joined": [self.meta, other.meta]},
+        )
 
     @property
     def temperature(self) -> u.Quantity:
@@ -284,7 +369,8 @@ class TemperatureResponse:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that identify the folded response to five significant figures."""
         figures = " ".join(f"{value:.4e}" for value in self._matrix.ravel())
-        return hashlib.sha256(f"{self.bins!r} {figures}".encode()).hexdigest()[:16]
+        named = f" {self.channels}" if any(isinstance(channel, str) for channel in self.channels) else ""
+        return hashlib.sha256(f"{self.bins!r} {figures}{named}".encode()).hexdigest()[:16]
 
     def with_bins(self, bins: LogTBins) -> "TemperatureResponse":
         """Return the same response folded onto other ``bins`` (`LogTBins`)."""
@@ -296,8 +382,8 @@ class TemperatureResponse:
 
         Parameters
         ----------
-        channels : sequence of `int`
-            Wavelengths in Å, a subset of ``channels``.
+        channels : sequence of `int` or `str`
+            A subset of ``channels``.
 
         Returns
         -------
@@ -308,7 +394,7 @@ class TemperatureResponse:
         ValueError
             If a channel is unknown, such as 304 Å, which is optically thick, or 1600 Å.
         """
-        channels = _checked_channels(channels, self.channels)
+        channels = some_channels(channels, self.channels)
         rows = [self.channels.index(channel) for channel in channels]
         return type(self)(self.temperature, self.curves[rows], bins=self.bins, channels=channels, meta=self.meta)
 
@@ -370,8 +456,9 @@ class TemperatureResponse:
             )
             raise ValueError(msg)
         try:
-            channels = tuple(int(name.removeprefix("response_")) for name in table.colnames if name != "temperature")
-            curves = u.Quantity([table[f"response_{channel}"] for channel in channels])
+            names = [name for name in table.colnames if name != "temperature"]
+            channels = tuple(_channel_of_column(name) for name in names)
+            curves = u.Quantity([table[name] for name in names])
             temperature, meta = table["temperature"], table.meta["origin"]
         except (KeyError, ValueError, TypeError) as error:
             msg = f"{path} contains no complete response ({type(error).__name__}: {error}). Write it again."
@@ -392,33 +479,10 @@ class TemperatureResponse:
         return f"<TemperatureResponse {self.fingerprint}: {facts}>"
 
 
-def _checked_channels(channels, known):
-    """Return ``channels`` as a tuple, or raise if one is not ``known`` or is repeated."""
-    given = channels
-    try:
-        channels = tuple(int(channel) for channel in np.atleast_1d(channels))
-        whole = np.array_equal(channels, np.atleast_1d(given))
-    except (TypeError, ValueError, OverflowError):
-        channels, whole = (), False
-    if not whole or not channels or len(set(channels)) != len(channels) or not set(channels) <= set(known):
-        msg = (
-            f"channels must be some of {tuple(known)} Å, each once, found {given}. 304 Å is optically thick and the "
-            "ultraviolet channels are not coronal, so the emission measure does not give their intensity."
-        )
-        raise ValueError(msg)
-    return channels
-
-
-def _packaged_table():
-    with resources.as_file(resources.files("sunpy_deepem.data") / _PACKAGED_TABLE) as path:
-        return QTable.read(path)
-
-
-def _chiantifix(temperature):
-    """Interpolate SolarSoft's correction of the 94 Å response, zero beyond its temperatures."""
-    table = _packaged_table()
-    log_t, fix = np.log10(temperature.to_value(u.K)), table["chiantifix_94"].to_value(RESPONSE_UNIT)
-    return np.interp(log_t, table["log_temperature"].value, fix, left=0, right=0) * RESPONSE_UNIT
+def _channel_of_column(name):
+    """Return the channel of a column of a file: AIA's are numbers."""
+    channel = name.removeprefix("response_")
+    return int(channel) if channel.isdigit() else channel
 
 
 def _checked_time(obstime):

@@ -30,7 +30,7 @@ class TrainingSet:
     Parameters
     ----------
     intensity, uncertainty : array-like
-        DN s^-1 pix^-1, shape ``(6, n)``.
+        DN s^-1 pix^-1, shape ``(channels, n)``.
     em : array-like
         EM per bin in cm^-5, shape ``(number of bins, n)``.
     status : array-like of `int`, optional
@@ -41,6 +41,8 @@ class TrainingSet:
         Names of the observations.
     bins : `LogTBins`, optional
         Bins of ``em``.
+    channels : sequence, optional
+        Names of the channels, by default AIA's, `sunpy_deepem.CHANNELS`.
 
     Raises
     ------
@@ -50,8 +52,11 @@ class TrainingSet:
         If shapes do not fit.
     """
 
-    def __init__(self, intensity, uncertainty, em, *, status=None, observation=None, names=("",), bins=None):
+    def __init__(
+        self, intensity, uncertainty, em, *, status=None, observation=None, names=("",), bins=None, channels=CHANNELS
+    ):
         self.bins = LogTBins() if bins is None else bins
+        self.channels = tuple(channels)
         em = plain_array(em, "em", unit="cm-5")
         # Overflow in single precision gives infinity; `usable` drops such pixels.
         with np.errstate(over="ignore"):
@@ -66,15 +71,18 @@ class TrainingSet:
         )
         self.names = tuple(str(name) for name in names)
         expected = {
-            "intensity": (len(CHANNELS), n),
-            "uncertainty": (len(CHANNELS), n),
+            "intensity": (len(self.channels), n),
+            "uncertainty": (len(self.channels), n),
             "em": (len(self.bins), n),
             "status": (n,),
             "observation": (n,),
         }
         for name, shape in expected.items():
             if (found := getattr(self, name).shape) != shape:
-                msg = f"{name} must have shape {shape} (channels {CHANNELS}, {self.bins!r}, n pixels), found {found}."
+                msg = (
+                    f"{name} must have shape {shape} (channels {self.channels}, {self.bins!r}, n pixels), found "
+                    f"{found}."
+                )
                 raise ValueError(msg)
         if n and not 0 <= self.observation.min() <= self.observation.max() < len(self.names):
             msg = (
@@ -106,7 +114,7 @@ class TrainingSet:
         rng = generator(seed)
         em = prior.sample(n, seed=rng, trace=True)
         intensity, uncertainty = simulate_observation(em, response, seed=rng, **noise)
-        return cls(intensity, uncertainty, em, names=("prior",), bins=prior.bins)
+        return cls(intensity, uncertainty, em, names=("prior",), bins=prior.bins, channels=response.channels)
 
     @classmethod
     def from_maps(cls, observations, teacher, response, **stack_options):
@@ -224,6 +232,7 @@ class TrainingSet:
             observation=self.observation,
             names=self.names,
             bins=self.bins,
+            channels=self.channels,
         )
 
     def taught_by(self, teacher, response):
@@ -256,6 +265,7 @@ class TrainingSet:
             observation=self.observation[chosen],
             names=self.names,
             bins=self.bins,
+            channels=self.channels,
         )
 
     def usable(self, response, *, keep_unsolved=False):
@@ -265,7 +275,7 @@ class TrainingSet:
         Parameters
         ----------
         response : `TemperatureResponse`
-            Its bins must be those of the set.
+            Its channels and bins must be those of the set.
         keep_unsolved : `bool`, optional
             Also keep pixels without a solution or without EM; an EM that is not finite becomes zero.
 
@@ -277,10 +287,14 @@ class TrainingSet:
         Raises
         ------
         ValueError
-            If the bins are not the response's, a solved pixel has an EM that is not finite, or no pixel is left.
+            If channels or bins are not the response's, a solved pixel has an EM that is not finite, or no pixel is
+            left.
         """
         if self.bins != response.bins:
             msg = f"The training set is on {self.bins!r}, the response on {response.bins!r}. Fold one onto the other's."
+            raise ValueError(msg)
+        if self.channels != response.channels:
+            msg = f"The training set has the channels {self.channels}, the response {response.channels}."
             raise ValueError(msg)
         bad_em = ~np.isfinite(self.em).all(axis=0)
         if (bad_em & (self.status == 0)).any():
@@ -352,6 +366,8 @@ class TrainingSet:
         names = ("intensity", "uncertainty", "em", "status", "observation")
         bins = {"first": self.bins.first, "step": self.bins.step, "n": self.bins.n}
         meta = {"format": _FORMAT, "names": json.dumps(self.names), "bins": json.dumps(bins)}
+        if self.channels != CHANNELS:
+            meta["channels"] = json.dumps(self.channels)
         content = save({name: np.ascontiguousarray(getattr(self, name)) for name in names}, metadata=meta)
         with atomic_path(path, overwrite=overwrite) as partial:
             partial.write_bytes(content)
@@ -383,7 +399,9 @@ class TrainingSet:
             msg = f"{path} holds no training set: format must be {_FORMAT!r}, found {meta.get('format')!r}."
             raise ValueError(msg)
         try:
-            return cls(**arrays, names=json.loads(meta["names"]), bins=LogTBins(**json.loads(meta["bins"])))
+            channels = json.loads(meta.get("channels", json.dumps(CHANNELS)))
+            bins = LogTBins(**json.loads(meta["bins"]))
+            return cls(**arrays, names=json.loads(meta["names"]), bins=bins, channels=channels)
         except (KeyError, TypeError, ValueError) as error:
             msg = f"{path} holds a training set that does not fit its own description ({error}). Make it again."
             raise ValueError(msg) from error

@@ -117,7 +117,7 @@ def test_obstime(value, expected):
         TemperatureResponse.default(obstime=value)
 
 
-CHANNELS = "channels must be some of (94, 131, 171, 193, 211, 335) Å"
+CHANNELS = "channels must be some of (94, 131, 171, 193, 211, 335), each once"
 
 
 @table(

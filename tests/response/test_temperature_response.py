@@ -140,3 +140,61 @@ class TestErrors:
     def test_bins_up_to_the_last_temperature(self):
         edges = np.linspace(5.45, 7.25, 19)
         np.testing.assert_allclose(make(np.ones(19), edges).matrix.value, 1e-26)
+
+
+class TestOtherChannels:
+    """Channels of other instruments have names."""
+
+    @staticmethod
+    def curves(n=61, **values):
+        log_t = np.linspace(5, 8, n)
+        return 10**log_t * u.K, {name: np.full(n, value) * RESPONSE_UNIT for name, value in values.items()}
+
+    def test_from_curves(self):
+        response = TemperatureResponse.from_curves(*self.curves(one=1e-26, two=2e-26), meta={"origin": "made up"})
+        assert response.channels == ("one", "two")
+        np.testing.assert_allclose(response.matrix.value, np.outer([1e-26, 2e-26], np.ones(18)))
+        assert response.with_channels(["two"]).channels == ("two",)
+
+    def test_join(self, response):
+        both = response.join(TemperatureResponse.from_curves(*self.curves(one=1e-26)))
+        assert both.channels == (*response.channels, "one")
+        np.testing.assert_allclose(both.matrix[:6], response.matrix, rtol=1e-12)
+        np.testing.assert_allclose(both.matrix[6].value, 1e-26)
+        assert both.with_channels(response.channels) == response
+
+    def test_join_interpolates_in_log_t(self, response):
+        temperature, _ = self.curves()
+        steep = {"steep": np.log10(temperature.value) * 1e-27 * RESPONSE_UNIT}
+        both = response.join(TemperatureResponse.from_curves(temperature, steep))
+        np.testing.assert_allclose(both.matrix[6].value, response.bins.centers * 1e-27, rtol=1e-10)
+
+    def test_names_identify_a_response(self):
+        one, other = (TemperatureResponse.from_curves(*self.curves(**{name: 1e-26})) for name in ("one", "other"))
+        assert one.fingerprint != other.fingerprint
+
+    def test_file(self, tmp_path, response):
+        both = response.join(TemperatureResponse.from_curves(*self.curves(**{"XRT Be-thin": 1e-26})))
+        both.write(tmp_path / "both.ecsv")
+        again = TemperatureResponse.read(tmp_path / "both.ecsv")
+        assert again == both
+        assert again.channels == (94, 131, 171, 193, 211, 335, "XRT Be-thin")
+
+    @pytest.mark.parametrize("name", ["", " ", "94"])
+    def test_invalid_names(self, name):
+        with pytest.raises(ValueError, match="names that are not numbers"):
+            TemperatureResponse.from_curves(*self.curves(**{name: 1e-26}))
+
+    def test_repeated_and_unknown_channels(self, response):
+        with pytest.raises(ValueError, match="each once"):
+            response.join(response)
+        temperature, curves = self.curves(one=1e-26)
+        with pytest.raises(ValueError, match="304"):
+            TemperatureResponse.from_curves(temperature, {304: curves["one"]})
+        with pytest.raises(TypeError, match="curves must be a dict"):
+            TemperatureResponse.from_curves(temperature, list(curves.values()))
+
+    def test_temperatures_must_cover_the_bins(self, response):
+        short = 10 ** np.linspace(6, 7, 11) * u.K, {"one": np.ones(11) * 1e-26 * RESPONSE_UNIT}
+        with pytest.raises(ValueError, match="bins extend"):
+            response.join(TemperatureResponse.from_curves(*short, bins=LogTBins(6.2, 0.1, 5)))
