@@ -4,12 +4,14 @@ The ``deepem`` command, a thin layer over the Python interface.
 Arguments are checked before the package's other modules are imported, which takes seconds.
 """
 
+import re
 import shlex
 import signal
 import sys
 import threading
 import webbrowser
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from glob import has_magic
 from pathlib import Path
 
@@ -53,6 +55,29 @@ def _clean_exit():
         signal.signal(signal.SIGTERM, before)
 
 
+def _date(context, parameter, text):
+    """Return a date in UTC as ISO text."""
+    if text is None:
+        return None
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        msg = f"must be a date such as 2014-01-01 or 2014-01-01T00:00, found {text!r}."
+        raise click.BadParameter(msg) from None
+    return (date if date.tzinfo is None else date.astimezone(UTC).replace(tzinfo=None)).isoformat()
+
+
+def _part(context, parameter, text):
+    """Return the two numbers of K/N."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not (found and 1 <= int(found[1]) <= int(found[2])):
+        msg = f"must be K/N with 1 <= K <= N, such as 3/40, found {text!r}."
+        raise click.BadParameter(msg)
+    return int(found[1]), int(found[2])
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sunpy_deepem")
 @click.option("--traceback", is_flag=True, help="Show the traceback of errors.")
@@ -79,6 +104,10 @@ def main(traceback):
 @click.option(
     "--scheduler", help="Invert many times in 'threads', 'processes' or on a dask cluster at 'tcp://HOST:PORT'."
 )
+@click.option("--since", callback=_date, metavar="DATE", help="Leave out earlier maps, such as of 2014-01-01T00:00.")
+@click.option(
+    "--part", callback=_part, metavar="K/N", help="Invert every Nth set from the Kth on, as task K of N of a job array."
+)
 @click.option("--plot", is_flag=True, help="Also write a summary plot (PNG) beside the FITS file.")
 @click.option("--shape", default="512", show_default=True, help="Pixels along the longer side, or 'native'.")
 @click.option("--systematic", default=0.1, show_default=True, help="Systematic error, as a fraction of intensity.")
@@ -90,7 +119,7 @@ def main(traceback):
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
-def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, overwrite, quiet, **options):
+def invert(maps, sample, out, recursive, scheduler, since, part, plot, shape, degradation, overwrite, quiet, **options):
     """
     Invert MAPS: six AIA FITS files, a folder with them, or files and folders of many times.
 
@@ -105,6 +134,8 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
 
     options |= {"shape": _shape(shape), "degradation": "data" if degradation else None}
     _check_sources(maps, sample)
+    selection = {key: value for key, value in {"since": since, "part": part}.items() if value is not None}
+    _check_selection(selection, sample, out, plot)
     _check_weights(options["weights"])
     if out is None and sample:
         out = Path("deepem_sample.fits" if sample == "real" else "deepem_synthetic.fits")
@@ -114,8 +145,8 @@ def invert(maps, sample, out, recursive, scheduler, plot, shape, degradation, ov
     source = _maps(maps, sample)
     if not sample:
         sets = _sets(maps, recursive)
-        if _is_series(sets, out):
-            _invert_series(sets, out, scheduler, plot, overwrite, quiet, options)
+        if selection or _is_series(sets, out):
+            _invert_series(sets.select(**selection), out, scheduler, plot, overwrite, quiet, options)
             return
         if len(sets.complete) == 1 and not sets.failed:
             source = sets.complete[0].sources
@@ -340,6 +371,14 @@ def _check_sources(paths, sample):
             raise click.ClickException(msg)
 
 
+def _check_selection(selection, sample, out, plot):
+    names = " and ".join(f"--{name}" for name in selection)
+    if selection and (sample or out is None or plot):
+        need = "maps of many times and a folder for their cubes, --out FOLDER, without --plot"
+        msg = f"{names} needs {need}." if len(selection) == 1 else f"{names} need {need}."
+        raise click.UsageError(msg)
+
+
 def _check_weights(weights):
     if weights.endswith(".safetensors") and not Path(weights).is_file():
         msg = f"There is no file {weights}."
@@ -368,6 +407,7 @@ def _is_series(sets, out):
 
 def _invert_series(sets, out, scheduler, plot, overwrite, quiet, options):
     from sunpy_deepem.series import invert_series
+    from sunpy_deepem.series.report import report_name
 
     found = f"{len(sets.complete)} sets of six channels, {len(sets.failed)} incomplete or ambiguous"
     if out is None:
@@ -380,7 +420,7 @@ def _invert_series(sets, out, scheduler, plot, overwrite, quiet, options):
         click.echo(f"Found {found}; ignored maps: {len(sets.ignored)}.", err=True)
     report = invert_series(sets, out, scheduler=scheduler, overwrite=overwrite, progress=not quiet, **options)
     if report.failed or not quiet:
-        click.echo(f"{report}\nReport: {out / 'report.json'}", err=True)
+        click.echo(f"{report}\nReport: {out / report_name(sets.part)}", err=True)
     if report.failed:
         sys.exit(1)
 

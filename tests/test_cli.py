@@ -207,6 +207,20 @@ class TestInvertMany:
         assert len(lines) > 4
         assert max(map(len, lines)) <= 80
 
+    def test_job_array(self, folder, many):
+        for k in (1, 2, 3):
+            result = run("invert", many, "-o", "dem", "--part", f"{k}/3")
+            assert result.exit_code == 0, result.output
+            assert f"Report: {Path('dem') / f'report-{k}-of-3.json'}" in result.stderr
+            assert f"Found {k < 3:d} sets of six channels" in result.stderr
+        assert len(list(Path("dem").glob("*.fits"))) == 2
+
+    def test_since(self, folder, many):
+        assert run("invert", many, "-o", "dem", "--since", "2014-01-01T01:01+01:00", "-q").exit_code == 0
+        assert names(folder / "dem") == ["deepem_2014-01-01T000205.fits", "report.json"]
+        result = run("invert", many, "-o", "none", "--since", "2014-01-02")
+        assert (result.exit_code, names(folder / "none")) == (0, ["report.json"])
+
     def test_recursive(self, folder, many):
         assert_one_line(run("invert", many.parent, "-o", "dem"), "holds no FITS file")
         result = run("invert", many.parent, "--recursive", "-o", "dem", "--shape", "16")
@@ -233,6 +247,9 @@ class TestInvertMany:
             (["-o", "dem", "--weights", "none.safetensors"], "none.safetensors"),
             (["-o", "dem", "--scheduler", "abacus"], "scheduler must be"),
             (["-o", "file/dem"], "cannot be written to"),
+            (["--part", "1/2"], "--part needs maps of many times and a folder for their cubes, --out FOLDER"),
+            (["-o", "dem", "--part", "1/2", "--plot"], "without --plot"),
+            (["-o", "dem.fits", "--since", "2014-01-01"], "out must be a folder"),
         ],
     )
     def test_one_line_errors(self, folder, many, arguments, words):

@@ -1,6 +1,6 @@
 """Grouping of maps into sets of six channels by their headers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from sunpy.map import GenericMap
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.stack.headers import header_channel, observation_time
+from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.files import FITS_SUFFIXES
 from sunpy_deepem.utils.fits import headers
 
@@ -55,11 +56,67 @@ class ChannelSets:
         Sets that lack a channel, are ambiguous or cannot be read.
     ignored : `tuple` of (source, `str`)
         Maps that belong to no set, and the reason: other wavelengths, instruments, or exposures between sets.
+    since : `~astropy.time.Time` or `None`
+        Time from which `select` chose the sets.
+    part : `tuple` of two `int` or `None`
+        Part that `select` chose.
     """
 
     complete: tuple
     failed: tuple = ()
     ignored: tuple = ()
+    since: Time | None = None
+    part: tuple[int, int] | None = None
+
+    def select(self, *, since=None, part=None):
+        """
+        Return the sets from a time on, or a part of the sets, as for a job array.
+
+        Parameters
+        ----------
+        since : `~astropy.time.Time` or `str`, optional
+            Earlier sets are left out. Sets without a time are kept.
+        part : `tuple` of two `int`, optional
+            ``(k, n)`` for the k-th set in order of time and every n-th after it. The n parts hold each set once, if all
+            are made from the same files. Ignored maps are in the first part.
+
+        Returns
+        -------
+        `ChannelSets`
+            May be empty.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``since`` is not a time, or ``part`` not two whole numbers ``1 <= k <= n``.
+
+        Examples
+        --------
+        >>> from sunpy_deepem.series import group_maps
+        >>> times = [f"2014-01-01T00:0{minute}" for minute in (0, 2, 4)]
+        >>> sets = group_maps([smap for time in times for smap in sample_maps((32, 32), obstime=time)])
+        >>> [each.time.isot[:16] for each in sets.select(part=(1, 2)).complete]
+        ['2014-01-01T00:00', '2014-01-01T00:04']
+        >>> [each.time.isot[:16] for each in sets.select(since="2014-01-01T00:01").complete]
+        ['2014-01-01T00:02', '2014-01-01T00:04']
+        """
+        chosen = sorted((*self.complete, *self.failed), key=_order)
+        ignored = self.ignored
+        if since is not None:
+            since = _checked_time(since)
+            chosen = [each for each in chosen if each.time is None or each.time >= since]
+        if part is not None:
+            k, n = part = _checked_part(part)
+            chosen = chosen[k - 1 :: n]
+            ignored = ignored if k == 1 else ()
+        return replace(
+            self,
+            complete=tuple(each for each in chosen if each.reason is None),
+            failed=tuple(each for each in chosen if each.reason is not None),
+            ignored=ignored,
+            since=self.since if since is None else since,
+            part=self.part if part is None else part,
+        )
 
     def __repr__(self):
         return f"<ChannelSets {len(self.complete)} complete, {len(self.failed)} failed, {len(self.ignored)} ignored>"
@@ -149,6 +206,34 @@ def describe(source):
     if isinstance(source, GenericMap):
         return f"{source.wavelength:g} map of {source.date.isot}"
     return source.name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Selection
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _order(each):
+    """Return the key that sorts sets by time, and those without a time by name."""
+    return each.time is None, "" if each.time is None else each.time.utc.isot, str(describe(each.sources[0]))
+
+
+def _checked_time(since):
+    try:
+        return Time(since, scale="utc")
+    except (ValueError, TypeError):
+        msg = f"since must be a time such as '2014-01-01T00:00', found {since!r}."
+        raise ValueError(msg) from None
+
+
+def _checked_part(part):
+    values = tuple(part) if np.ndim(part) == 1 else ()
+    if len(values) == 2:
+        k, n = (whole_number(value, "part") for value in values)
+        if k <= n:
+            return k, n
+    msg = f"part must be two whole numbers (k, n) with 1 <= k <= n, such as (3, 40), found {part!r}."
+    raise ValueError(msg)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

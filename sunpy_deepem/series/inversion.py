@@ -8,14 +8,12 @@ from tqdm.auto import tqdm
 from sunpy_deepem.series.cluster import open_pool
 from sunpy_deepem.series.grouping import ChannelSets, group_maps
 from sunpy_deepem.series.jobs import check_file, error_reason, invert_set, make_jobs
-from sunpy_deepem.series.report import make_report
+from sunpy_deepem.series.report import make_report, report_name
 from sunpy_deepem.series.sequence import DEMCubeSequence
 from sunpy_deepem.utils.files import FITS_SUFFIXES, check_distinct, checked_path, remove_orphans
 from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["invert_series"]
-
-_REPORT = "report.json"
 
 
 def invert_series(
@@ -39,7 +37,8 @@ def invert_series(
     Parameters
     ----------
     source : folder, glob pattern, iterable of paths and `~sunpy.map.GenericMap`, or `ChannelSets`
-        Maps of any times and channels, which `group_maps` groups, or its result.
+        Maps of any times and channels, which `group_maps` groups, or its result, as
+        ``group_maps(folder).select(part=(3, 40))``.
     out : `str` or `pathlib.Path`, optional
         Folder to write to; it is created if necessary. Files are named ``deepem_DATE.fits`` after the exposure in
         193 Å.
@@ -59,8 +58,8 @@ def invert_series(
     Returns
     -------
     `SeriesReport` or `DEMCubeSequence`
-        With ``out``, the report, also written to ``report.json`` in that folder. Without it, the cubes in order of
-        time, with the report in ``meta["report"]``.
+        With ``out``, the report, also written to ``report.json`` in that folder, or ``report-3-of-40.json`` for that
+        part. Without it, the cubes in order of time, with the report in ``meta["report"]``.
 
     Raises
     ------
@@ -89,7 +88,8 @@ def invert_series(
     sets = source
     if not isinstance(source, ChannelSets):
         sets = group_maps(source, recursive=recursive, max_time_span=max_time_span)
-    if not (sets.complete or sets.failed):
+    # A part of few sets may be empty.
+    if not (sets.complete or sets.failed) and sets.since is sets.part is None:
         msg = f"source holds no AIA map of the six channels, found {len(sets.ignored)} maps of other kinds."
         raise ValueError(msg)
     folder = None if out is None else _writable(checked_path(out, "out"))
@@ -116,7 +116,7 @@ def invert_series(
             # Also after an interrupt.
             report = make_report(sets, jobs, finished)
             if folder is not None:
-                report.write(folder / _REPORT)
+                report.write(folder / report_name(sets.part))
                 # Those of workers that were killed.
                 remove_orphans(folder)
     if folder is not None:

@@ -146,7 +146,9 @@ def _uses_network(options):
 def _portable(options):
     """Return the options with an absolute path of the weights, as workers may have another working directory."""
     weights = options.get("weights", "default")
-    if isinstance(weights, str | Path) and str(weights) != "default":
+    from sunpy_deepem.network.weights import PACKAGED
+
+    if isinstance(weights, str | Path) and str(weights) not in PACKAGED:
         return options | {"weights": Path(weights).absolute()}
     return options
 

@@ -11,7 +11,7 @@ from sunpy.map import GenericMap
 from sunpy_deepem.series.grouping import describe
 from sunpy_deepem.utils.files import atomic_path
 
-__all__ = ["SeriesReport", "SetResult", "input_names", "make_report"]
+__all__ = ["SeriesReport", "SetResult", "input_names", "make_report", "report_name"]
 
 _FORMAT = "sunpy_deepem report 1"
 # Failed sets listed when a report is printed; to_json lists all.
@@ -144,6 +144,11 @@ def make_report(sets, jobs, finished):
     results.sort(key=lambda result: (result.time is None, "" if result.time is None else result.time.utc.isot))
     ignored = tuple((*input_names([item]), reason) for item, reason in sets.ignored)
     return SeriesReport(tuple(results), ignored)
+
+
+def report_name(part):
+    """Return the name of the file of a report, for a part ``(k, n)`` or `None`."""
+    return "report.json" if part is None else "report-{}-of-{}.json".format(*part)
 
 
 def input_names(sources):

@@ -115,6 +115,59 @@ class TestGrouping:
         assert sets.failed
 
 
+class TestSelect:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sets(cls):
+        """Seven sets, the third without 94 Å, and a map of another wavelength."""
+        others = [channel for channel in CHANNELS if channel != 94]
+        times = (frames(12 * step, others if step == 2 else CHANNELS) for step in range(7))
+        return grouped(*times, [aia_map(304, np.ones((4, 4)))])
+
+    @pytest.mark.parametrize("n", [1, 2, 3, 7, 10])
+    def test_parts_hold_each_set_once(self, sets, n):
+        parts = [sets.select(part=(k + 1, n)) for k in range(n)]
+        found = [each for part in parts for each in (*part.complete, *part.failed)]
+        assert sorted(map(id, found)) == sorted(map(id, (*sets.complete, *sets.failed)))
+        assert [len(part.ignored) for part in parts] == [1] + [0] * (n - 1)
+        sizes = [len(part.complete) + len(part.failed) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+    def test_parts_are_the_same_for_any_order_of_maps(self, sets):
+        maps = [smap for each in (*sets.complete, *sets.failed) for smap in each.sources]
+        again = group_maps(maps[::-1])
+        assert seconds_of(again.select(part=(2, 3)).complete) == seconds_of(sets.select(part=(2, 3)).complete)
+
+    def test_part_in_order_of_time(self, sets):
+        assert seconds_of(sets.select(part=(3, 4)).complete) == [72]
+        assert seconds_of(sets.select(part=(3, 4)).failed) == [24]
+
+    def test_since(self, sets):
+        later = sets.select(since=START + 24 * u.s)
+        assert seconds_of(later.complete) == [36, 48, 60, 72]
+        assert seconds_of(later.failed) == [24]
+        assert sets.select(since="2015-01-01").complete == ()
+
+    def test_part_of_the_later_sets(self, sets):
+        both = sets.select(since=at(30), part=(2, 2))
+        assert seconds_of(both.complete) == [48, 72]
+        assert seconds_of(sets.select(since=at(30)).select(part=(2, 2)).complete) == [48, 72]
+
+    def test_files_without_a_time_are_kept(self, tmp_path, folder):
+        (folder / "broken.fits").write_bytes(b"no FITS")
+        assert len(group_maps(folder).select(since="2015-01-01").failed) == 1
+
+    @pytest.mark.parametrize("part", [(0, 2), (3, 2), (1.5, 2), (1, 2, 3), "1/2", 3, (None, 2)])
+    def test_invalid_part(self, sets, part):
+        with pytest.raises(ValueError, match="part must be"):
+            sets.select(part=part)
+
+    @pytest.mark.parametrize("since", ["yesterday", 2014, object()])
+    def test_invalid_date(self, sets, since):
+        with pytest.raises(ValueError, match="since must be a time such as '2014-01-01T00:00', found"):
+            sets.select(since=since)
+
+
 class TestFiles:
     def test_kinds_of_source(self, folder):
         files = sorted(folder.iterdir())

@@ -16,7 +16,15 @@ from helpers import aia_map, changed
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import CHANNELS, DeepEM, DEMCube, TemperatureResponse, invert
-from sunpy_deepem.series import ChannelSets, DEMCubeSequence, SeriesReport, SetResult, invert_series, jobs
+from sunpy_deepem.series import (
+    ChannelSets,
+    DEMCubeSequence,
+    SeriesReport,
+    SetResult,
+    group_maps,
+    invert_series,
+    jobs,
+)
 from sunpy_deepem.utils.files import atomic_path
 
 START = Time("2014-01-01T00:00:00")
@@ -47,6 +55,18 @@ class TestInvertSeries:
         assert (len(second.done), len(second.skipped)) == (0, 3)
         assert [path.stat().st_mtime_ns for path in second.paths] == written
         assert second.paths == first.paths
+
+    def test_parts_write_the_files_of_the_whole(self, tmp_path, folder):
+        sets = group_maps(folder)
+        reports = [invert_series(sets.select(part=(k, 4)), tmp_path / "dem") for k in (1, 2, 3, 4)]
+        assert [len(report.done) for report in reports] == [1, 1, 1, 0]
+        assert len(invert_series(folder, tmp_path / "dem").skipped) == 3
+        reports = [f"report-{k}-of-4.json" for k in (1, 2, 3, 4)]
+        assert sorted(path.name for path in (tmp_path / "dem").glob("*.json")) == [*reports, "report.json"]
+
+    def test_packaged_weights_by_name(self, tmp_path, folder):
+        sets = group_maps(folder).select(part=(1, 3))
+        assert len(invert_series(sets, tmp_path, weights="neutral").done) == 1
 
     def test_explicit_defaults_are_the_same_options(self, tmp_path, folder):
         invert_series(folder, tmp_path)
