@@ -8,6 +8,7 @@ from safetensors.numpy import save
 
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.methods.base import get_method
+from sunpy_deepem.methods.factors import checked_factors
 from sunpy_deepem.stack.channel_stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.training.prior import generator, simulate_observation, usual_uncertainty
@@ -421,23 +422,27 @@ class PriorStream:
         The same seed gives the same pixels in the same epoch.
     systematic : pair of `float`, optional
         Limits of the systematic fraction, as for `simulate_observation`.
+    factors : `dict`, optional
+        Widths of unknown factors of the channels' responses, as for `simulate_observation`.
     """
 
-    def __init__(self, prior, response, n, *, seed=0, systematic=(0.0, 0.3)):
+    def __init__(self, prior, response, n, *, seed=0, systematic=(0.0, 0.3), factors=None):
         self.prior, self.response = prior, response
         self.n, self.seed = whole_number(n, "n"), whole_number(seed, "seed", least=0)
         self.systematic = tuple(float(limit) for limit in systematic)
+        self.factors = checked_factors(factors)
 
     def epoch(self, number):
         """Return the pixels of epoch ``number``, a `TrainingSet`."""
-        noise = {"systematic": self.systematic, "short_exposures": _SHORT_EXPOSURES}
+        noise = {"systematic": self.systematic, "short_exposures": _SHORT_EXPOSURES, "factors": self.factors}
         return TrainingSet.from_prior(self.prior, self.response, self.n, seed=[self.seed, number], **noise)
 
     @property
     def identity(self):
         """A `str` that distinguishes this stream from others."""
         weights = dict(zip(self.prior.families, self.prior.weights.round(6).tolist(), strict=True))
-        return f"prior {weights}, systematic {self.systematic}, {self.n} pixels an epoch, seed {self.seed}"
+        factors = f"factors {self.factors}, " if self.factors else ""
+        return f"prior {weights}, systematic {self.systematic}, {factors}{self.n} pixels an epoch, seed {self.seed}"
 
 
 def _integers(values, name, dtype):

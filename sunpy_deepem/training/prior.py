@@ -4,6 +4,7 @@ import numpy as np
 
 from sunpy_deepem.calibrate.photometry import counts_uncertainty
 from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.methods.factors import checked_factors, draw_factors
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import TRACE
 from sunpy_deepem.utils.checks import plain_array, real_number, whole_number
@@ -248,7 +249,15 @@ class DEMPrior:
 
 
 def simulate_observation(
-    em, response, *, seed, systematic=(0.0, 0.3), n_sample=None, exposure_times=None, short_exposures=0.0
+    em,
+    response,
+    *,
+    seed,
+    systematic=(0.0, 0.3),
+    n_sample=None,
+    exposure_times=None,
+    short_exposures=0.0,
+    factors=None,
 ):
     """
     Return noisy AIA intensities of given emission measures, and their σ as estimated from data.
@@ -273,6 +282,9 @@ def simulate_observation(
         well.
     short_exposures : `float`, optional
         Fraction of the pixels in which the exposure is up to 300 times shorter, as during flares.
+    factors : `dict`, optional
+        Standard deviation of the natural logarithm of an unknown factor of a channel's response, by channel. It is
+        drawn for each pixel and not part of σ, so that a network learns to average over it.
 
     Returns
     -------
@@ -288,6 +300,8 @@ def simulate_observation(
     f = low + (high - low) * rng.uniform(0, 1, n) ** _TOWARDS_ZERO
     samples = 2 ** rng.uniform(0, 6, n) if n_sample is None else np.full(n, float(n_sample))
     truth = response.matrix.value @ em
+    if factors := checked_factors(factors):
+        truth *= draw_factors(factors, response.channels, n, rng)
     times = _usual_times(response.channels) if exposure_times is None else np.asarray(exposure_times, dtype=float)
     times = times[:, np.newaxis]
     if short_exposures:

@@ -170,7 +170,7 @@ def method():
 
 def test_thinning_changes_little(pixels, method, monkeypatch):
     full = method.solve(*pixels[1:])
-    monkeypatch.setattr("sunpy_deepem.methods.importance._FOLLOWED", 500)
+    monkeypatch.setattr("sunpy_deepem.methods.weighing._FOLLOWED", 500)
     part = method.solve(*pixels[1:])
     np.testing.assert_allclose(part.em.sum(axis=0), full.em.sum(axis=0), rtol=0.05)
     np.testing.assert_allclose(part.ess, full.ess, rtol=0.3)
