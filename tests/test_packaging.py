@@ -24,6 +24,7 @@ def project():
 @pytest.mark.parametrize(
     "name",
     [
+        "__init__.pyi",
         "py.typed",
         "data/README.rst",
         "data/aia_20140101/AIA20140101_0000_0094.fits",
