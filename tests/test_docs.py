@@ -17,8 +17,10 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="needs the docs folder of a checkout")
 
 PAGES = sorted(path for folder in (".", "howto", "topics") for path in (ROOT / "docs" / folder).glob("*.rst"))
+REFERRING = [*PAGES, *sorted((ROOT / "docs" / "reference").glob("*.rst")), *sorted((ROOT / "changelog").glob("*.rst"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 _BLOCK = re.compile(r"^\.\. code-block:: python\n(?:   :.*\n)*\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
+_REFERENCE = re.compile(r"(?:`~?|^\.\. auto\w+:: )(sunpy_deepem(?:\.\w+)+)(?:`|$)", re.MULTILINE)
 
 # Pages, and the numbers of their code blocks that run in this order without changes
 RUNNING = {
@@ -44,6 +46,22 @@ def imports(source):
     return [(node.module, alias.name) for node in found for alias in node.names]
 
 
+def exists(name):
+    """Whether an object of the package can be imported by its full name."""
+    module, *attributes = name.split(".")
+    found = importlib.import_module(module)
+    for attribute in attributes:
+        module += f".{attribute}"
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            try:
+                found = importlib.import_module(module)
+            except ImportError:
+                return False
+    return True
+
+
 @pytest.fixture
 def figures():
     yield
@@ -63,6 +81,12 @@ def test_code_in_pages_imports_existing_names(page):
 def test_examples_import_existing_names(example):
     for module, name in imports(example.read_text(encoding="utf-8")):
         assert hasattr(importlib.import_module(module), name), f"{example.name}: from {module} import {name}"
+
+
+@pytest.mark.parametrize("page", REFERRING, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_references_to_the_package_exist(page):
+    missing = [name for name in _REFERENCE.findall(page.read_text(encoding="utf-8")) if not exists(name)]
+    assert missing == []
 
 
 @pytest.mark.parametrize(("page", "numbers"), RUNNING.items(), ids=RUNNING)
