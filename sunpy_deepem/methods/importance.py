@@ -117,7 +117,7 @@ class Importance:
 
     @property
     def prior_log_std(self):
-        """Standard deviation of ln(EM of a bin / total EM + `TRACE`) over the prior, shape ``(bins,)``."""
+        """Standard deviation of ln(EM of a bin / total EM + ``TRACE``) over the prior, shape ``(bins,)``."""
         return np.log(self._prior_draws()[0] + np.float32(TRACE)).std(axis=1)
 
     def solve(self, intensity, uncertainty, response=None, *, lower_limit=None):
