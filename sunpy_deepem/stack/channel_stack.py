@@ -15,7 +15,7 @@ from sunpy_deepem.quality import MASKED, Quality, signal_flags
 from sunpy_deepem.stack.binning import Binning
 from sunpy_deepem.stack.counts import ChannelCounts, unused_provenance
 from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header
-from sunpy_deepem.stack.headers import check_observers
+from sunpy_deepem.stack.headers import check_fields, check_observers
 from sunpy_deepem.stack.maps import channel_of, check_times, checked_channels, load_maps, one_of_each
 from sunpy_deepem.units import INTENSITY_UNIT, MIN_CHANNELS
 from sunpy_deepem.utils.checks import fraction_of_one, one_time, whole_number
@@ -246,6 +246,7 @@ class Observation:
         maps = one_of_each(load_maps(maps), self._used)
         check_times(maps, max_time_span)
         check_observers(maps)
+        check_fields(maps)
         _check_synthetic(maps, degradation)
         epoch = None if epoch is None else one_time(epoch, "epoch")
         table, table_origin = get_correction_table(correction_table) if degradation == "data" else (None, None)

@@ -20,7 +20,7 @@ from sunpy.time import parse_time
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.utils.messages import warn_user
 
-__all__ = ["check_header", "check_observers", "checked_map", "header_channel", "observation_time"]
+__all__ = ["check_fields", "check_header", "check_observers", "checked_map", "header_channel", "observation_time"]
 
 # Where AIA can see and how long it exposes, with a generous margin.
 _MAX_FIELD, _USUAL_EXPOSURE, _LEVELS = 3600 * u.arcsec, (1e-3, 60.0), (1, 3)
@@ -28,6 +28,8 @@ _MAX_FIELD, _USUAL_EXPOSURE, _LEVELS = 3600 * u.arcsec, (1e-3, 60.0), (1, 3)
 _MAX_TIME_DIFFERENCE = 60 * u.s
 # SDO orbits the Earth at 0.0003 AU and moves by less than 0.000003 AU between two channels.
 _MAX_DISTANCE, _MAX_DISTANCE_FROM_EARTH = 0.01 * u.AU, 0.3 * u.AU
+# Deviation of a matrix from a rotation, difference of rotations, and overlap of fields, that are not usual.
+_MAX_SKEW, _MAX_ROTATION, _MIN_OVERLAP = 0.02, 5.0, 0.5
 # AIA sees the Sun's radius from the Earth's orbit at 944 to 976 arcsec.
 _RADIUS = (850 * u.arcsec, 1100 * u.arcsec)
 
@@ -61,7 +63,7 @@ class _Cards:
         """Return the value of a card, `None` if it is missing or empty."""
         value = self._header.get(name)
         # Undefined values of astropy have no public type.
-        empty = value is None or type(value).__name__ == "Undefined" or (isinstance(value, str) and not value.strip())
+        empty = value is None or type(value).__name__ == "Undefined" or (isinstance(value, str) and value == "")
         return None if empty else value
 
     def names(self):
@@ -269,6 +271,41 @@ def check_observers(maps):
         )
 
 
+def check_fields(maps):
+    """
+    Warn if maps are rotated against each other or show different parts of the Sun, which errors in headers may cause.
+
+    Parameters
+    ----------
+    maps : sequence of `~sunpy.map.GenericMap`
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        If so.
+    """
+    first, *others = [(smap, *_field(smap)) for smap in maps]
+    for smap, angle, low, high in others:
+        turned = abs((angle - first[1] + 180) % 360 - 180)
+        shared = np.prod(np.clip(np.minimum(high, first[3]) - np.maximum(low, first[2]), 0, None))
+        larger = max(np.prod(high - low), np.prod(first[3] - first[2]))
+        if turned > _MAX_ROTATION or not shared > _MIN_OVERLAP * larger:
+            warn_user(
+                f"The maps of {first[0].wavelength:g} and {smap.wavelength:g} are rotated against each other by "
+                f"{turned:.3g}° and have {shared / larger:.0%} of the larger field in common. Check CROTA2, PC, CRPIX, "
+                "CRVAL and CDELT."
+            )
+
+
+def _field(smap):
+    """Return the angle of the rows of a map in degrees, and its lower left and upper right limits on the sky."""
+    ny, nx = smap.data.shape
+    corners = smap.wcs.wcs_pix2world(np.array([[0, 0], [nx, 0], [0, ny], [nx, ny]]) - 0.5, 0)
+    corners = (corners + 180) % 360 - 180
+    along = corners[1] - corners[0]
+    return np.rad2deg(np.arctan2(along[1], along[0])), corners.min(axis=0), corners.max(axis=0)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Checks
 # ---------------------------------------------------------------------------------------------------------------------
@@ -377,11 +414,24 @@ def _check_derived(cards, smap):
             f"{smap.coordinate_system.axis1}, {smap.coordinate_system.axis2}{wrong}. Correct its header."
         )
         raise ValueError(msg)
+    _check_rotation(cards, smap)
     distance = np.hypot(*((center + 180) % 360 - 180)) * u.deg
     if smap.coordinate_system.axis1.startswith("HPLN") and not distance < _MAX_FIELD:
         msg = (
             f"maps: {cards.source} must show the Sun, but the center of its image is {distance.to(u.arcsec):.3g} from "
             "that of the Sun. Correct CRPIX and CRVAL in its header."
+        )
+        raise ValueError(msg)
+
+
+def _check_rotation(cards, smap):
+    """Raise unless pixels are rectangles of the size of CDELT."""
+    axes = smap.rotation_matrix * u.Quantity(smap.scale).value[:, np.newaxis]
+    lengths, area = np.linalg.norm(axes, axis=0), np.abs(np.prod(u.Quantity(smap.scale).value))
+    if abs(axes[:, 0] @ axes[:, 1]) > _MAX_SKEW * np.prod(lengths) or abs(np.prod(lengths) / area - 1) > _MAX_SKEW:
+        msg = (
+            f"maps: {cards.source} must have rectangular pixels of the size of CDELT, but PC or CD is no rotation: "
+            f"{smap.rotation_matrix.tolist()}. Correct its header."
         )
         raise ValueError(msg)
 

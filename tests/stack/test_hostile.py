@@ -178,6 +178,9 @@ def test_card(value, expected):
     ("a projection that needs parameters", {"ctype1": "HPLN-ZPN", "ctype2": "HPLT-ZPN"}, ValueError(NO_WCS)),
     ("one axis of another coordinate", {"ctype1": "HPLT-TAN"}, ValueError(NO_WCS)),
     ("a singular PC matrix", {"pc1_1": 0.0, "pc2_2": 0.0}, ValueError(NO_WCS)),
+    ("a PC matrix that is no rotation", {"pc1_2": -1.5}, ValueError("PC or CD is no rotation: [[1.0, -1.5]")),
+    ("a PC matrix of another scale", {"pc1_1": 3.0}, ValueError("must have rectangular pixels of the size of CDELT")),
+    ("XPOSURE of a blank", {"xposure": " "}, ValueError("XPOSURE must be a positive exposure time, found ' '")),
     ("CRVAL1 of 1e30", {"crval1": 1e30}, ValueError("must show the Sun, but the center of its image is")),
     ("CRPIX2 of 1e6", {"crpix2": 1e6}, ValueError("must show the Sun, but the center of its image is")),
     ("another observer", {"hgln_obs": 90.0}, ValueError("of 171 Angstrom is 1.39 AU from that of 94 Angstrom")),
@@ -223,6 +226,17 @@ def test_date_is_understood(value):
 def test_exposure_of_an_hour():
     with pytest.warns(SunpyUserWarning, match="an exposure time of 2000 s is not usual for AIA"):
         invert(spoiled_header(exptime=2000.0))
+
+
+@maps_table(
+    "invert(maps)",
+    ("CROTA2 of 90", {"crota2": 90.0}, "Inverted, with a warning."),
+    ("CDELT1 ten times too large", {"cdelt1": 24.0, "cdelt2": 24.0}, "Inverted, with a warning."),
+    ("CRPIX1 of the corner", {"crpix1": 0.5}, "Inverted, with a warning."),
+)
+def test_other_field(value):
+    with pytest.warns(SunpyUserWarning, match="94 Angstrom and 171 Angstrom are rotated against each other by"):
+        invert(spoiled_header(**value))
 
 
 @maps_table("invert(maps)", ("all from another observer", "Inverted, with a warning."))
