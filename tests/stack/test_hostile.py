@@ -231,8 +231,8 @@ def test_exposure_of_an_hour():
 @maps_table(
     "invert(maps)",
     ("CROTA2 of 90", {"crota2": 90.0}, "Inverted, with a warning."),
-    ("CDELT1 ten times too large", {"cdelt1": 24.0, "cdelt2": 24.0}, "Inverted, with a warning."),
-    ("CRPIX1 of the corner", {"crpix1": 0.5}, "Inverted, with a warning."),
+    ("CDELT1 twice too large", {"cdelt1": 4.8, "cdelt2": 4.8}, "Inverted, with a warning."),
+    ("CRPIX1 outside of the image", {"crpix1": -1.0}, "Inverted, with a warning."),
 )
 def test_other_field(value):
     with pytest.warns(SunpyUserWarning, match="94 Angstrom and 171 Angstrom are rotated against each other by"):
