@@ -1,0 +1,508 @@
+"""From a date to six AIA files: `fetch`."""
+
+import asyncio
+import signal
+import socket
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import aiohttp
+import astropy.units as u
+import sunpy
+from astropy.time import Time
+from sunpy.net import Fido
+from sunpy.net import attrs as a
+from sunpy.net.dataretriever.sources.aia_synopsis import AIASynopsisClient
+from sunpy.net.scraper import Scraper
+from sunpy.time import TimeRange
+from sunpy.util.parfive_helpers import Downloader, SessionConfig
+from sunpy.util.parfive_helpers import config as sunpy_session
+
+from sunpy_deepem.channels import CHANNELS
+from sunpy_deepem.stack.maps import channel_of, load_maps
+from sunpy_deepem.utils.checks import one_time, whole_number
+from sunpy_deepem.utils.files import checked_path
+from sunpy_deepem.utils.messages import warn_user
+
+__all__ = ["fetch"]
+
+# Seconds. Exposures of one set lie within AIA's cadence.
+_SPAN = 12.0
+# Times that are closer than this are looked up by one query, of no more than the second number of seconds.
+_QUERY_GAP, _QUERY_LENGTH = 3600.0, 7200.0
+# Seconds around a gap that are searched for the nearest files.
+_NEIGHBORHOOD = 3600.0
+# Seconds before the second attempt; each further one waits twice as long.
+_PAUSE = 2.0
+# Folder of unfinished files, and seconds after which it is removed if its process was killed.
+_PARTIAL, _ABANDONED = ".deepem-fetch-", 86400.0
+
+
+def fetch(
+    start,
+    end=None,
+    *,
+    cadence: u.Quantity | None = None,
+    level: str = "1.5s",
+    folder=None,
+    attempts: int = 4,
+    timeout: u.Quantity = 60 * u.s,
+    progress: bool = True,
+) -> list[Path]:
+    """
+    Download the six AIA files nearest to a time, or those of a series of times.
+
+    The six files of a time are of the same 12 s, and are checked to be readable, one of each channel. Files that are in
+    the folder already are not downloaded again, so that a stopped download continues when it is started again, and a
+    finished one needs no network. Downloads go through `sunpy.net.Fido`.
+
+    Parameters
+    ----------
+    start : `~astropy.time.Time` or `str`
+        The time, or the first of a series.
+    end : `~astropy.time.Time` or `str`, optional
+        Last time of a series.
+    cadence : `~astropy.units.Quantity`, optional
+        Step of the series, by default the cadence of the archive.
+    level : {"1.5s", "1"}, optional
+        ``"1.5s"`` for JSOC's synoptic images: level 1.5, 1024 × 1024 pixels, every 2 minutes, 1 MB each. ``"1"`` for
+        level 1 by the Virtual Solar Observatory: 4096 × 4096 pixels, every 12 s, 12 MB each.
+    folder : `str` or `pathlib.Path`, optional
+        Where to keep the files, by default the folder ``aia`` in sunpy's download folder.
+    attempts : `int`, optional
+        How often a search or a download is tried.
+    timeout : `~astropy.units.Quantity`, optional
+        Time without data after which a connection is given up.
+    progress : `bool`, optional
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    `list` of `pathlib.Path`
+        Files in order of time, and of the channels within each time. Six for one time.
+
+    Raises
+    ------
+    ConnectionError
+        If the archive does not answer, or files do not arrive complete. Files that did are kept.
+    FileNotFoundError
+        If the archive lacks a channel near the time, or near all times of a series. Other gaps of a series cause a
+        warning. The message names the missing channels and the nearest complete set.
+    ValueError
+        If an argument is invalid.
+
+    See Also
+    --------
+    sunpy_deepem.invert, sunpy_deepem.series.invert_series
+
+    Examples
+    --------
+    >>> from sunpy_deepem.fetch import fetch
+    >>> files = fetch("2014-01-01T00:00")  # doctest: +REMOTE_DATA
+    >>> len(files)  # doctest: +REMOTE_DATA
+    6
+    """
+    if str(level) not in _ARCHIVES:
+        msg = f"level must be one of {', '.join(map(repr, _ARCHIVES))}, found {level!r}."
+        raise ValueError(msg)
+    archive = _ARCHIVES[str(level)]
+    times = _times(start, end, cadence, archive.cadence)
+    attempts, timeout = whole_number(attempts, "attempts"), _seconds(timeout, "timeout")
+    return _Session(archive, _prepared(folder), attempts, timeout, progress).fetch(times)
+
+
+@dataclass(frozen=True, eq=False)
+class _Record:
+    """A file of an archive, with its row in sunpy's table of results, or a file on disk, with its path."""
+
+    channel: int
+    seconds: float
+    row: Any = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """
+    An archive.
+
+    Attributes
+    ----------
+    name : `str`
+        Name for messages.
+    level : `float`
+        LVL_NUM of its files.
+    cadence : `float`
+        Seconds between its images, the largest distance from the requested time.
+    time_format : `str`
+        Format of the time in the names of files.
+    search : callable
+        Takes start and end, `~astropy.time.Time`, and returns pairs of channel and row.
+    """
+
+    name: str
+    level: float
+    cadence: float
+    time_format: str
+    search: Callable
+
+    def path(self, folder, record):
+        """Return the path of a record in the folder."""
+        stamp = datetime.fromtimestamp(round(record.seconds), UTC).strftime(self.time_format)
+        return folder / f"AIA{stamp}_{record.channel:04d}.fits"
+
+    def files(self, folder):
+        """Return the records of the files in the folder, by their names."""
+        records = []
+        for path in folder.glob("AIA*_*_*.fits"):
+            stamp, _, channel = path.stem.removeprefix("AIA").rpartition("_")
+            try:
+                seconds = datetime.strptime(stamp, self.time_format).replace(tzinfo=UTC).timestamp()
+                record = _Record(int(channel), seconds, path=path)
+            except ValueError:
+                continue
+            if record.channel in CHANNELS and self.path(folder, record) == path:
+                records.append(record)
+        return records
+
+    def check(self, path, records):
+        """Return the record to which a file belongs, or raise `ValueError`."""
+        channel, seconds, level = _content(path)
+        for record in records:
+            if (channel, level) == (record.channel, self.level) and abs(seconds - record.seconds) <= self.cadence / 2:
+                return record
+        msg = f"it holds {channel} Å of {_iso(seconds)}, level {level:g}, which was not asked for"
+        raise ValueError(msg)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Archives
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _search_synoptic(start, end):
+    # Fido.search does not find this client if a wavelength is given, and asks the VSO, too, if none is given.
+    client, query = AIASynopsisClient(), (a.Time(start, end), a.Instrument.aia, a.Level("1.5s"))
+    found = client.search(*query)
+    listings = Scraper(format=client.pattern).range(TimeRange(start, end))
+    empty = [listing for listing in listings if not any(row["url"].startswith(listing) for row in found)]
+    # sunpy takes a folder for empty if the server fails.
+    if any(map(_exists, empty)):
+        found = client.search(*query)
+    return [(int(row["Wavelength"]), row) for row in found]
+
+
+def _exists(url):
+    """Whether a server has a folder; raise `OSError` if it does not say."""
+    try:
+        urlopen(url).close()
+    except HTTPError as error:
+        if error.code == HTTPStatus.NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+def _search_vso(start, end):
+    wavelengths = a.Wavelength(min(CHANNELS) * u.angstrom, max(CHANNELS) * u.angstrom)
+    found = Fido.search(a.Time(start, end), a.Instrument.aia, a.Provider("JSOC"), wavelengths)
+    rows = []
+    for table in found:
+        # The VSO client collects errors instead of raising them.
+        if table.errors:
+            msg = f"{type(table.errors[0]).__name__}: {table.errors[0]}"
+            raise ConnectionError(msg)
+        rows += [(round(row["Wavelength"][0].to_value(u.angstrom)), row) for row in table]
+    return rows
+
+
+_ARCHIVES = {
+    "1.5s": _Archive("JSOC's synoptic archive", 1.5, 120.0, "%Y%m%d_%H%M", _search_synoptic),
+    "1": _Archive("the VSO", 1.0, 12.0, "%Y%m%d_%H%M%S", _search_vso),
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Search and download
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Session:
+    """One call of `fetch`. ``complete`` holds the paths of checked files, ``errors`` the last error of each URL."""
+
+    archive: _Archive
+    folder: Path
+    attempts: int
+    timeout: float
+    progress: bool
+    complete: set = field(default_factory=set)
+    errors: dict = field(default_factory=dict)
+
+    def fetch(self, times):
+        """Return the paths of the files of ``times``, in seconds."""
+        on_disk, reach = self.archive.files(self.folder), self.archive.cadence
+        # Nothing can be nearer than a set on disk within half a cadence.
+        sets = {at: _nearest_set(on_disk, at, reach / 2) for at in times}
+        sets = {at: members for at, members in sets.items() if members and all(map(self._is_complete, members))}
+        gaps = []
+        for query in _queries([at for at in times if at not in sets]):
+            records = self._search(min(query) - reach, max(query) + reach)
+            for at in query:
+                if members := _nearest_set(records, at, reach):
+                    sets[at] = members
+                else:
+                    gaps.append(at)
+        if gaps:
+            self._report(gaps, warn=bool(sets))
+        records = {self._path(record): record for at in times for record in sets.get(at, ())}
+        self._download({path: record for path, record in records.items() if not self._is_complete(record)})
+        return list(records)
+
+    def _path(self, record):
+        return self.archive.path(self.folder, record)
+
+    def _is_complete(self, record):
+        """Whether the file of a record is on disk and readable."""
+        path = self._path(record)
+        if path not in self.complete and path.is_file():
+            try:
+                self.archive.check(path, [record])
+            except (ValueError, OSError):
+                return False
+            self.complete.add(path)
+        return path in self.complete
+
+    def _search(self, start, end):
+        for pause in self._pauses():
+            time.sleep(pause)
+            try:
+                with _socket_timeout(self.timeout):
+                    rows = self.archive.search(*(Time(at, format="unix") for at in (start, end)))
+            except OSError as error:
+                last = error
+            else:
+                return [
+                    _Record(channel, Time(row["Start Time"]).unix, row) for channel, row in rows if channel in CHANNELS
+                ]
+        msg = (
+            f"Searching {self.archive.name} failed {self.attempts} times ({type(last).__name__}: {last}). Check the "
+            "network and try again later. sunpy_deepem.sample.real_maps() needs no network."
+        )
+        raise ConnectionError(msg) from last
+
+    def _pauses(self):
+        """Return the seconds to wait before each attempt."""
+        return [0.0, *(_PAUSE * 2**attempt for attempt in range(self.attempts - 1))]
+
+    def _report(self, gaps, *, warn):
+        """Raise for the first gap, or warn if there are other sets."""
+        around = self._search(gaps[0] - _NEIGHBORHOOD, gaps[0] + _NEIGHBORHOOD)
+        message = _gap_message(self.archive, around, gaps[0])
+        if not warn:
+            raise FileNotFoundError(message)
+        if others := len(gaps) - 1:
+            message += f" Sets of {others} other times of the series are missing, too."
+        warn_user(message)
+
+    def _download(self, records):
+        """Download records, given by their paths; a file gets its name when it is complete."""
+        if not records:
+            return
+        _remove_abandoned(self.folder)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=_PARTIAL) as partial:
+            for pause in self._pauses():
+                time.sleep(pause)
+                pending = [record for path, record in records.items() if path not in self.complete]
+                if not pending:
+                    return
+                self._download_once(pending, Path(partial))
+        if missing := sorted(path.name for path in records if path not in self.complete):
+            problems = "; ".join(f"{url}: {error}" for url, error in self.errors.items())
+            msg = (
+                f"{len(missing)} of {len(records)} files did not arrive in {self.attempts} attempts: "
+                f"{', '.join(missing)} ({problems}). The others are kept in {self.folder}; run again to continue."
+            )
+            raise ConnectionError(msg)
+
+    def _download_once(self, records, partial):
+        def keep(filepath, url, error):
+            # An exception here makes the download fail.
+            if error is None:
+                path = self._path(self.archive.check(Path(filepath), records))
+                Path(filepath).replace(path)
+                self.complete.add(path)
+
+        timeouts = aiohttp.ClientTimeout(total=None, sock_connect=self.timeout, sock_read=self.timeout)
+        config = SessionConfig(
+            headers=sunpy_session.headers, timeouts=timeouts, done_callbacks=(keep,), file_progress=False
+        )
+        # One connection per file: servers that ignore ranges damage files that are downloaded in parts.
+        downloader = Downloader(max_splits=1, progress=self.progress, overwrite=True, config=config)
+        with _restored_signals():
+            results = Fido.fetch(*(record.row for record in records), path=partial / "{file}", downloader=downloader)
+        # parfive ends quietly after Ctrl-C.
+        if any(isinstance(failed.exception, asyncio.CancelledError) for failed in results.errors):
+            raise KeyboardInterrupt
+        self.errors = {failed.url: _one_line(failed.exception) for failed in results.errors}
+
+
+def _content(path):
+    """Return channel, start in seconds and level of a file, or raise `ValueError` if it is damaged."""
+    with warnings.catch_warnings():
+        # Only damage matters here.
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message=".*truncated")
+        maps = load_maps([path])
+        if len(maps) != 1 or channel_of(maps[0]) is None or maps[0].processing_level is None:
+            msg = f"{path.name} must hold one AIA map of {CHANNELS} Å"
+            raise ValueError(msg)
+        return channel_of(maps[0]), maps[0].date.unix, float(maps[0].processing_level)
+
+
+def _nearest_set(records, at, limit):
+    """Return the six records nearest to ``at`` that lie within the same `_SPAN`, or `None`."""
+    near = [record for record in records if abs(record.seconds - at) <= limit + _SPAN]
+    for anchor in sorted(near, key=lambda record: (abs(record.seconds - at), record.seconds)):
+        if abs(anchor.seconds - at) > limit:
+            return None
+        members = [_nearest(near, channel, anchor.seconds) for channel in CHANNELS]
+        if all(member is not None and abs(member.seconds - anchor.seconds) <= _SPAN for member in members):
+            return tuple(members)
+    return None
+
+
+def _nearest(records, channel, at):
+    of_channel = [record for record in records if record.channel == channel]
+    return min(of_channel, key=lambda record: abs(record.seconds - at), default=None)
+
+
+def _queries(times):
+    """Return lists of times that are looked up together."""
+    queries = []
+    for at in times:
+        if queries and at - queries[-1][-1] <= _QUERY_GAP and at - queries[-1][0] <= _QUERY_LENGTH:
+            queries[-1].append(at)
+        else:
+            queries.append([at])
+    return queries
+
+
+def _gap_message(archive, records, at):
+    """Return what is missing at a time, and what is near."""
+    nearest = {channel: _nearest(records, channel, at) for channel in CHANNELS}
+    missing = [
+        channel for channel, record in nearest.items() if record is None or abs(record.seconds - at) > archive.cadence
+    ]
+    listed = ", ".join(
+        f"{channel} Å ({'none within 1 h' if nearest[channel] is None else _iso(nearest[channel].seconds)})"
+        for channel in missing or CHANNELS
+    )
+    if missing:
+        problem = f"lacks channels within {archive.cadence:g} s of {_iso(at)}; their nearest files: {listed}."
+    else:
+        problem = f"has no six channels of the same {_SPAN:g} s near {_iso(at)}; the nearest files: {listed}."
+    if complete := _nearest_set(records, at, _NEIGHBORHOOD):
+        advice = f"The nearest complete set is that of {_iso(complete[0].seconds)}."
+    else:
+        advice = (
+            "There is no complete set within 1 h. AIA data begin in May 2010, and synoptic images appear about a week "
+            "after the observation."
+        )
+    return f"{archive.name[0].upper()}{archive.name[1:]} {problem} {advice}"
+
+
+def _iso(seconds):
+    return datetime.fromtimestamp(round(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _one_line(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arguments and surroundings
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _times(start, end, cadence, default):
+    """Return the times in seconds."""
+    first = float(one_time(start, "start").unix)
+    if end is None:
+        if cadence is not None:
+            msg = f"cadence is for a series, found {cadence} without end. Pass the last time as end."
+            raise ValueError(msg)
+        return [first]
+    last, step = float(one_time(end, "end").unix), default if cadence is None else _seconds(cadence, "cadence")
+    if last < first:
+        msg = f"end must not be before start, found {_iso(last)} before {_iso(first)}."
+        raise ValueError(msg)
+    return [first + index * step for index in range(int((last - first) / step + 1e-6) + 1)]
+
+
+def _seconds(value, name):
+    try:
+        seconds = u.Quantity(value).to_value(u.s)
+    except (TypeError, ValueError):  # UnitConversionError is both
+        seconds = 0
+    if not seconds > 0:
+        msg = f"{name} must be a positive time such as 60 * u.s, found {value!r}."
+        raise ValueError(msg)
+    return float(seconds)
+
+
+def _prepared(folder):
+    """Return the folder, which is created if necessary."""
+    if folder is None:
+        folder = Path(sunpy.config.get("downloads", "download_dir")) / "aia"
+    folder = checked_path(folder, "folder").expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"folder: {folder} cannot be created ({error.strerror}). Choose another folder."
+        raise type(error)(msg) from error
+    return folder
+
+
+def _remove_abandoned(folder):
+    for partial in folder.glob(f"{_PARTIAL}*"):
+        if time.time() - partial.stat().st_mtime > _ABANDONED:
+            rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _socket_timeout(seconds):
+    """Limit how long sunpy's searches, which set no timeout, wait for a server."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def _restored_signals():
+    """Restore the signal handlers that parfive replaces, because Ctrl-C would have no effect afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
