@@ -23,6 +23,10 @@ __all__ = ["main"]
 
 # As in sunpy_deepem.methods, whose import takes longer than the help of this command.
 _METHODS = ("network", "basis-pursuit", "demregpy")
+# Names of the files of samples.
+_SAMPLES = {"real": "sample", "synthetic": "synthetic"}
+# Suffixes of the files of cubes; other names are those of folders.
+_CUBES = (".fits", ".fit", ".fts", ".fits.gz", ".asdf")
 
 
 class _Group(click.Group):
@@ -89,11 +93,12 @@ def main(traceback):
 @click.argument("maps", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--sample",
-    type=click.Choice(("real", "synthetic")),
+    type=click.Choice(tuple(_SAMPLES)),
     is_flag=False,
     flag_value="real",
     help="Invert the packaged Sun of 2014-01-01 or a synthetic Sun instead of files.  [--sample alone: real]",
 )
+@click.option("--date", help="Download and invert the six files nearest to a time, such as 2014-01-01T00:00.")
 @click.option(
     "-o",
     "--out",
@@ -119,9 +124,11 @@ def main(traceback):
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
-def invert(maps, sample, out, recursive, scheduler, since, part, plot, shape, degradation, overwrite, quiet, **options):
+def invert(maps, sample, date, out, plot, shape, degradation, overwrite, quiet, **options):
     """
     Invert MAPS: six AIA FITS files, a folder with them, or files and folders of many times.
+
+    Without MAPS, --date downloads them, and --sample inverts a sample.
 
     The output is a FITS file with the emission measure, its uncertainty, mask, quality and χ². Maps of many times are
     grouped into sets of six channels; each set becomes a file in the folder --out, with a report.json. A repeated run
@@ -133,15 +140,25 @@ def invert(maps, sample, out, recursive, scheduler, since, part, plot, shape, de
             click.echo(text, err=True)
 
     options |= {"shape": _shape(shape), "degradation": "data" if degradation else None}
-    _check_sources(maps, sample)
-    selection = {key: value for key, value in {"since": since, "part": part}.items() if value is not None}
+    _check_sources(maps, sample, date)
+    recursive, scheduler = options.pop("recursive"), options.pop("scheduler")
+    selection = {name: options.pop(name) for name in ("since", "part")}
+    selection = {name: value for name, value in selection.items() if value is not None}
     _check_selection(selection, sample, out, plot)
     _check_weights(options["weights"])
     if out is None and sample:
-        out = Path("deepem_sample.fits" if sample == "real" else "deepem_synthetic.fits")
-    if out is not None and not out.is_dir() and (sample or out.exists()):
+        out = Path(f"deepem_{_SAMPLES[sample]}.fits")
+    into_folder = out is not None and _is_folder(out)
+    if sample and into_folder:
+        out.mkdir(parents=True, exist_ok=True)
+        out, into_folder = out / f"deepem_{_SAMPLES[sample]}.fits", False
+    if out is not None and not into_folder:
         _check_outputs(out, plot, overwrite)
     _quiet_sunpy()
+    if date:
+        from sunpy_deepem.fetch import fetch as fetch_files
+
+        maps = fetch_files(date, progress=not quiet)
     source = _maps(maps, sample)
     if not sample:
         sets = _sets(maps, recursive)
@@ -168,6 +185,37 @@ def invert(maps, sample, out, recursive, scheduler, since, part, plot, shape, de
         say("Drawing ...")
         _draw(cube, out.with_suffix(".png"), overwrite=overwrite)
         say(f"Wrote {out.with_suffix('.png')}")
+
+
+@main.command(short_help="Download six AIA files of a time, or of many.")
+@click.argument("start")
+@click.option("--end", help="Last time of a series.")
+@click.option("--cadence", help="Step of the series, such as '10 min'.  [default: that of the archive]")
+@click.option(
+    "--level",
+    type=click.Choice(("1.5s", "1")),
+    default="1.5s",
+    show_default=True,
+    help="'1.5s' for synoptic images of 1024² pixels, '1' for 4096².",
+)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Folder for the files.  [default: aia in sunpy's data folder]"
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
+def fetch(start, end, cadence, level, out, quiet):
+    """
+    Download the six AIA files nearest to START, such as 2014-01-01T00:00, and print their paths.
+
+    Files that are in the folder already are not downloaded again; a stopped download continues.
+    """
+    import astropy.units as u
+
+    from sunpy_deepem.fetch import fetch as fetch_files
+
+    _quiet_sunpy()
+    step = None if cadence is None else u.Quantity(cadence)
+    for path in fetch_files(start, end, cadence=step, level=level, folder=out, progress=not quiet):
+        click.echo(path)
 
 
 @main.command(short_help="Write the synthetic AIA maps of a cube.")
@@ -358,12 +406,12 @@ def _quiet_sunpy():
     sunpy.log.setLevel("WARNING")
 
 
-def _check_sources(paths, sample):
-    if sample and paths:
-        msg = "Give either --sample or MAPS."
+def _check_sources(paths, sample, date):
+    if sum(map(bool, (paths, sample, date))) > 1:
+        msg = "Give only one of MAPS, --sample and --date."
         raise click.UsageError(msg)
-    if not (sample or paths):
-        msg = "Give six FITS files or a folder, or --sample for the packaged Sun."
+    if not (paths or sample or date):
+        msg = "Give six FITS files or a folder, or --date to download them, or --sample for the packaged Sun."
         raise click.UsageError(msg)
     for path in paths:
         if not (path.exists() or has_magic(str(path))):
@@ -402,7 +450,17 @@ def _sets(paths, recursive):
 def _is_series(sets, out):
     """Whether the maps are of many times, or the output is a folder."""
     with_time = [each for each in sets.failed if each.time is not None]
-    return (out is not None and out.is_dir()) or bool(sets.complete and len(sets.complete) + len(with_time) > 1)
+    return (out is not None and _is_folder(out)) or bool(sets.complete and len(sets.complete) + len(with_time) > 1)
+
+
+def _is_folder(out):
+    """Whether --out is a folder; raise if it is a file that is no cube."""
+    if out.is_dir() or out.name.lower().endswith(_CUBES):
+        return out.is_dir()
+    if out.suffix[1:].isalpha() or out.is_file():
+        msg = f"--out must be a folder or end in {', '.join(_CUBES)}, found {out.name}."
+        raise click.UsageError(msg)
+    return True
 
 
 def _invert_series(sets, out, scheduler, plot, overwrite, quiet, options):

@@ -83,6 +83,10 @@ class TestInvert:
         assert matplotlib.image.imread("deepem_sample.png").shape[0] > 500
         np.testing.assert_array_equal(DEMCube.read("deepem_sample.fits").data, invert(real_maps(), shape=32).data)
 
+    def test_sample_into_a_new_folder(self, folder):
+        assert run("invert", "--sample", "--shape", "16", "-o", "new").exit_code == 0
+        assert names(folder / "new") == ["deepem_sample.fits"]
+
     @pytest.mark.parametrize("arguments", [["--sample", "synthetic"], ["--sample=synthetic"]])
     def test_synthetic_sample(self, folder, monkeypatch, arguments):
         monkeypatch.setattr(sample.sample_maps, "__defaults__", ((32, 32),))
@@ -131,7 +135,7 @@ class TestInvert:
         [
             ([], "Give six FITS files or a folder"),
             (["nowhere"], "nowhere"),
-            (["nowhere", "--sample"], "either --sample or MAPS"),
+            (["nowhere", "--sample"], "only one of MAPS, --sample and --date"),
             (["--sample", "nowhere"], "'nowhere' is not one of 'real', 'synthetic'"),
             (["{files}", "--shape", "half"], "--shape must be a whole number or 'native'"),
             (["{files}", "--shape", "-3"], "shape must be"),
@@ -141,6 +145,7 @@ class TestInvert:
             (["{files}", "--device", "abacus"], "device must be"),
             (["{files}/aia_094.fits", "{files}/aia_131.fits"], "missing: 171 Å"),
             (["{files}", "--colour"], "--colour"),
+            (["{files}", "-o", "dem.txt"], "--out must be a folder or end in .fits"),
         ],
     )
     def test_one_line_errors(self, folder, files, arguments, words):
@@ -230,6 +235,10 @@ class TestInvertMany:
         Path("dem").mkdir()
         assert run("invert", files, "-o", "dem").exit_code == 0
         assert names(folder / "dem") == ["deepem_2014-01-01T000005.fits", "report.json"]
+
+    def test_one_set_into_a_new_folder(self, folder, files):
+        assert run("invert", files, "-o", "new/2014.01.01").exit_code == 0
+        assert names(folder / "new" / "2014.01.01") == ["deepem_2014-01-01T000005.fits", "report.json"]
 
     def test_one_set_and_other_wavelengths(self, folder, many):
         files = [path for path in many.iterdir() if not path.name.startswith("aia_0_")]
@@ -343,7 +352,7 @@ class TestInfo:
 def test_help():
     result = run("-h")
     assert result.exit_code == 0
-    for command in ("invert", "synthesize", "train", "show", "info"):
+    for command in ("invert", "fetch", "synthesize", "train", "show", "info"):
         assert command in result.output
         assert run(command, "--help").exit_code == 0
 

@@ -5,15 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import astropy.units as u
 import pytest
 import sunpy.map
 from archive import PATTERN, aia_file, open_archive
+from click.testing import CliRunner
 from sunpy.net.dataretriever.sources.aia_synopsis import AIASynopsisClient
 from sunpy.util.exceptions import SunpyUserWarning
 
-from sunpy_deepem import CHANNELS, invert
+from sunpy_deepem import CHANNELS, DEMCube, invert
+from sunpy_deepem.cli import main
 from sunpy_deepem.fetch import fetch
 from sunpy_deepem.series import group_maps
 
@@ -260,6 +263,53 @@ class TestSeries:
     def test_only_gaps(self, archive, get):
         with pytest.raises(FileNotFoundError, match="2014-01-01T05:00:00"):
             get("2014-01-01T05:00", "2014-01-01T05:10")
+
+
+class TestCommand:
+    @pytest.fixture
+    def deepem(self, archive, tmp_path, monkeypatch):
+        """The command in an empty folder, which is sunpy's folder for data, too."""
+        monkeypatch.chdir(tmp_path)
+        before = sunpy.config.get("downloads", "download_dir")
+        sunpy.config.set("downloads", "download_dir", str(tmp_path))
+        yield lambda *arguments: CliRunner().invoke(main, arguments)
+        sunpy.config.set("downloads", "download_dir", before)
+
+    def test_fetch(self, deepem):
+        result = deepem("fetch", SLOT, "-o", "maps", "-q")
+        assert result.exit_code == 0, result.output
+        assert result.stderr == ""
+        assert [Path(line).name for line in result.stdout.splitlines()] == NAMES == on_disk(Path("maps"))
+
+    def test_fetch_series(self, deepem):
+        result = deepem("fetch", SLOT, "--end", "2014-01-01T00:02", "--cadence", "2 min", "--level", "1.5s", "-q")
+        assert len(on_disk(Path("aia"))) == len(result.stdout.splitlines()) == 12
+
+    def test_invert_date(self, deepem, tmp_path):
+        result = deepem("invert", "--date", SLOT, "--shape", "16")
+        assert result.exit_code == 0, result.output
+        assert "Files Downloaded" in result.stderr
+        assert on_disk(tmp_path / "aia") == NAMES
+        (cube,) = tmp_path.glob("deepem_2014-01-01T0000*.fits")
+        assert DEMCube.read(cube).shape == (18, 16, 16)
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["fetch", "yesterday"], "start must be a time"),
+            (["fetch", SLOT, "--cadence", "often"], "often"),
+            (["fetch", "2009-01-01"], "no complete set within 1 h"),
+            (["invert", "--date", "2009-01-01"], "no complete set within 1 h"),
+            (["invert", "--date", SLOT, "--sample"], "only one of MAPS, --sample and --date"),
+            (["invert", "--date", SLOT, "-o", "none/a.fits"], "none/a.fits lies in a folder that does not exist"),
+        ],
+    )
+    def test_one_line_errors(self, archive, deepem, arguments, words):
+        result = deepem(*arguments)
+        assert result.exit_code != 0
+        assert isinstance(result.exception, SystemExit)
+        assert words in result.stderr.splitlines()[-1]
+        assert archive.downloads() == []
 
 
 class TestInterruption:
