@@ -6,6 +6,7 @@ import sunpy.map
 
 from sunpy_deepem.channels import SYNTHETIC
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
+from sunpy_deepem.utils.product_maps import CREATOR, ChannelMap
 
 __all__ = ["channel_maps", "chi_squared", "content_cards", "synthetic_intensity", "synthetic_maps"]
 
@@ -113,9 +114,10 @@ def synthetic_maps(intensity, header, inputs, *, degradation=None, quantile=None
 
 def content_cards(content, quantile=None):
     """Return the header cards of a map that say what it shows, if given of which quantile of the posterior."""
+    cards = {"creator": CREATOR, "content": content}
     if quantile is None:
-        return {"content": content}
-    return {"content": f"{content}, {100 * quantile:g} % quantile", "quantile": float(quantile)}
+        return cards
+    return cards | {"content": f"{content}, {100 * quantile:g} % quantile", "quantile": float(quantile)}
 
 
 def channel_maps(values, header, inputs, *, mask=None, uncertainty=None, **cards):
@@ -141,7 +143,7 @@ def channel_maps(values, header, inputs, *, mask=None, uncertainty=None, **cards
     cards = {"bunit": "" if unit == u.one else "DN / s"} | cards
     errors = uncertainty or [None] * len(inputs)
     maps = [
-        sunpy.map.Map(image, dict(header) | _channel_header(observation) | cards, mask=mask, uncertainty=error)
+        ChannelMap(image, dict(header) | _channel_header(observation) | cards, mask=mask, uncertainty=error)
         for image, observation, error in zip(values.to_value(unit), inputs, errors, strict=True)
     ]
     return sunpy.map.Map(maps, sequence=True, sortby=None)

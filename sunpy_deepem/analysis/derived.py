@@ -6,6 +6,7 @@ pixel and keeps the precision of ``em``. EM is uniform per dex inside a bin. Int
 applied to posterior draws, see `sunpy_deepem.analysis.intervals`.
 """
 
+import astropy.units as u
 import numpy as np
 from astropy.constants import k_B
 
@@ -17,6 +18,7 @@ __all__ = [
     "checked_bands",
     "electron_density",
     "em_weighted_log_t",
+    "log_temperature",
     "peak_log_t",
     "thermal_energy",
     "thermal_width",
@@ -24,11 +26,21 @@ __all__ = [
 ]
 
 
+def log_temperature(value, name="temperature"):
+    """Return log10(T/K) of a number, which is log10(T/K), or of a temperature as a `~astropy.units.Quantity`."""
+    if not isinstance(value, u.Quantity) or value.unit == u.one:
+        return real_number(value, name, "a number, log10(T/K), or a temperature such as 2 * u.MK")
+    if not (value.unit.is_equivalent(u.K) and value.isscalar and value > 0):
+        msg = f"{name} must be a positive temperature such as 2 * u.MK, or log10(T/K) as a number, found {value}."
+        raise ValueError(msg)
+    return float(np.log10(value.to_value(u.K)))
+
+
 def band_limits(bins, low, high):
     """Return the limits in log T of the part of each bin between low and high, two arrays of shape ``(n_bins,)``."""
     edges = bins.edges
     low, high = (
-        end if limit is None else real_number(limit, name, "a number, log10(T/K)")
+        end if limit is None else log_temperature(limit, name)
         for limit, name, end in ((low, "low", edges[0]), (high, "high", edges[-1]))
     )
     if not low < high:
@@ -43,7 +55,7 @@ def band_limits(bins, low, high):
 def checked_bands(bands):
     """Return ranges of log T as a list of pairs, or raise `ValueError`."""
     try:
-        pairs = [(low, high) for low, high in bands]
+        pairs = [tuple(log_temperature(limit) for limit in (low, high)) for low, high in bands]
     except (TypeError, ValueError):
         pairs = []
     if not pairs:

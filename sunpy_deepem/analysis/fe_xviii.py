@@ -2,11 +2,12 @@
 
 import astropy.units as u
 import numpy as np
-import sunpy.map
 from astropy.nddata import StdDevUncertainty
 
 from sunpy_deepem.channels import CHANNELS, check_channels
+from sunpy_deepem.forward import content_cards
 from sunpy_deepem.units import INTENSITY_UNIT
+from sunpy_deepem.utils.product_maps import DerivedMap
 
 __all__ = ["fe_xviii", "fe_xviii_map"]
 
@@ -95,8 +96,8 @@ def fe_xviii_map(source):
         )
         raise TypeError(msg)
     line, sigma = fe_xviii(source.intensity, sigma)
-    cards = {"bunit": "DN / s", "telescop": "SDO/AIA", "content": "Fe XVIII, 94 - 211/120 - 171/450"}
-    return sunpy.map.Map(
+    cards = {"bunit": "DN / s", "telescop": "SDO/AIA"} | content_cards("Fe XVIII, 94 - 211/120 - 171/450")
+    return DerivedMap(
         line.to_value(INTENSITY_UNIT),
         dict(header) | cards,
         mask=mask,

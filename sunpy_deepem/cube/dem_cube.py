@@ -13,6 +13,7 @@ from ndcube import NDCube, NDMeta
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.arithmetic import Arithmetic
 from sunpy_deepem.cube.channel_products import ChannelProducts
+from sunpy_deepem.cube.description import Description
 from sunpy_deepem.cube.input_output import DEMCubeRead, DEMCubeWrite
 from sunpy_deepem.cube.planes import Planes
 from sunpy_deepem.cube.posterior import PosteriorDraws
@@ -23,13 +24,16 @@ from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 from sunpy_deepem.utils.uncertainty import standard_deviation
-from sunpy_deepem.utils.wcs import cube_wcs, sky_header
+from sunpy_deepem.utils.wcs import CubeWCS, cube_wcs, sky_header, wcs_as
 from sunpy_deepem.visualization import figures
+from sunpy_deepem.visualization.slices import plot_cube
 
 __all__ = ["DEMCube"]
 
 
-class DEMCube(PosteriorDraws, PriorSensitivity, Products, ChannelProducts, Resampling, Arithmetic, NDCube):
+class DEMCube(
+    Description, PosteriorDraws, PriorSensitivity, Products, ChannelProducts, Resampling, Arithmetic, NDCube
+):
     """
     Emission measure on a grid of log T and sky.
 
@@ -48,6 +52,7 @@ class DEMCube(PosteriorDraws, PriorSensitivity, Products, ChannelProducts, Resam
     read = UnifiedReadWriteMethod(DEMCubeRead)
     write = UnifiedReadWriteMethod(DEMCubeWrite)
 
+    plot = plot_cube
     plot_summary = figures.plot_summary
     plot_bins = figures.plot_bins
     plot_contraction = figures.plot_contraction
@@ -110,7 +115,7 @@ class DEMCube(PosteriorDraws, PriorSensitivity, Products, ChannelProducts, Resam
         if not isinstance(header, Mapping) and not hasattr(header, "low_level_wcs"):
             msg = f"header must be a dict or FITS header of the sky, or a WCS, found {type(header).__name__}."
             raise TypeError(msg)
-        wcs, provenance = header, dict(provenance or {})
+        wcs, provenance = wcs_as(header, CubeWCS), dict(provenance or {})
         if isinstance(header, Mapping):
             wcs = cube_wcs(header, response.bins)
             provenance["log_t_range"] = response.bins.edges[[0, -1]].tolist()

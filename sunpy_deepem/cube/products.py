@@ -9,14 +9,18 @@ import sunpy.map
 from sunpy_deepem.analysis import derived
 from sunpy_deepem.analysis.curves import em_curve
 from sunpy_deepem.forward import content_cards
+from sunpy_deepem.quality import Quality
 from sunpy_deepem.temperature import BANDS
-from sunpy_deepem.units import EM_UNIT
+from sunpy_deepem.units import COVERAGE, EM_UNIT
 from sunpy_deepem.utils.checks import real_number
+from sunpy_deepem.utils.product_maps import DerivedMap
 
 __all__ = ["Products"]
 
 # NOTE: protons per electron in a fully ionized plasma of coronal composition, about one helium for ten hydrogens.
 _HYDROGEN_RATIO = 0.83
+# Quantiles of the 68 % interval and the median.
+_INTERVAL = ((1 - COVERAGE) / 2, 0.5, (1 + COVERAGE) / 2)
 
 
 class Products:
@@ -27,14 +31,14 @@ class Products:
     posterior draws, see `DEMCube.posterior`. It is computed when it is first used.
     """
 
-    def bin_map(self, log_t: float, *, quantiles=None, **draws):
+    def bin_map(self, log_t, *, quantiles=None, **draws):
         """
         Return the EM of the bin that contains ``log_t`` as a map.
 
         Parameters
         ----------
-        log_t : `float`
-            In log10(T/K).
+        log_t : `float` or `~astropy.units.Quantity`
+            In log10(T/K), or a temperature.
         quantiles, **draws
             As for `total_em`.
 
@@ -54,14 +58,14 @@ class Products:
         >>> dem.bin_map(6.2).meta["content"]
         'EM, log T 6.15 to 6.25'
         """
-        edges, log_t = self.bins.edges, real_number(log_t, "log_t", "a number, log10(T/K)")
+        edges, log_t = self.bins.edges, derived.log_temperature(log_t, "log_t")
         if not edges[0] <= log_t < edges[-1]:
             msg = f"log_t must lie within the cube's bins, from {edges[0]} to {edges[-1]}, found {log_t}."
             raise ValueError(msg)
         index = int(np.searchsorted(edges, log_t, side="right")) - 1
         return self.total_em(edges[index], edges[index + 1], quantiles=quantiles, **draws)
 
-    def total_em(self, low: float | None = None, high: float | None = None, *, quantiles=None, **draws):
+    def total_em(self, low=None, high=None, *, quantiles=None, **draws):
         """
         Return the EM summed over a range of log T as a map.
 
@@ -69,8 +73,8 @@ class Products:
 
         Parameters
         ----------
-        low, high : `float`, optional
-            Limits in log10(T/K), by default those of the cube.
+        low, high : `float` or `~astropy.units.Quantity`, optional
+            Limits in log10(T/K), or temperatures such as ``1 * u.MK``; by default those of the cube.
         quantiles : `float` or sequence of `float`, optional
             Quantiles of the posterior to return instead, such as ``(0.16, 0.5, 0.84)``.
         **draws
@@ -97,12 +101,50 @@ class Products:
         >>> dem = invert(sample_maps((64, 64)))
         >>> dem.total_em(6.3, 6.6).unit
         Unit("1 / cm5")
+        >>> dem.total_em(1 * u.MK, 3 * u.MK).meta["content"]
+        'EM, log T 6 to 6.477'
         >>> low, median, high = dem[:, 30:34, 30:34].total_em(6.3, 6.6, quantiles=(0.16, 0.5, 0.84))
         >>> median.meta["content"]
         'EM, log T 6.3 to 6.6, 50 % quantile'
         """
         maps = self._em_maps([(low, high)], quantiles, draws)
         return maps[0] if quantiles is None else _sequence(maps)
+
+    def relative_uncertainty(self, low=None, high=None, **draws):
+        """
+        Return the relative uncertainty of the EM in a range of log T as a map: half the 68 % interval over the median.
+
+        It is above 1 where the interval includes values near zero, as the data do not exclude that there is no plasma.
+
+        Parameters
+        ----------
+        low, high, **draws
+            As for `total_em`.
+
+        Returns
+        -------
+        `~sunpy.map.GenericMap`
+            Dimensionless; infinite where the median is zero.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of `total_em` with ``quantiles``.
+
+        Examples
+        --------
+        >>> dem = invert(sample_maps((64, 64)))
+        >>> bool(dem[:, 30:34, 30:34].relative_uncertainty(6.0, 6.3).data.max() < 1)
+        True
+        """
+        self._require_3d("relative_uncertainty")
+        begin, end = derived.band_limits(self.bins, low, high)
+        function = partial(derived.band_em, bins=self.bins, low=low, high=high)
+        lower, median, upper = self._quantiles([function], _INTERVAL, **draws)[0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            image = (upper - lower) / 2 / median
+        content = f"relative uncertainty of EM, log T {begin[0]:.4g} to {end[-1]:.4g}"
+        return self._map(image, None, u.one, content)
 
     def band_maps(self, bands=BANDS, *, quantiles=None, **draws) -> sunpy.map.MapSequence:
         """
@@ -396,7 +438,7 @@ class Products:
         """Return a list of maps of the EM in ranges of log T, from one pass over the draws."""
         self._require_3d("total_em")
         limits = [derived.band_limits(self.bins, *each) for each in ranges]
-        contents = [f"EM, log T {begin[0]:g} to {end[-1]:g}" for begin, end in limits]
+        contents = [f"EM, log T {begin[0]:.4g} to {end[-1]:.4g}" for begin, end in limits]
         functions = [partial(derived.band_em, bins=self.bins, low=low, high=high) for low, high in ranges]
         return self._maps(functions, EM_UNIT, contents, quantiles, draws)
 
@@ -429,8 +471,11 @@ class Products:
 
     def _map(self, image, uncertainty, unit, content, quantile=None):
         """Return a map on the sky of the cube, with its mask."""
-        cards = {"bunit": unit.to_string("fits")} | content_cards(content, quantile)
-        return sunpy.map.Map(image, self.sky_header | cards, mask=self.sky_mask, uncertainty=uncertainty)
+        cards = {"bunit": unit.to_string("fits"), "date-beg": self.date.isot} | content_cards(content, quantile)
+        smap = DerivedMap(image, self.sky_header | cards, mask=self.sky_mask, uncertainty=uncertainty)
+        if isinstance(self.quality, np.ndarray):
+            smap.faded = (self.quality & np.uint16(Quality.LOW_SIGNAL)) != 0
+        return smap
 
 
 def _sequence(maps):

@@ -23,7 +23,7 @@ def get_extensions():
     """Return the extension with the converters, for the entry point asdf.extensions."""
     from asdf.extension import ManifestExtension
 
-    from sunpy_deepem.io.asdf.converters import DEMCubeConverter, LogTBinsConverter, TemperatureResponseConverter
+    from sunpy_deepem.io.asdf import converters
 
-    converters = [DEMCubeConverter(), LogTBinsConverter(), TemperatureResponseConverter()]
-    return [ManifestExtension.from_uri(f"{_URI}/manifests/sunpy_deepem-1.0.0", converters=converters)]
+    found = [getattr(converters, name)() for name in converters.__all__]
+    return [ManifestExtension.from_uri(f"{_URI}/manifests/sunpy_deepem-1.0.0", converters=found)]

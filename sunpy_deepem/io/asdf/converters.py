@@ -3,7 +3,7 @@
 import numpy as np
 from asdf.extension import Converter
 
-__all__ = ["DEMCubeConverter", "LogTBinsConverter", "TemperatureResponseConverter"]
+__all__ = ["CubeWCSConverter", "DEMCubeConverter", "LogTBinsConverter", "TemperatureResponseConverter"]
 
 # asdf imports this module whenever it opens a file, so other imports are late.
 _TAG = "tag:sunpy.org:sunpy_deepem"
@@ -63,6 +63,29 @@ class DEMCubeConverter(Converter):
         if uncertainty is not None:
             cube.uncertainty = type(uncertainty)(std)
         return cube
+
+
+class CubeWCSConverter(Converter):
+    """The WCS of a cube as a WCS of astropy, from which `DEMCube` makes its own again."""
+
+    tags = ()
+    types = ("sunpy_deepem.utils.wcs.CubeWCS",)
+
+    def select_tag(self, obj, tags, ctx):
+        """Return `None`, so that the result of `to_yaml_tree` is converted instead."""
+        return
+
+    def to_yaml_tree(self, obj, tag, ctx):
+        """Return the WCS of astropy."""
+        from astropy.wcs import WCS
+
+        from sunpy_deepem.utils.wcs import wcs_as
+
+        return wcs_as(obj, WCS)
+
+    def from_yaml_tree(self, node, tag, ctx):
+        """Not used, as files hold a WCS of astropy."""
+        raise NotImplementedError
 
 
 class LogTBinsConverter(Converter):

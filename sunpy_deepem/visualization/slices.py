@@ -1,0 +1,96 @@
+"""Plots of cubes and their slices by ndcube, with the scale and labels of an emission measure."""
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+
+from sunpy_deepem.utils.product_maps import MASKED_COLOR, ScaledLogNorm
+
+__all__ = ["plot_cube"]
+
+_DECADES = 4
+
+
+def plot_cube(cube, *args, **kwargs):
+    """
+    Plot the cube or a slice of it, as `ndcube.NDCube.plot` does.
+
+    A cube is an animation through log T, a slice of two axes an image, and one of log T the EM curve of a pixel. EM has
+    a logarithmic scale over four decades. The uncertainty of a curve is that of each bin by itself; `plot_profile`
+    draws the interval of the posterior.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for `ndcube.NDCube.plot`, such as ``axes``, ``plot_axes``, ``norm`` and ``cmap``.
+
+    Returns
+    -------
+    `~astropy.visualization.wcsaxes.WCSAxes` or ``mpl_animators.ArrayAnimatorWCS``
+
+    Raises
+    ------
+    ImportError
+        If an animation is asked for and the extra ``plotting`` is not installed.
+    """
+    plot_axes = kwargs.get("plot_axes", args[1] if len(args) > 1 else None)
+    is_image = cube.data.ndim > 1 and (plot_axes is None or "y" in plot_axes)
+    if is_image:
+        finite = cube.data[np.isfinite(cube.data)]
+        norm = ScaledLogNorm(_DECADES)
+        norm.autoscale_None(finite)
+        kwargs = {"norm": norm, "cmap": "viridis"} | kwargs
+        if cube.data.ndim == 3:
+            kwargs = {"colorbar": True} | kwargs
+        elif _has_log_t(cube):
+            kwargs = {"aspect": "auto"} | kwargs
+    shown = cube.plotter.plot(*args, **kwargs)
+    axes = getattr(shown, "axes", shown)
+    _label(cube, axes, is_image)
+    return shown
+
+
+def _label(cube, axes, is_image):
+    label = f"EM per bin ({cube.unit.to_string('latex_inline')})"
+    if is_image:
+        axes.set_facecolor(MASKED_COLOR)
+        if cube.data.ndim == 2:
+            axes.figure.colorbar(axes.images[-1], ax=axes, label=label)
+            _hide_constant(cube, axes)
+    else:
+        top = np.nanmax(cube.data, initial=0) if np.isfinite(cube.data).any() else 0
+        if top > 0:
+            axes.set(yscale="log", ylim=(top / 10**_DECADES, 3 * top))
+        axes.set_ylabel(label)
+    axes.set_title("\n".join(filter(None, (_place(cube), cube.date.isot[:19]))), fontsize=10)
+
+
+def _has_log_t(cube):
+    return any((kind or "").endswith("log10") for kind in cube.wcs.low_level_wcs.world_axis_physical_types)
+
+
+def _hide_constant(cube, axes):
+    """Hide the coordinate of the sky that hardly changes along the only axis of the sky."""
+    wcs = cube.wcs.low_level_wcs
+    kinds = wcs.world_axis_physical_types
+    sky = [index for index, kind in enumerate(kinds) if (kind or "").startswith("custom:pos.helioprojective")]
+    if len(sky) < 2 or not _has_log_t(cube):
+        return
+    ends = np.array([wcs.pixel_to_world_values(*[end] * wcs.pixel_n_dim) for end in (0, min(cube.data.shape) - 1)])
+    change = np.abs((np.diff(ends, axis=0)[0, sky] + 180) % 360 - 180)
+    hidden = axes.coords[sky[int(np.argmin(change))]]
+    hidden.set_ticks_visible(False)
+    hidden.set_ticklabel_visible(False)
+    hidden.set_axislabel(" ")
+    hidden.set_auto_axislabel(False)
+
+
+def _place(cube):
+    """Return where on the sky or at which log T a slice is, as far as it is known."""
+    for name in cube.global_coords:
+        value = cube.global_coords[name]
+        if isinstance(value, SkyCoord):
+            x, y = (angle.to_value("arcsec") for angle in (value.spherical.lon.wrap_at("180d"), value.spherical.lat))
+            return f"EM at x = {x:.0f}″, y = {y:.0f}″"
+        if "log10" in cube.global_coords.physical_types.get(name, ""):
+            return f"EM, log T = {float(value):.2f}"
+    return ""
