@@ -31,9 +31,7 @@ from sunpy_deepem.visualization.slices import plot_cube
 __all__ = ["DEMCube"]
 
 
-class DEMCube(
-    Description, PosteriorDraws, PriorSensitivity, Products, ChannelProducts, Resampling, Arithmetic, NDCube
-):
+class DEMCube(Description, PosteriorDraws, PriorSensitivity, Products, ChannelProducts, Resampling, Arithmetic, NDCube):
     """
     Emission measure on a grid of log T and sky.
 

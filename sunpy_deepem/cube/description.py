@@ -75,7 +75,8 @@ class Description:
             for name, text in self.describe().items()
         )
         table = f"<table>{rows}</table>"
-        return f"<div style='display: flex; gap: 1em'><div><b>{type(self).__name__}</b>{table}</div>{self._thumbnail()}</div>"
+        text = f"<div><b>{type(self).__name__}</b>{table}</div>"
+        return f"<div style='display: flex; gap: 1em'>{text}{self._thumbnail()}</div>"
 
     def _method_text(self):
         provenance = self.meta["provenance"]

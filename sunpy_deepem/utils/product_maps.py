@@ -17,7 +17,17 @@ from sunpy.map.sources import AIAMap
 from sunpy_deepem.utils.files import FITS_SUFFIXES, checked_path
 from sunpy_deepem.utils.uncertainty import ComputedUncertainty
 
-__all__ = ["CREATOR", "MASKED_COLOR", "ChannelMap", "DerivedMap", "ScaledLogNorm", "ScaledPowerNorm", "fade", "read_map", "top_of_scale"]
+__all__ = [
+    "CREATOR",
+    "MASKED_COLOR",
+    "ChannelMap",
+    "DerivedMap",
+    "ScaledLogNorm",
+    "ScaledPowerNorm",
+    "fade",
+    "read_map",
+    "top_of_scale",
+]
 
 #: Gray of masked pixels.
 MASKED_COLOR = "#999999"
@@ -44,7 +54,7 @@ class ScaledLogNorm(LogNorm):
         super().__init__(vmin, vmax, clip)
         self.decades = decades
 
-    def autoscale_None(self, A):  # noqa: N802, N803 - matplotlib's names
+    def autoscale_None(self, A):
         """Set the limits that are not set yet from data."""
         if self.vmax is None:
             self.vmax = top_of_scale(A, 99.9)
@@ -58,7 +68,7 @@ class ScaledPowerNorm(PowerNorm):
     def __init__(self, vmin=None, vmax=None, clip=True):
         super().__init__(0.5, vmin, vmax, clip)
 
-    def autoscale_None(self, A):  # noqa: N802, N803 - matplotlib's names
+    def autoscale_None(self, A):
         """Set the limits that are not set yet from data."""
         if self.vmax is None:
             self.vmax = top_of_scale(A, 99.7)
@@ -74,12 +84,12 @@ def top_of_scale(data, percentile):
     return top if top > 0 else 1.0
 
 
-def fade(image, where):
-    """Cover pixels of an image on `~matplotlib.axes.Axes` with transparent gray."""
+def fade(image, where, extent=None):
+    """Cover pixels of an image with transparent gray; ``extent`` is that of ``where``, by default of the image."""
     veil = np.zeros((*where.shape, 4))
     veil[where] = to_rgba(MASKED_COLOR, 0.75)
     options = {"origin": "lower", "interpolation": "nearest", "transform": image.get_transform()}
-    image.axes.imshow(veil, extent=image.get_extent(), **options)
+    image.axes.imshow(veil, extent=image.get_extent() if extent is None else extent, **options)
 
 
 # By the beginning of CONTENT: color map, scale, and label of the color bar, in which UNIT is replaced.
@@ -99,7 +109,7 @@ _LOOKS = {
 class _Described:
     """A sunpy map with a color scale, title and label that follow from its CONTENT."""
 
-    #: Where the map is not reliable, drawn faded, shape of the data; `None` if unknown, as after an operation on the map.
+    #: Where the map is not reliable and drawn faded, shape of the data; `None` after an operation on the map.
     faded = None
 
     def __init__(self, data, header, **kwargs):

@@ -24,10 +24,7 @@ class CubeWCS(WCS):
     def world_axis_physical_types(self):
         """Physical type of each axis, `list` of `str` or `None`."""
         types = super().world_axis_physical_types
-        return [
-            _LOG_T if ctype.startswith("LOGT") else kind
-            for ctype, kind in zip(self.wcs.ctype, types, strict=True)
-        ]
+        return [_LOG_T if ctype.startswith("LOGT") else kind for ctype, kind in zip(self.wcs.ctype, types, strict=True)]
 
     @property
     def world_axis_names(self):
@@ -37,7 +34,7 @@ class CubeWCS(WCS):
 
 
 def wcs_as(wcs, kind):
-    """Return a copy of a FITS WCS as an object of ``kind``, `CubeWCS` or `~astropy.wcs.WCS`; any other WCS unchanged."""
+    """Return a copy of a FITS WCS as a `CubeWCS` or `~astropy.wcs.WCS`; any other WCS unchanged."""
     if not isinstance(wcs, WCS) or type(wcs) is kind:
         return wcs
     wcs = wcs.deepcopy()
