@@ -29,7 +29,7 @@ __all__ = [
 def log_temperature(value, name="temperature"):
     """Return log10(T/K) of a number, which is log10(T/K), or of a temperature as a `~astropy.units.Quantity`."""
     if not isinstance(value, u.Quantity) or value.unit == u.one:
-        return real_number(value, name, "a number, log10(T/K), or a temperature such as 2 * u.MK")
+        return real_number(value, name, "a number, log10(T/K)")
     if not (value.unit.is_equivalent(u.K) and value.isscalar and value > 0):
         msg = f"{name} must be a positive temperature such as 2 * u.MK, or log10(T/K) as a number, found {value}."
         raise ValueError(msg)

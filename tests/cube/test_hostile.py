@@ -95,7 +95,7 @@ def test_saturation(expected):
     ("NaN", (np.nan, None), ValueError("low must be below high, found nan")),
     ("beyond the bins", (5, 9), ValueError("must lie within the cube's bins, from 5.45 to 7.25")),
     ("a string", ("a", None), ValueError("low must be a number, log10(T/K), found 'a'")),
-    ("a temperature", (1e6 * u.K, None), ValueError("low must be a number, log10(T/K)")),
+    ("a length", (1 * u.m, None), ValueError("low must be a positive temperature")),
 )
 def test_total_em(value, expected):
     with expected:
