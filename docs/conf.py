@@ -7,6 +7,12 @@ import os
 import urllib.error
 import urllib.request
 import warnings
+from pathlib import Path
+
+from ndcube import NDCube
+
+from sunpy_deepem import DEMCube
+from sunpy_deepem.training import DEMPrior
 
 os.environ.setdefault("MPLBACKEND", "agg")  # Before anything imports pyplot
 
@@ -24,11 +30,15 @@ extensions = [
     "sphinx_automodapi.automodapi",
     "sphinx_automodapi.smart_resolver",
     "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
 html_theme = "sunpy"
 html_title = "sunpy_deepem"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_favicon = "_static/favicon.svg"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -103,6 +113,8 @@ sphinx_gallery_conf = {
     "matplotlib_animations": True,
     "write_computation_times": False,
     "show_memory": False,
+    # Only printed text; not the last value of a block, such as a legend or a list of lines
+    "capture_repr": (),
     "remove_config_comments": True,
     "doc_module": ("sunpy_deepem",),
     "backreferences_dir": "generated/backreferences",
@@ -110,6 +122,67 @@ sphinx_gallery_conf = {
 }
 warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")
 
+
+# -- Included tables ------------------------------------------------------------------------------------------------
+
+# The page of the weights includes them as they are in the code
+_generated = Path(__file__).parent / "generated"
+_generated.mkdir(exist_ok=True)
+_frequencies = [["Family", "default", "neutral"]] + [
+    [family, *(f"{weights.get(family, 0):.1%}" for weights in (DEMPrior.WEIGHTS, DEMPrior.NEUTRAL_WEIGHTS))]
+    for family in DEMPrior.WEIGHTS
+]
+_lines = [f"   {'*' if not column else ' '} - {cell}" for row in _frequencies for column, cell in enumerate(row)]
+_table = "\n".join([".. list-table::", "   :header-rows: 1", "", *_lines, ""])
+(_generated / "prior.inc").write_text(_table, encoding="utf-8")
+
+# Pages include the tables of benchmarks/calibration.py, which benchmarks/page.py writes, where they were measured
+_measured = Path(__file__).parent / "topics" / "calibration.inc"
+(_generated / "calibration.inc").write_text(
+    _measured.read_text(encoding="utf-8") if _measured.exists() else "", encoding="utf-8"
+)
+
+# Members of DEMCube by subject, which is the mixin that defines them
+_SUBJECTS = {
+    "Products": "Maps and curves",
+    "PosteriorDraws": "Posterior draws",
+    "PriorSensitivity": "Influence of the prior",
+    "ChannelProducts": "Synthetic and observed maps",
+    "Resampling": "Rebin and reproject",
+    "Arithmetic": "Arithmetic",
+}
+
+
+def _subject(name, member, owner):
+    if owner is not DEMCube:
+        return _SUBJECTS.get(owner.__name__, owner.__name__)
+    if name.startswith(("plot", "animate", "view")):
+        return "Figures"
+    return "Data" if isinstance(member, property) else "Make, read, write and convert"
+
+
+def _grouped_members(cube):
+    """Return a section of directives for each subject."""
+    sections = {}
+    for owner in cube.__mro__[: cube.__mro__.index(NDCube)]:
+        for name, member in vars(owner).items():
+            if name.startswith("_"):
+                continue
+            kind = "property" if isinstance(member, property) else "method"
+            kind = "attribute" if name in ("read", "write") else kind
+            sections.setdefault(_subject(name, member, owner), {})[name] = kind
+    text = ""
+    first = ["Data", *_SUBJECTS.values()]
+    for title in [
+        *(title for title in first if title in sections),
+        *(title for title in sections if title not in first),
+    ]:
+        text += f"{title}\n{'-' * len(title)}\n\n"
+        text += "".join(f".. auto{kind}:: sunpy_deepem.DEMCube.{name}\n\n" for name, kind in sections[title].items())
+    return text
+
+
+(_generated / "demcube.inc").write_text(_grouped_members(DEMCube), encoding="utf-8")
 
 # -- Names in docstrings ---------------------------------------------------------------------------------------------
 
