@@ -209,6 +209,22 @@ def test_layers_count_two_operations_per_weight():
     assert device.operations(layers) == 2 * (6 * 300 + 300 * 300 + 300 * 18)
 
 
+def test_page_keeps_calibration_for_other_pages(tmp_path, monkeypatch):
+    page = benchmark_module("page")
+    card = {"weights": "default", "truths": 123, "draws": 45}
+    (tmp_path / "calibration.json").write_text(json.dumps(card), encoding="utf-8")
+    (tmp_path / "calibration.rst").write_text(".. list-table:: Measured\n", encoding="utf-8")
+    (tmp_path / "calibration_ecdf.png").write_bytes(b"figure")
+    docs = tmp_path / "docs"
+    monkeypatch.setattr("sys.argv", ["page", "--output", str(tmp_path), "--docs", str(docs), "--only", "calibration"])
+    page.main()
+    text = (docs / "topics" / "calibration.inc").read_text(encoding="utf-8")
+    assert "123 true EM" in text
+    assert "list-table:: Measured" in text
+    assert (docs / "images" / "calibration_ecdf.png").read_bytes() == b"figure"
+    assert not (docs / "topics" / "benchmarks.rst").exists()
+
+
 def test_page_has_a_section_on_gpus():
     page = benchmark_module("page")
     content = {"machine": speed_content()["machine"] | {"gpu": "abacus 2"}, "shape": 10, "copy": 4e12, "product": 5e14}
