@@ -8,7 +8,7 @@ temperature, and how well both are known.
 Download
 --------
 
-``sunpy_deepem.fetch`` finds and downloads the six images that are nearest to a date, here JSOC's synoptic
+`~sunpy_deepem.fetch.fetch` finds and downloads the six images that are nearest to a date, here JSOC's synoptic
 images of level 1.5, with 1024 × 1024 pixels:
 
 .. code-block:: python

@@ -112,7 +112,7 @@ def test_tutorial_runs_without_a_network(tmp_path, monkeypatch, figures, capsys)
 
 def test_tutorial_downloads_what_it_reads(monkeypatch):
     """The code of the download runs word for word, with files of the package in place of those of the archive."""
-    fetch = pytest.importorskip("sunpy_deepem.fetch")
+    fetch = importlib.import_module("sunpy_deepem.fetch")
     asked = []
     folder = resources.files("sunpy_deepem.data") / "aia_20140101"
     signature = inspect.signature(fetch.fetch)
