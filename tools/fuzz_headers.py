@@ -119,17 +119,7 @@ def _of_error(error, card):
     if not last.startswith(PACKAGE):
         return "foreign error", f"{type(error).__name__}: {message}", error
     # The card, or the property of the map that follows from it.
-    words = (
-        card,
-        "solar WCS",
-        "must show the Sun",
-        "observers",
-        "maps span",
-        "field of view",
-        "degradation",
-        "foreign",
-        "is in",
-    )
+    words = (card, *_PROPERTIES)
     if any(re.search(re.escape(word), message, re.IGNORECASE) for word in words):
         return "clear error", None, None
     return "unclear error", message, None

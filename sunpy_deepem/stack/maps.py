@@ -88,7 +88,8 @@ def channel_of(smap):
 
 def describe(smap):
     """Return the instrument and wavelength of a map as text."""
-    instrument = smap.instrument or smap.observatory or type(smap).__name__
+    # Not by smap.instrument, which fails if the card is no text.
+    instrument = str(smap.meta.get("instrume") or smap.meta.get("telescop") or type(smap).__name__).replace("_", " ")
     wavelength = "" if smap.wavelength is None else f" {smap.wavelength:g}"
     return f"{instrument}{wavelength}"
 
