@@ -430,8 +430,8 @@ def _check_rotation(cards, smap):
     lengths, area = np.linalg.norm(axes, axis=0), np.abs(np.prod(u.Quantity(smap.scale).value))
     if abs(axes[:, 0] @ axes[:, 1]) > _MAX_SKEW * np.prod(lengths) or abs(np.prod(lengths) / area - 1) > _MAX_SKEW:
         msg = (
-            f"maps: {cards.source} must have rectangular pixels of the size of CDELT, but PCi_j or CDi_j are no rotation: "
-            f"{smap.rotation_matrix.tolist()}. Correct its header."
+            f"maps: {cards.source} must have rectangular pixels of the size of CDELT, but PCi_j or CDi_j are no "
+            f"rotation: {smap.rotation_matrix.tolist()}. Correct its header."
         )
         raise ValueError(msg)
 
