@@ -28,7 +28,7 @@ import torch
 __all__ = ["Conditioned", "Extra", "Gaussians", "condition_components", "condition_draws", "split_uncertainty", "to_em"]
 
 # σ' is σ and this fraction of the intensity in quadrature.
-_FLOOR = 0.07
+_FLOOR = 0.2
 # Gauss-Newton steps of the components, each with this fraction of the weight of the data.
 _COMPONENT_STEPS = (0.1, 0.5, 1.0)
 # Steps of the draws after the first one, in which the model is linear around the component's maximum.

@@ -26,7 +26,7 @@ _FOLLOWED = 16
 _CERTAIN, _LARGEST_LOG_EM = 4.0, 8.0
 # Factor of the widths of components, with which the intervals of draws from the prior hold 68 % on average: at small
 # noise, intervals of the network alone are too narrow by that.
-_WIDENING = 1.15
+_WIDENING = 1.7
 # Largest root of a weight, relative to brightness.
 _LARGEST_WEIGHT = 1e7
 
