@@ -10,32 +10,35 @@ The posterior for the stated σ is the posterior for a larger σ' times the rest
 
 so that no datum counts twice. The network answers for σ'; the rest is applied here. Each component of the mixture is
 moved to its new maximum, which gives its new weight (Laplace's approximation), and each draw is moved by randomized
-maximum likelihood: the draw z₀ of the component, in coordinates in which that is a standard normal, and data with
-noise e added become the z that minimizes |z − z₀|² + Σ w (g + e − K EM(z))², found by Gauss-Newton steps. For a linear
-model this is exact.
+maximum likelihood: the draw y₀ of the component, and data with noise e added, become the y = ln(EM / brightness) that
+minimizes (y - y₀)ᵀ C⁻¹ (y - y₀) + Σ w (g + e - K exp(y))², where C is the component's covariance. For a linear model
+this is exact. The minimum is found by Gauss-Newton steps. They start from y₀ after a few multiplicative updates, as in
+the deconvolution of images: without these, a draw that is far too bright needs many steps.
 
 References
 ----------
 Chen & Oliver (2012), Math. Geosci. 44, 1, https://doi.org/10.1007/s11004-011-9376-z: randomized maximum likelihood.
 Alspach & Sorenson (1972), IEEE Trans. Autom. Control 17, 439, https://doi.org/10.1109/TAC.1972.1100034: sums of
 Gaussians.
+Richardson (1972), JOSA 62, 55, https://doi.org/10.1364/JOSA.62.000055: multiplicative updates.
 """
 
 from typing import NamedTuple
 
 import torch
 
-__all__ = ["Conditioned", "Extra", "Gaussians", "condition_components", "condition_draws", "split_uncertainty", "to_em"]
+__all__ = ["Extra", "Gaussians", "condition_components", "condition_draws", "split_uncertainty", "take", "to_em"]
 
 # σ' is σ and this fraction of the intensity in quadrature.
 _FLOOR = 0.2
-# Gauss-Newton steps of the components, each with this fraction of the weight of the data.
-_COMPONENT_STEPS = (0.1, 0.5, 1.0)
-# Steps of the draws after the first one, in which the model is linear around the component's maximum.
-_DRAW_STEPS = 1
-# Sum of squared residuals of a draw above which it gets more steps, and how many.
-_POOR, _MORE_STEPS = 30.0, 10
-# Largest change of ln(EM) in a step.
+# Multiplicative updates before the first Gauss-Newton step, and the residual in units of its noise from which a channel
+# takes part in them, by no more than this factor.
+_UPDATES, _SIGNIFICANT, _LARGEST_FACTOR = 2, 3.0, 20.0
+# Gauss-Newton steps of components, and of draws.
+_COMPONENT_STEPS, _DRAW_STEPS = 2, 2
+# Sum of squared residuals of a draw above which it gets more steps, and how many at most.
+_POOR, _MORE_STEPS = 20.0, 3
+# Largest increase of ln(EM) in a step.
 _LARGEST_STEP = 2.0
 # Largest residual in units of its noise; channels that contradict each other reach more.
 _LARGEST_RESIDUAL = 1e4
@@ -70,27 +73,11 @@ class Gaussians(NamedTuple):
 
     def log_em(self, z):
         """Return y, shape ``(n, m, bins)``."""
-        return self.mean + (self.scale * z) @ self.factor.mT
+        return torch.baddbmm(self.mean, self.scale * z, self.factor.mT)
 
     def take(self, index):
         """Return the Gaussians with these indices, shape ``(n, k)``, of each pixel."""
         return Gaussians(take(self.mean, index), take(self.scale, index), self.factor)
-
-
-class Conditioned(NamedTuple):
-    """Components after conditioning on the data."""
-
-    #: New maxima, shape ``(n, m, bins)``.
-    z: torch.Tensor
-    #: Logarithm of the factor by which the data multiply the weight of a component, shape ``(n, m)``.
-    log_evidence: torch.Tensor
-    #: Target minus the synthetic intensity of the model that is linear around the maximum, at z = 0, shape
-    #: ``(n, m, channels)``.
-    offset: torch.Tensor
-    #: Derivative of the synthetic intensity by z, shape ``(n, m, channels, bins)``.
-    jacobian: torch.Tensor
-    #: Inverse of the covariance of the intensities, shape ``(n, m, channels, channels)``.
-    precision: torch.Tensor
 
 
 def take(values, index):
@@ -108,7 +95,7 @@ def split_uncertainty(intensity, uncertainty):
 
 def to_em(log_em, extra):
     """Return EM over brightness, no more than each channel allows."""
-    return torch.exp(torch.minimum(log_em, extra.log_most[:, None]).clamp_min(_LEAST_LOG_EM))
+    return torch.minimum(log_em, extra.log_most[:, None]).clamp_min_(_LEAST_LOG_EM).exp_()
 
 
 def condition_components(gaussians, extra):
@@ -117,105 +104,102 @@ def condition_components(gaussians, extra):
 
     Returns
     -------
-    `Conditioned`
+    log_em : `~torch.Tensor`
+        New maxima, shape ``(n, m, bins)``.
+    log_evidence : `~torch.Tensor`
+        Logarithm of the factor by which the data multiply the weight of a component, shape ``(n, m)``.
     """
-    anchor = z = torch.zeros_like(gaussians.mean)
-    for part in _COMPONENT_STEPS:
-        z = _step(anchor, z, 0.0, gaussians, extra, part)
-    residual, jacobian = _linearize(z, gaussians, extra)
-    n, m, channels = residual.shape
-    unit = torch.eye(channels, dtype=z.dtype, device=z.device)[:, :, None].expand(-1, -1, n * m)
-    precision, pivots = _solve(_normal_matrix(jacobian), unit)
-    misfit = z.square().sum(2) + residual.square().sum(2)
-    log_evidence = -0.5 * (misfit + torch.log(pivots).sum(0).view(n, m))
-    return Conditioned(
-        z,
-        log_evidence.nan_to_num_(_LEAST_LOG_WEIGHT, neginf=_LEAST_LOG_WEIGHT),
-        residual + _times(jacobian, z),
-        jacobian,
-        precision.permute(2, 0, 1).reshape(n, m, channels, channels),
-    )
+    target = extra.target[:, None]
+    y = _update(gaussians.mean, target, extra)
+    for _ in range(_COMPONENT_STEPS):
+        y, log_evidence = _step(gaussians.mean, y, target, gaussians, extra)
+    return y, log_evidence.nan_to_num_(_LEAST_LOG_WEIGHT, neginf=_LEAST_LOG_WEIGHT)
 
 
-def condition_draws(anchor, noise, gaussians, conditioned, index, extra):
+def condition_draws(anchor, start, noise, gaussians, extra):
     """
     Move draws by randomized maximum likelihood.
 
     Parameters
     ----------
     anchor : `~torch.Tensor`
-        Draws z of the Gaussians, shape ``(n, k, bins)``.
+        Draws of ln(EM / brightness), shape ``(n, k, bins)``.
+    start : `~torch.Tensor`
+        First guess of the result, of the same shape.
     noise : `~torch.Tensor`
         Standard normal noise of the data, shape ``(k, channels)``.
     gaussians : `Gaussians`
         The Gaussian of each draw.
-    conditioned : `Conditioned`
-        The components.
-    index : `~torch.Tensor`
-        The component of each draw, shape ``(n, k)``.
     extra : `Extra`
 
     Returns
     -------
     `~torch.Tensor`
-        New z.
+        EM over brightness, shape ``(n, k, bins)``.
     """
-    noise = noise * (extra.matrix > 0).any(dim=2)[:, None]
-    jacobian = take(conditioned.jacobian, index)
-    residual = take(conditioned.offset, index) + noise - _times(jacobian, anchor)
-    z = anchor + _transposed_times(jacobian, _times(take(conditioned.precision, index), residual))
-    z = torch.where(torch.isfinite(z), z, anchor)
+    target = extra.target[:, None] + noise * (extra.matrix > 0).any(dim=2)[:, None]
+    y = _update(start, target, extra)
     for _ in range(_DRAW_STEPS):
-        z = _step(anchor, z, noise, gaussians, extra)
-    return _finish(anchor, z, noise, gaussians, extra)
+        y = _step(anchor, y, target, gaussians, extra)[0]
+    em = to_em(y, extra)
+    misfit = (target - em @ extra.matrix.mT).square_().sum(dim=2)
+    poor = (misfit > _POOR).nonzero(as_tuple=True)
+    if len(poor[0]):
+        em.index_put_(poor, _finish(*(values[poor] for values in (anchor, y, target)), poor, gaussians, extra))
+    return em
 
 
-def _finish(anchor, z, noise, gaussians, extra):
-    """Continue with the few draws that are still far from the data, mostly too bright."""
-    em = to_em(gaussians.log_em(z), extra)
-    misfit = (extra.target[:, None] + noise - em @ extra.matrix.mT).square().sum(dim=2)
-    pixel, draw = (misfit > _POOR).nonzero(as_tuple=True)
-    if not len(pixel):
-        return z
-    few = Gaussians(*(values[pixel, draw, None] for values in gaussians[:2]), gaussians.factor[pixel])
+def _finish(anchor, y, target, poor, gaussians, extra):
+    """Return the EM of the few draws that are still far from the data after more steps."""
+    pixel, _ = poor
+    few = Gaussians(gaussians.mean[poor][:, None], gaussians.scale[poor][:, None], gaussians.factor[pixel])
     data = Extra(*(values[pixel] for values in extra))
-    noise = noise.expand(*z.shape[:2], -1)[pixel, draw, None]
-    anchor, moved = anchor[pixel, draw, None], z[pixel, draw, None]
+    y = y[:, None]
     for _ in range(_MORE_STEPS):
-        moved = _step(anchor, moved, noise, few, data)
-    return z.index_put((pixel, draw), moved[:, 0])
+        y = _step(anchor[:, None], y, target[:, None], few, data)[0]
+    return to_em(y, data)[:, 0]
 
 
-def _step(anchor, z, noise, gaussians, extra, part=1.0):
-    """Return z after one Gauss-Newton step for the draws ``anchor``, with a fraction of the weight of the data."""
-    residual, jacobian = _linearize(z, gaussians, extra)
-    if part != 1:
-        residual, jacobian = residual * part**0.5, jacobian * part**0.5
-    residual = residual + noise + _times(jacobian, z - anchor)
-    factor = _solve(_normal_matrix(jacobian), residual.flatten(0, 1).T)[0]
-    change = anchor - z + _transposed_times(jacobian, factor.T.view(residual.shape))
-    largest = ((gaussians.scale * change) @ gaussians.factor.mT).abs().amax(2, keepdim=True)
-    moved = z + change * (_LARGEST_STEP / largest.clamp_min(1e-9)).clamp_max(1)
-    # Intensities that contradict each other wildly may overflow.
-    return torch.where(torch.isfinite(moved), moved, z)
+def _update(y, target, extra):
+    """Return y after multiplicative updates of the EM, by the ratios of the intensities that disagree with the data."""
+    share = extra.matrix / extra.matrix.sum(dim=1, keepdim=True).clamp_min(1e-20)
+    y = torch.minimum(y, extra.log_most[:, None])
+    for _ in range(_UPDATES):
+        synthetic = y.clamp_min(_LEAST_LOG_EM).exp_() @ extra.matrix.mT
+        residual = target - synthetic
+        ratio = (target / synthetic).clamp_(1 / _LARGEST_FACTOR, _LARGEST_FACTOR).log_()
+        ratio.masked_fill_(residual.abs_() <= _SIGNIFICANT, 0)
+        y = torch.baddbmm(y, ratio.nan_to_num_(0.0), share)
+    return y
 
 
-def _linearize(z, gaussians, extra):
-    """Return the target minus the synthetic intensity at z, and the derivative of the latter by z."""
-    n, m, bins = z.shape
+def _step(anchor, y, target, gaussians, extra):
+    """
+    Make one Gauss-Newton step for the draws ``anchor``.
+
+    Returns
+    -------
+    y : `~torch.Tensor`
+        Shape ``(n, m, bins)``.
+    log_evidence : `~torch.Tensor`
+        Logarithm of the evidence of the linear model, shape ``(n, m)``.
+    """
+    n, m, bins = y.shape
     channels = extra.matrix.shape[1]
-    em = to_em(gaussians.log_em(z), extra)
-    residual = (extra.target[:, None] - em @ extra.matrix.mT).clamp(-_LARGEST_RESIDUAL, _LARGEST_RESIDUAL)
+    em = to_em(y, extra)
+    residual = (target - em @ extra.matrix.mT).clamp_(-_LARGEST_RESIDUAL, _LARGEST_RESIDUAL)
+    residual = torch.baddbmm(residual, em * (y - anchor), extra.matrix.mT)
+    # Derivative of the synthetic intensity by the coordinates in which the Gaussian is standard normal.
     jacobian = (em[:, :, None] * extra.matrix[:, None]).view(n, m * channels, bins) @ gaussians.factor
-    return residual, jacobian.view(n, m, channels, bins).mul_(gaussians.scale[:, :, None])
-
-
-def _times(matrices, vectors):
-    return (matrices @ vectors[..., None])[..., 0]
-
-
-def _transposed_times(matrices, vectors):
-    return (vectors[:, :, None] @ matrices)[:, :, 0]
+    jacobian = jacobian.view(n, m, channels, bins).mul_(gaussians.scale[:, :, None])
+    right = residual.flatten(0, 1).T.contiguous()
+    solution, pivots = _solve(_normal_matrix(jacobian), right.clone())
+    log_evidence = -0.5 * ((right * solution).sum(0) + pivots.log().sum(0)).view(n, m)
+    change = em.mul_(solution.T.reshape(n, m, channels) @ extra.matrix)
+    change = (change @ gaussians.factor).mul_(gaussians.scale).mul_(gaussians.scale)
+    moved = torch.minimum(torch.baddbmm(anchor, change, gaussians.factor.mT), y + _LARGEST_STEP)
+    # Intensities that contradict each other wildly may overflow.
+    return torch.where(torch.isfinite(moved), moved, y), log_evidence
 
 
 def _normal_matrix(jacobian):
@@ -230,16 +214,22 @@ def _solve(normal, right):
     """
     Solve systems whose matrices are one plus a symmetric, positive semidefinite one, by elimination.
 
-    For many small systems this is faster than `torch.linalg.solve`. Overwrites ``normal``, shape ``(k, k, n)``.
+    For many small systems this is faster than `torch.linalg.solve`. Overwrites both arguments.
+
+    Parameters
+    ----------
+    normal : `~torch.Tensor`
+        The matrices, shape ``(k, k, n)``.
+    right : `~torch.Tensor`
+        Right-hand sides, shape ``(k, n)``.
 
     Returns
     -------
     solution : `~torch.Tensor`
-        For the right-hand sides ``right``, shape ``(k, n)`` or ``(k, k, n)``.
+        Shape ``(k, n)``.
     pivots : `~torch.Tensor`
         Their product is the determinant, shape ``(k, n)``.
     """
-    right = right.clone()
     k = len(right)
     # The pivots of one plus such a matrix are at least one; those below the rounding error would amplify it.
     least = (_ROUNDING * normal.diagonal(dim1=0, dim2=1).T).clamp_(min=1)

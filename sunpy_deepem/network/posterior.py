@@ -70,7 +70,7 @@ class PosteriorNetwork(nn.Module):
     Bishop (1994), "Mixture Density Networks", NCRG/94/004, https://publications.aston.ac.uk/id/eprint/373
     """
 
-    def __init__(self, channel_scale, n_bins, hidden=(192, 192, 192), components=16):
+    def __init__(self, channel_scale, n_bins, hidden=(192, 192, 192), components=32):
         super().__init__()
         scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(1, -1, 1, 1)
         self.register_buffer("channel_scale", scale)

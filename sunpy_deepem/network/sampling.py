@@ -14,6 +14,7 @@ from sunpy_deepem.network.conditioning import (
     condition_components,
     condition_draws,
     split_uncertainty,
+    take,
     to_em,
 )
 from sunpy_deepem.units import COVERAGE, EM_SCALE, TRACE
@@ -99,13 +100,14 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
         target[0, :, 0].T, root_weight[0, :, 0].T[..., None] * matrix, torch.log(most).clamp_max(_LARGEST_LOG_EM)
     )
     gaussians, log_weights = _followed(mixture)
-    conditioned = condition_components(gaussians, extra)
-    weights = torch.softmax(log_weights + conditioned.log_evidence, 1)
-    index = _choose(to_em(gaussians.log_em(conditioned.z), extra), weights, numbers.choice)
+    log_em, log_evidence = condition_components(gaussians, extra)
+    weights = torch.softmax(log_weights + log_evidence, 1)
+    index = _choose(to_em(log_em, extra), weights, numbers.choice)
+    shift = take(log_em - gaussians.mean, index)
     gaussians = gaussians.take(index)
-    anchor = numbers.normal.expand_as(gaussians.mean)
-    z = condition_draws(anchor, numbers.noise, gaussians, conditioned, index, extra)
-    em = to_em(gaussians.log_em(z), extra) * (brightness * EM_SCALE)[:, None, None]
+    anchor = gaussians.log_em(numbers.normal)
+    em = condition_draws(anchor, anchor + shift, numbers.noise, gaussians, extra)
+    em *= (brightness * EM_SCALE)[:, None, None]
     least = TRACE * em.sum(dim=2, keepdim=True)
     em = torch.where(numbers.bare[:, None], (em - least).clamp_min(0), em)
     return em.permute(1, 2, 0)

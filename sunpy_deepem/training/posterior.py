@@ -14,8 +14,8 @@ from sunpy_deepem.units import EM_SCALE, TRACE
 
 __all__ = ["POSTERIOR_OPTIONS", "fit_posterior", "prior_log_std"]
 
-# Limits of the systematic fraction. The network is asked for no less than 20 %, see network/conditioning.py.
-_SYSTEMATIC = (0.18, 0.6)
+# Limits of the systematic fraction. The network is asked for no less than 15 %, see network/conditioning.py.
+_SYSTEMATIC = (0.14, 0.5)
 _PIXELS = 100_000
 #: Options of the training of the posterior.
 POSTERIOR_OPTIONS = TrainingOptions(epochs=240, batch_size=500, learning_rate=5e-3, max_gradient=5.0)
