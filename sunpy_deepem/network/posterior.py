@@ -70,6 +70,9 @@ class PosteriorNetwork(nn.Module):
     Bishop (1994), "Mixture Density Networks", NCRG/94/004, https://publications.aston.ac.uk/id/eprint/373
     """
 
+    #: Factor of the widths of the components in draws, see `~sunpy_deepem.training.match_coverage`.
+    widening = 1.0
+
     def __init__(self, channel_scale, n_bins, hidden=(192, 192, 192), components=32):
         super().__init__()
         scale = torch.as_tensor(np.asarray(channel_scale, dtype=np.float32)).reshape(1, -1, 1, 1)

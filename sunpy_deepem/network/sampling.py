@@ -25,9 +25,6 @@ __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 _FOLLOWED = 16
 # Multiple of σ by which a channel may be fainter than what is behind it, and largest ln(EM / brightness) anyway.
 _CERTAIN, _LARGEST_LOG_EM = 4.0, 8.0
-# Factor of the widths of components, with which the intervals of draws from the prior hold 68 % on average: at small
-# noise, intervals of the network alone are too narrow by that.
-_WIDENING = 1.7
 # Largest root of a weight, relative to brightness.
 _LARGEST_WEIGHT = 1e7
 
@@ -99,7 +96,7 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
     extra = Extra(
         target[0, :, 0].T, root_weight[0, :, 0].T[..., None] * matrix, torch.log(most).clamp_max(_LARGEST_LOG_EM)
     )
-    gaussians, log_weights = _followed(mixture)
+    gaussians, log_weights = _followed(mixture, network.widening)
     log_em, log_evidence = condition_components(gaussians, extra)
     weights = torch.softmax(log_weights + log_evidence, 1)
     index = _choose(to_em(log_em, extra), weights, numbers.choice)
@@ -120,11 +117,11 @@ def half_width(draws):
     return 0.5 * (high - low)
 
 
-def _followed(mixture):
+def _followed(mixture, widening):
     """Return the most likely components of each pixel, and the logarithm of their weights."""
     n = min(_FOLLOWED, mixture.log_weights.shape[1])
     log_weights, index = torch.log_softmax(mixture.log_weights, 1).topk(n, dim=1)
-    scales = _WIDENING * torch.exp(mixture.log_scales)
+    scales = widening * torch.exp(mixture.log_scales)
     return Gaussians(mixture.means, scales, mixture.factor()).take(index), log_weights
 
 

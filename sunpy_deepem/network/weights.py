@@ -24,11 +24,12 @@ __all__ = ["IN_USE", "PACKAGED", "Weights", "fingerprint", "read_helioml", "read
 
 #: Networks that made cubes in this process, by the fingerprint of their weights.
 IN_USE: WeakValueDictionary = WeakValueDictionary()
-_FORMAT = "sunpy_deepem weights 5"
+_FORMAT = "sunpy_deepem weights 6"
 #: Weights that come with the package.
 PACKAGED = ("default", "neutral")
 # Names of the folded response, the prior's moments and the other networks among the tensors of a file.
-_RESPONSE, _PRIOR_LOG_STD, _CONSISTENCY, _POSTERIOR = "response_matrix", "prior_log_std", "consistency.", "posterior."
+_RESPONSE, _PRIOR_LOG_STD, _WIDENING = "response_matrix", "prior_log_std", "posterior_widening"
+_CONSISTENCY, _POSTERIOR = "consistency.", "posterior."
 
 
 @dataclass
@@ -242,6 +243,7 @@ def _contents(weights):
             tensors |= {prefix + key: value for key, value in module.state_dict().items()}
     if weights.posterior is not None:
         description["posterior"] = json.dumps(weights.posterior.architecture())
+        tensors[_WIDENING] = torch.tensor(weights.posterior.widening, dtype=torch.float64)
     if weights.channels != CHANNELS:
         description["channels"] = json.dumps(weights.channels)
     if weights.prior:
@@ -277,6 +279,7 @@ def _posterior_of(state, meta):
         return None
     module = PosteriorNetwork(**json.loads(meta.pop("posterior"))).float()
     module.load_state_dict(tensors)
+    module.widening = float(state.pop(_WIDENING))
     return module
 
 

@@ -8,7 +8,7 @@ from sunpy_deepem.training.fitting import fit, pixel_tensors
 from sunpy_deepem.training.options import Checkpoint, TrainingOptions
 from sunpy_deepem.training.posterior import POSTERIOR_OPTIONS, fit_posterior, prior_log_std
 from sunpy_deepem.training.prior import DEMPrior
-from sunpy_deepem.training.spread import match_spread
+from sunpy_deepem.training.spread import match_coverage, match_spread
 
 __all__ = ["train_on_prior"]
 
@@ -52,7 +52,7 @@ def train_on_prior(
     -------
     `~sunpy_deepem.DeepEM`
     """
-    options = TrainingOptions(epochs=60) if options is None else options
+    options = TrainingOptions(epochs=200) if options is None else options
     held_out = TrainingSet.from_prior(prior, response, max(1000, pixels // 10), seed=[options.seed, 2**31])
     stream = PriorStream(prior, response, pixels, seed=options.seed)
     result = fit(
@@ -76,6 +76,7 @@ def train_on_prior(
     result.prior_log_std = prior_log_std(prior, seed=options.seed)
     data = PriorStream(prior, response, min(pixels, _SPREAD_PIXELS), seed=options.seed).epoch(_SPREAD_EPOCH)
     data = pixel_tensors(data.usable(response), response, "cpu", seed=[options.seed, _SPREAD_EPOCH])
+    match_coverage(result, data, seed=options.seed)
     match_spread(result, data, seed=options.seed)
     if options.consistency_epochs:
         # The Sun as usual: under a prior that allows for anything, hardly any channel is inconsistent.
