@@ -29,8 +29,9 @@ import torch
 
 __all__ = ["Extra", "Gaussians", "condition_components", "condition_draws", "split_uncertainty", "take", "to_em"]
 
-# σ' is σ and this fraction of the intensity in quadrature.
-_FLOOR = 0.2
+# σ' is this multiple of σ, and this fraction of the intensity, in quadrature. The former limits the EM that draws have
+# in bins that only channels full of noise can see.
+_MULTIPLE, _FLOOR = 1.4, 0.15
 # Multiplicative updates before the first Gauss-Newton step, and the residual in units of its noise from which a channel
 # takes part in them, by no more than this factor.
 _UPDATES, _SIGNIFICANT, _LARGEST_FACTOR = 2, 3.0, 20.0
@@ -89,7 +90,7 @@ def take(values, index):
 
 def split_uncertainty(intensity, uncertainty):
     """Return the σ' of the network, and the root of σ² times the weight of the rest of the likelihood."""
-    coarse = torch.hypot(uncertainty, _FLOOR * intensity.clamp_min(0))
+    coarse = torch.hypot(_MULTIPLE * uncertainty, _FLOOR * intensity.clamp_min(0))
     return coarse, (1 - (uncertainty / coarse).square()).clamp_min(0).sqrt()
 
 

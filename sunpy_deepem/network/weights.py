@@ -243,7 +243,7 @@ def _contents(weights):
             tensors |= {prefix + key: value for key, value in module.state_dict().items()}
     if weights.posterior is not None:
         description["posterior"] = json.dumps(weights.posterior.architecture())
-        tensors[_WIDENING] = torch.tensor(weights.posterior.widening, dtype=torch.float64)
+        tensors[_WIDENING] = torch.tensor(weights.posterior.widening, dtype=torch.float64, device="cpu")
     if weights.channels != CHANNELS:
         description["channels"] = json.dumps(weights.channels)
     if weights.prior:

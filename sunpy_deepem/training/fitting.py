@@ -174,7 +174,9 @@ def describe_run(run, response, training, **others):
     # More patience, or another consistency network, change none of the epochs that are done.
     del description["patience"], description["consistency_epochs"]
     description |= {"response": response.fingerprint, **others}
-    description |= {"architecture": run.module.architecture(), "training": training.identity}
+    description |= {"architecture": run.module.architecture()}
+    if training is not None:
+        description["training"] = training.identity
     return json.dumps(description, sort_keys=True)
 
 

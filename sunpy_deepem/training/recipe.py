@@ -1,19 +1,26 @@
 """All that a weights file for a prior needs, in one call: `train_on_prior`."""
 
+import json
 from dataclasses import replace
 
+import torch
+
+from sunpy_deepem.network.architectures import ScaledNetwork
+from sunpy_deepem.network.model import DeepEM
+from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.training.consistency import fit_consistency
-from sunpy_deepem.training.dataset import PriorStream, TrainingSet
-from sunpy_deepem.training.fitting import fit, pixel_tensors
+from sunpy_deepem.training.dataset import PriorStream
+from sunpy_deepem.training.draws import fit_to_draws, match_coverage
+from sunpy_deepem.training.fitting import pixel_tensors
 from sunpy_deepem.training.options import Checkpoint, TrainingOptions
 from sunpy_deepem.training.posterior import POSTERIOR_OPTIONS, fit_posterior, prior_log_std
 from sunpy_deepem.training.prior import DEMPrior
-from sunpy_deepem.training.spread import match_coverage, match_spread
+from sunpy_deepem.units import EM_SCALE
 
 __all__ = ["train_on_prior"]
 
-# Most pixels to which half-widths are fitted and that the posterior sees in an epoch, and the epoch they are from.
-_SPREAD_PIXELS, _POSTERIOR_PIXELS, _SPREAD_EPOCH = 200_000, 100_000, 2**30
+# Most pixels that the posterior sees in an epoch, and the epoch from which the pixels with draws are.
+_POSTERIOR_PIXELS, _DRAWN_EPOCH = 100_000, 2**30
 
 
 def train_on_prior(
@@ -21,21 +28,21 @@ def train_on_prior(
     response,
     *,
     pixels=400_000,
-    network=(48, 48, 48),
+    network=(64, 64, 64),
     options=None,
     posterior_epochs=POSTERIOR_OPTIONS.epochs,
     checkpoint=None,
     **how,
 ):
     """
-    Train the network, its posterior and the consistency of channels for a prior.
+    Train a posterior for a prior, the network that predicts its mean, and the one that compares channels.
 
     Parameters
     ----------
     prior : `DEMPrior`
     response : `TemperatureResponse`
     pixels : `int`, optional
-        Pixels drawn in each epoch; at most 100,000 of the posterior's.
+        Pixels with draws, from which `DeepEM.predict` is trained; at most 100,000 in each epoch of the posterior.
     network : sequence of `int`, optional
         Widths of the hidden layers of the network of `DeepEM.predict`.
     options : `TrainingOptions`, optional
@@ -52,19 +59,9 @@ def train_on_prior(
     -------
     `~sunpy_deepem.DeepEM`
     """
-    options = TrainingOptions(epochs=200) if options is None else options
-    held_out = TrainingSet.from_prior(prior, response, max(1000, pixels // 10), seed=[options.seed, 2**31])
-    stream = PriorStream(prior, response, pixels, seed=options.seed)
-    result = fit(
-        stream,
-        response,
-        validation=held_out,
-        network=network,
-        options=replace(options, consistency_epochs=0),
-        checkpoint=checkpoint,
-        **how,
-    )
-    result.posterior = fit_posterior(
+    options = TrainingOptions(epochs=60) if options is None else options
+    device = resolve_device(how.get("device", "auto"))
+    posterior = fit_posterior(
         prior,
         response,
         pixels=min(pixels, _POSTERIOR_PIXELS),
@@ -72,12 +69,27 @@ def train_on_prior(
         checkpoint=None if checkpoint is None else posterior_checkpoint(checkpoint),
         **how,
     )
+    torch.manual_seed(options.seed)
+    module = ScaledNetwork(response.matrix.value.sum(axis=1) * EM_SCALE, len(response.bins), network)
+    result = DeepEM(module.to(device), bins=response.bins, response=response, meta={"seed": options.seed})
+    result.posterior = posterior
     result.prior = dict(zip(prior.families, prior.weights.round(6).tolist(), strict=True))
     result.prior_log_std = prior_log_std(prior, seed=options.seed)
-    data = PriorStream(prior, response, min(pixels, _SPREAD_PIXELS), seed=options.seed).epoch(_SPREAD_EPOCH)
-    data = pixel_tensors(data.usable(response), response, "cpu", seed=[options.seed, _SPREAD_EPOCH])
+    stream = PriorStream(prior, response, pixels, seed=options.seed)
+    data = stream.epoch(_DRAWN_EPOCH).usable(response)
+    data = pixel_tensors(data, response, device, seed=[options.seed, _DRAWN_EPOCH])
     match_coverage(result, data, seed=options.seed)
-    match_spread(result, data, seed=options.seed)
+    history = fit_to_draws(
+        result,
+        data,
+        response,
+        options,
+        checkpoint=checkpoint,
+        description=stream.identity,
+        progress=how.get("progress", False),
+    )
+    result.meta["history"] = json.dumps(history)
+    module.cpu()
     if options.consistency_epochs:
         # The Sun as usual: under a prior that allows for anything, hardly any channel is inconsistent.
         usual = PriorStream(DEMPrior.solar(response.bins), response, pixels, seed=options.seed)

@@ -1,0 +1,124 @@
+"""Training that needs draws from a posterior: `match_coverage` and `fit_to_draws`."""
+
+import numpy as np
+import torch
+
+from sunpy_deepem.network.sampling import half_width
+from sunpy_deepem.training.fitting import describe_run
+from sunpy_deepem.training.loss import DEMLoss
+from sunpy_deepem.training.run import TrainingRun
+from sunpy_deepem.units import COVERAGE, EM_SCALE
+
+__all__ = ["fit_to_draws", "match_coverage"]
+
+# Calibration: pixels, draws of each, widenings tried, adjacent bins whose summed EM is judged, and the smallest
+# fraction of a pixel's EM that they hold.
+_COVERAGE_PIXELS, _COVERAGE_DRAWS, _WIDENINGS, _BAND, _LEAST_FRACTION = 4000, 128, (1.0, 1.2, 1.4, 1.7, 2.0), 3, 0.01
+# Draws whose mean and half-width a network learns.
+_DRAWS = 64
+# Half-widths below this fraction of a pixel's total EM are not resolved.
+_LEAST_SPREAD = 1e-3
+
+
+def match_coverage(network, data, *, seed=0):
+    """
+    Widen the components of a posterior until 68 % intervals of its draws hold the truth in 68 % of the cases.
+
+    The components alone are narrower than the posterior that they were fitted to, and the conditioning of draws on the
+    data narrows them further. The intervals are those of the EM of adjacent bins, where they hold at least 1 % of the
+    posterior mean EM.
+
+    Parameters
+    ----------
+    network : `~sunpy_deepem.DeepEM`
+        With a posterior, of which ``widening`` is set.
+    data : sequence of `~torch.Tensor`
+        Intensity, σ, true EM and flags as ``pixel_tensors`` returns them.
+    seed : `int`, optional
+        Seed of the draws.
+    """
+    data = [array[:, :_COVERAGE_PIXELS].cpu() for array in data]
+    *observed, limit = _observed(data)
+    true = _bands(data[2].numpy()[np.newaxis])[0] * EM_SCALE
+    held = []
+    for widening in _WIDENINGS:
+        network.posterior.widening = widening
+        low, high, relevant = network.map_draws(
+            lambda draws: _interval(_bands(draws)), *observed, n=_COVERAGE_DRAWS, seed=seed, lower_limit=limit
+        )
+        held.append(((low <= true) & (true <= high))[relevant.astype(bool)].mean())
+    network.posterior.widening = float(np.interp(COVERAGE, np.maximum.accumulate(held), _WIDENINGS))
+
+
+def _bands(em):
+    """Return the EM of adjacent bins together, of arrays of shape ``(n, bins, pixels)``."""
+    return sum(em[:, first : em.shape[1] - _BAND + 1 + first] for first in range(_BAND))
+
+
+def _interval(bands):
+    """Return the limits of the 68 % interval of draws, and whether the band holds at least 1 % of the EM."""
+    low, high = np.quantile(bands, (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2), axis=0)
+    mean = bands.mean(axis=0)
+    return low, high, mean >= _LEAST_FRACTION * mean.sum(axis=0) / _BAND
+
+
+def _observed(data):
+    """Return intensity with NaN where a channel is missing, σ, and where intensities are lower limits."""
+    missing, limit = data[3].unflatten(0, (2, -1))
+    return data[0].masked_fill(missing, torch.nan), data[1], limit
+
+
+def fit_to_draws(network, data, response, options, *, checkpoint=None, description="", progress=False):
+    """
+    Train the network of `DeepEM.predict` to answer with the mean and half-width of the posterior's draws.
+
+    Parameters
+    ----------
+    network : `~sunpy_deepem.DeepEM`
+        With a posterior, and a `~sunpy_deepem.network.ScaledNetwork` that is trained.
+    data : sequence of `~torch.Tensor`
+        Intensity, σ, true EM and flags as ``pixel_tensors`` returns them; the true EM is not used.
+    response : `TemperatureResponse`
+    options : `TrainingOptions`
+        Epochs, batch size, learning rate and seed.
+    checkpoint : `Checkpoint`, optional
+        File that holds the state after each epoch.
+    description : `str`, optional
+        What identifies ``data``.
+    progress : `bool`, optional
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    `list` of `dict`
+        The losses of each epoch.
+    """
+    module = network.module
+    device = next(module.parameters()).device
+    matrix = torch.as_tensor(response.matrix.value * EM_SCALE, dtype=torch.float32, device=device)
+    loss, bins = DEMLoss(spread=0), module.n_bins
+
+    def objective(module, intensity, uncertainty, target, flags):
+        em, spread = (values.float() for values in module(intensity, uncertainty, flags))
+        mean, half = target[:, :bins], target[:, bins:]
+        lost = flags.unflatten(1, (2, -1)).any(dim=1)
+        total = mean.sum(dim=1, keepdim=True)
+        error = torch.log(spread / total + _LEAST_SPREAD) - torch.log(half / total + _LEAST_SPREAD)
+        return loss(em, None, mean, intensity, uncertainty.masked_fill(lost, torch.inf), matrix) + error.square().mean()
+
+    run = TrainingRun(module, objective, options)
+    description = describe_run(run, response, None, draws=_DRAWS, data=description)
+    *observed, limit = _observed(data)
+    mean, half = network.map_draws(
+        lambda draws: (draws.mean(axis=0), half_width(draws).numpy()),
+        *observed,
+        n=_DRAWS,
+        seed=options.seed,
+        lower_limit=limit,
+        progress=progress,
+    )
+    target = torch.from_numpy(np.concatenate([mean, half]) / np.float32(EM_SCALE)).to(device)
+    pixels = [data[0], data[1], target, data[3]]
+    run.train(lambda epoch: pixels, checkpoint=checkpoint, description=description, progress=progress, name="predict")
+    module.eval()
+    return run.history
