@@ -34,17 +34,19 @@ __all__ = ["Extra", "Gaussians", "condition_components", "condition_draws", "spl
 _MULTIPLE, _FLOOR = 1.4, 0.15
 # Multiplicative updates before the first Gauss-Newton step, and the residual in units of its noise from which a channel
 # takes part in them, by no more than this factor.
-_UPDATES, _SIGNIFICANT, _LARGEST_FACTOR = 2, 3.0, 20.0
+_UPDATES, _SIGNIFICANT, _LARGEST_FACTOR = 3, 3.0, 20.0
 # Gauss-Newton steps of components, and of draws.
 _COMPONENT_STEPS, _DRAW_STEPS = 2, 2
 # Sum of squared residuals of a draw above which it gets more steps, and how many at most.
 _POOR, _MORE_STEPS = 20.0, 3
 # Largest increase of ln(EM) in a step.
-_LARGEST_STEP = 2.0
+_LARGEST_STEP = 1.0
 # Largest residual in units of its noise; channels that contradict each other reach more.
 _LARGEST_RESIDUAL = 1e4
 # Stands for the logarithm of a weight that is zero.
 _LEAST_LOG_WEIGHT = -1e30
+# Draws whose derivatives are computed at a time on a CPU.
+_CACHED = 1024
 # Rounding error of a pivot relative to the diagonal.
 _ROUNDING = 1e-6
 # Smallest ln(EM / brightness).
@@ -185,28 +187,35 @@ def _step(anchor, y, target, gaussians, extra):
     log_evidence : `~torch.Tensor`
         Logarithm of the evidence of the linear model, shape ``(n, m)``.
     """
-    n, m, bins = y.shape
-    channels = extra.matrix.shape[1]
     em = to_em(y, extra)
     residual = (target - em @ extra.matrix.mT).clamp_(-_LARGEST_RESIDUAL, _LARGEST_RESIDUAL)
     residual = torch.baddbmm(residual, em * (y - anchor), extra.matrix.mT)
-    # Derivative of the synthetic intensity by the coordinates in which the Gaussian is standard normal.
-    jacobian = (em[:, :, None] * extra.matrix[:, None]).view(n, m * channels, bins) @ gaussians.factor
-    jacobian = jacobian.view(n, m, channels, bins).mul_(gaussians.scale[:, :, None])
     right = residual.flatten(0, 1).T.contiguous()
-    solution, pivots = _solve(_normal_matrix(jacobian), right.clone())
-    log_evidence = -0.5 * ((right * solution).sum(0) + pivots.log().sum(0)).view(n, m)
-    change = em.mul_(solution.T.reshape(n, m, channels) @ extra.matrix)
+    solution, pivots = _solve(_normal_matrix(em, gaussians, extra), right.clone())
+    log_evidence = -0.5 * ((right * solution).sum(0) + pivots.log().sum(0)).view(y.shape[:2])
+    change = em.mul_(solution.T.reshape(*y.shape[:2], -1) @ extra.matrix)
     change = (change @ gaussians.factor).mul_(gaussians.scale).mul_(gaussians.scale)
     moved = torch.minimum(torch.baddbmm(anchor, change, gaussians.factor.mT), y + _LARGEST_STEP)
     # Intensities that contradict each other wildly may overflow.
     return torch.where(torch.isfinite(moved), moved, y), log_evidence
 
 
-def _normal_matrix(jacobian):
-    """Return 1 + J Jᵀ, shape ``(channels, channels, n × m)``."""
-    jacobian = jacobian.flatten(0, 1)
-    normal = torch.bmm(jacobian, jacobian.mT).permute(1, 2, 0).contiguous()
+def _normal_matrix(em, gaussians, extra):
+    """
+    Return 1 + J Jᵀ, shape ``(channels, channels, n × m)``.
+
+    J is the derivative of the synthetic intensity by the coordinates in which the Gaussian is standard normal. It is
+    large, and so computed for a few pixels at a time, in the processor's cache.
+    """
+    n, m, bins = em.shape
+    channels = extra.matrix.shape[1]
+    size = max(1, _CACHED // m) if em.device.type == "cpu" else n
+    normal = em.new_empty(n, m, channels, channels)
+    for part in (slice(start, start + size) for start in range(0, n, size)):
+        jacobian = (em[part, :, None] * extra.matrix[part, None]).view(-1, m * channels, bins) @ gaussians.factor[part]
+        jacobian = jacobian.view(-1, m, channels, bins).mul_(gaussians.scale[part, :, None])
+        torch.matmul(jacobian, jacobian.mT, out=normal[part])
+    normal = normal.flatten(0, 1).permute(1, 2, 0).contiguous()
     normal.diagonal(dim1=0, dim2=1).add_(1)
     return normal
 

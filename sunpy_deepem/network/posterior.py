@@ -47,7 +47,7 @@ class Mixture(NamedTuple):
             self.inverse_factor
         )
         factor = torch.linalg.solve_triangular(self.inverse_factor, unit, upper=False, unitriangular=True)
-        return factor.nan_to_num_(0.0).clamp_(-_LARGEST_FACTOR, _LARGEST_FACTOR)
+        return factor.contiguous().nan_to_num_(0.0).clamp_(-_LARGEST_FACTOR, _LARGEST_FACTOR)
 
 
 class PosteriorNetwork(nn.Module):

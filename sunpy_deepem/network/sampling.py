@@ -92,9 +92,11 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
         unused = flags.unflatten(1, (2, -1)).any(dim=1)
         root_weight, target = root_weight.masked_fill(unused, 0), target.masked_fill(unused, 0)
         most = most.masked_fill(unused, torch.inf)
-    most = (most[0, :, 0].T[..., None] / matrix.clamp_min(1e-30)).amin(dim=1)
+    most = (most[0, :, 0].T.contiguous()[..., None] / matrix.clamp_min(1e-30)).amin(dim=1)
+    # Contiguous arrays make the conditioning several times as fast.
+    root_weight = root_weight[0, :, 0].T.contiguous()
     extra = Extra(
-        target[0, :, 0].T, root_weight[0, :, 0].T[..., None] * matrix, torch.log(most).clamp_max(_LARGEST_LOG_EM)
+        target[0, :, 0].T.contiguous(), root_weight[..., None] * matrix, torch.log(most).clamp_max(_LARGEST_LOG_EM)
     )
     gaussians, log_weights = _followed(mixture, network.widening)
     log_em, log_evidence = condition_components(gaussians, extra)
