@@ -193,7 +193,7 @@ def _step(anchor, y, target, gaussians, extra):
     right = residual.flatten(0, 1).T.contiguous()
     solution, pivots = _solve(_normal_matrix(em, gaussians, extra), right.clone())
     log_evidence = -0.5 * ((right * solution).sum(0) + pivots.log().sum(0)).view(y.shape[:2])
-    change = em.mul_(solution.T.reshape(*y.shape[:2], -1) @ extra.matrix)
+    change = em.mul_(solution.T.reshape(*y.shape[:2], len(solution)) @ extra.matrix)
     change = (change @ gaussians.factor).mul_(gaussians.scale).mul_(gaussians.scale)
     moved = torch.minimum(torch.baddbmm(anchor, change, gaussians.factor.mT), y + _LARGEST_STEP)
     # Intensities that contradict each other wildly may overflow.
