@@ -16,6 +16,8 @@ __all__ = ["fit_to_draws", "match_coverage"]
 _COVERAGE_PIXELS, _COVERAGE_DRAWS, _WIDENINGS, _BAND, _LEAST_FRACTION = 4000, 128, (1.0, 1.2, 1.4, 1.7, 2.0), 3, 0.01
 # Draws whose mean and half-width a network learns.
 _DRAWS = 64
+# Weights of the synthetic intensities and of the half-widths in the loss, whose errors are far larger than those of means.
+_FORWARD, _SPREAD = 0.1, 0.02
 # Half-widths below this fraction of a pixel's total EM are not resolved.
 _LEAST_SPREAD = 1e-3
 
@@ -96,7 +98,7 @@ def fit_to_draws(network, data, response, options, *, checkpoint=None, descripti
     module = network.module
     device = next(module.parameters()).device
     matrix = torch.as_tensor(response.matrix.value * EM_SCALE, dtype=torch.float32, device=device)
-    loss, bins = DEMLoss(spread=0), module.n_bins
+    loss, bins = DEMLoss(forward=_FORWARD, spread=0), module.n_bins
 
     def objective(module, intensity, uncertainty, target, flags):
         em, spread = (values.float() for values in module(intensity, uncertainty, flags))
@@ -104,7 +106,8 @@ def fit_to_draws(network, data, response, options, *, checkpoint=None, descripti
         lost = flags.unflatten(1, (2, -1)).any(dim=1)
         total = mean.sum(dim=1, keepdim=True)
         error = torch.log(spread / total + _LEAST_SPREAD) - torch.log(half / total + _LEAST_SPREAD)
-        return loss(em, None, mean, intensity, uncertainty.masked_fill(lost, torch.inf), matrix) + error.square().mean()
+        uncertainty = uncertainty.masked_fill(lost, torch.inf)
+        return loss(em, None, mean, intensity, uncertainty, matrix) + _SPREAD * error.square().mean()
 
     run = TrainingRun(module, objective, options)
     description = describe_run(run, response, None, draws=_DRAWS, data=description)

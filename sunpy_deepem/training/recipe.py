@@ -59,7 +59,7 @@ def train_on_prior(
     -------
     `~sunpy_deepem.DeepEM`
     """
-    options = TrainingOptions(epochs=60) if options is None else options
+    options = TrainingOptions(epochs=80) if options is None else options
     device = resolve_device(how.get("device", "auto"))
     posterior = fit_posterior(
         prior,
