@@ -16,7 +16,7 @@ __all__ = ["fit_to_draws", "match_coverage"]
 _COVERAGE_PIXELS, _COVERAGE_DRAWS, _WIDENINGS, _BAND, _LEAST_FRACTION = 4000, 128, (1.0, 1.2, 1.4, 1.7, 2.0), 3, 0.01
 # Draws whose mean and half-width a network learns.
 _DRAWS = 64
-# Weights of the synthetic intensities and of the half-widths in the loss, whose errors are far larger than those of means.
+# Weights in the loss of synthetic intensities and half-widths, whose errors are far larger than those of means.
 _FORWARD, _SPREAD = 0.1, 0.02
 # Half-widths below this fraction of a pixel's total EM are not resolved.
 _LEAST_SPREAD = 1e-3
