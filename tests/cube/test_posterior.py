@@ -63,7 +63,8 @@ def test_weights_of_a_relative_path_are_found_from_another_folder(maps, tmp_path
 def test_cut_and_merged_bins(small, draws):
     np.testing.assert_array_equal(draws_of(small[6:12]), draws[6:12])
     merged = draws_of(small.rebin((2, 1, 1)))
-    np.testing.assert_allclose(merged, draws[::2] + draws[1::2], rtol=1e-5)
+    # Differences of numbers of single precision: what remains of a bin beyond TRACE may be small.
+    np.testing.assert_allclose(merged, draws[::2] + draws[1::2], rtol=1e-5, atol=1e-6 * draws.sum(axis=0).max())
 
 
 def test_rebinned_pixels_have_the_draws_of_their_mean_intensity(small):
