@@ -75,8 +75,8 @@ class TestKnownTruth:
     @pytest.mark.parametrize(
         ("region", "dex", "log_t"),
         [
-            ("quiet Sun", 0.03, 0.1),
-            ("coronal hole", 0.05, 0.08),
+            ("quiet Sun", 0.03, 0.08),
+            ("coronal hole", 0.05, 0.06),
             ("active region", 0.05, 0.04),
             ("flare", 0.08, 0.06),
             ("off limb", 0.05, 0.06),
@@ -87,7 +87,9 @@ class TestKnownTruth:
         total = np.log10(cube.data.sum(axis=0) / truth.sum(axis=0))[where]
         assert np.median(np.abs(total)) < dex
         true_log_t = np.tensordot(cube.log_t, truth, axes=1) / truth.sum(axis=0)
-        assert np.median(np.abs(cube.em_weighted_log_t().data - true_log_t)[where]) < log_t
+        # The median of the draws; rare hot plasma that the data allow for pulls the mean of faint places up.
+        (median,) = cube.em_weighted_log_t(quantiles=(0.5,))
+        assert np.median(np.abs(median.data - true_log_t)[where]) < log_t
 
     def test_brighter_and_hotter_where_it_should_be(self, cube):
         regions = sample_regions(cube.data.shape[1:])
