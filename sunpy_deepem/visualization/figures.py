@@ -109,6 +109,7 @@ def plot_summary(cube, *, fig=None):
     >>> fig = plot_summary(sample_cube((64, 64)))
     """
     checked_cube(cube)
+    cube = cube.compute()
     frame = cube.em_weighted_log_t()
     fig = checked_figure(fig, (18, 15.5))
     margins = {"left": 0.05, "right": 0.94, "wspace": 0.15, "hspace": 0.16}
@@ -231,6 +232,7 @@ def plot_roundtrip(cube, *, fig=None):
     >>> fig = plot_roundtrip(sample_cube((64, 64)))
     """
     checked_cube(cube)
+    cube = cube.compute()
     frame = cube.em_weighted_log_t()
     fig, panels = _grid_figure(fig, frame, 3, len(CHANNELS))
     observed, synthetic = _draw_roundtrip(panels[:2], cube, frame)
