@@ -124,7 +124,7 @@ CARDS = (
     rejected("exptime", None, f"{EXPOSURE} none"),
     rejected("xposure", -1.0, f"{EXPOSURE} -1.0"),
     rejected("xposure", "x", f"{EXPOSURE} 'x'"),
-    *(rejected("timeunit", value, "a unit such as 's'") for value in ("K", "lightyears")),
+    *(rejected("timeunit", value, "a unit such as 's'") for value in ("K", "parsecond")),
     rejected("timeunit", 3, "text"),
     *(rejected("lvl_num", value, NUMBER) for value in ("one", "1.5", np.nan, True)),
     *(rejected("lvl_num", value, "a level from 1 to 3") for value in (0, -1, 1e300)),
