@@ -12,6 +12,7 @@ from sunpy_deepem.analysis.intervals import quantiles
 from sunpy_deepem.analysis.loci import em_loci
 from sunpy_deepem.forward import synthetic_intensity
 from sunpy_deepem.quality import Quality
+from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import BANDS, LogTBins
 from sunpy_deepem.units import COVERAGE, EM_UNIT, INTENSITY_UNIT, MIN_CHANNELS
 from sunpy_deepem.utils.regions import resolve_region
@@ -45,6 +46,8 @@ class EMCurve:
         Synthetic intensity of ``em``, same unit and shape.
     n_pixels : `int`
         Number of pixels averaged.
+    response : `TemperatureResponse`
+        The response of the cube, on its bins.
     """
 
     bins: LogTBins
@@ -54,6 +57,12 @@ class EMCurve:
     intensity_uncertainty: u.Quantity
     synthetic: u.Quantity
     n_pixels: int
+    response: TemperatureResponse
+
+    @property
+    def median(self):
+        """Median of the posterior of each bin in cm^-5, or `None` without a posterior."""
+        return self._quantile(0.5)
 
     @property
     def lower(self):
@@ -71,7 +80,56 @@ class EMCurve:
         return None if self.draws is None else (self.upper - self.lower) / 2
 
     def _quantile(self, fraction):
-        return None if self.draws is None else quantiles(self.draws.value, fraction) << EM_UNIT
+        return None if self.draws is None else self.quantiles(fraction)
+
+    def quantiles(self, q):
+        """
+        Return quantiles of the posterior of each bin.
+
+        Parameters
+        ----------
+        q : `float` or sequence of `float`
+            Quantiles between 0 and 1.
+
+        Returns
+        -------
+        `~astropy.units.Quantity`
+            In cm^-5, shape ``(number of bins,)`` for one quantile, ``(len(q), number of bins)`` for several.
+
+        Raises
+        ------
+        ValueError
+            If the curve has no posterior, or a quantile is not between 0 and 1.
+        """
+        return quantiles(self._draws_or_error().value, q) << EM_UNIT
+
+    def synthetic_quantiles(self, q):
+        """
+        Return quantiles of the synthetic intensities over the posterior.
+
+        Parameters
+        ----------
+        q : `float` or sequence of `float`
+            Quantiles between 0 and 1.
+
+        Returns
+        -------
+        `~astropy.units.Quantity`
+            In DN s^-1 pix^-1, shape ``(6,)`` for one quantile, ``(len(q), 6)`` for several.
+
+        Raises
+        ------
+        ValueError
+            As of `quantiles`.
+        """
+        synthetic = synthetic_intensity(self._draws_or_error().T, self.response)
+        return quantiles(synthetic.value.T, q) << INTENSITY_UNIT
+
+    def _draws_or_error(self):
+        if self.draws is None:
+            msg = "The curve has no posterior, so no quantiles. Pass method= to DEMCube.curve, such as DeepEM.load()."
+            raise ValueError(msg)
+        return self.draws
 
     def products(self, bands=BANDS):
         """
@@ -112,17 +170,37 @@ class EMCurve:
         Returns
         -------
         `~astropy.table.QTable`
-            Columns ``log_t``, ``em`` and, with a posterior, ``lower`` and ``upper``; the number of pixels is in its
-            meta.
+            Columns ``log_t``, ``em``, the mean, and, with a posterior, ``median``, ``lower`` and ``upper``; the number
+            of pixels is in its meta.
         """
         table = QTable({"log_t": self.bins.centers, "em": self.em}, meta={"n_pixels": self.n_pixels})
         if self.draws is not None:
-            table["lower"], table["upper"] = self.lower, self.upper
+            table["median"], table["lower"], table["upper"] = self.median, self.lower, self.upper
         return table
 
-    def plot(self, axes=None, *, n_draws=0):
+    def intensity_table(self):
+        """
+        Return observed and synthetic intensities of the channels as a table.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            Columns ``channel``, ``observed``, ``uncertainty``, ``synthetic`` and ``residual``, (observed − synthetic)
+            over the uncertainty; with a posterior also ``lower`` and ``upper``, the 68 % interval of the synthetic
+            intensity.
+        """
+        columns = {"observed": self.intensity, "uncertainty": self.intensity_uncertainty, "synthetic": self.synthetic}
+        table = QTable({"channel": self.response.channels} | columns)
+        table["residual"] = ((self.intensity - self.synthetic) / self.intensity_uncertainty).to_value(u.one)
+        if self.draws is not None:
+            table["lower"], table["upper"] = self.synthetic_quantiles(((1 - COVERAGE) / 2, (1 + COVERAGE) / 2))
+        return table
+
+    def plot(self, axes=None, *, n_draws=0, label="EM", color="black"):
         """
         Plot the EM with its 68 % interval; `DEMCube.plot_profile` adds the EM loci.
+
+        With a posterior the thick line is the median, which is inside the interval, and the dotted line the mean.
 
         Parameters
         ----------
@@ -130,6 +208,10 @@ class EMCurve:
             Axes to draw on, by default the current ones.
         n_draws : `int`, optional
             Number of single draws to show.
+        label : `str`, optional
+            Name of the curve in the legend.
+        color : optional
+            Color of the curve and its interval.
 
         Returns
         -------
@@ -139,30 +221,35 @@ class EMCurve:
             import matplotlib.pyplot as plt
 
             axes = plt.gca()
-        edges = self.bins.edges
-        if self.draws is not None:
+        edges, line = self.bins.edges, {"baseline": None, "color": color}
+        if self.draws is None:
+            axes.stairs(self.em.value, edges, **line, linewidth=2, label=label)
+        else:
             low, high = self.lower.value, self.upper.value
-            axes.stairs(high, edges, baseline=low, fill=True, color="0.8", label=f"{100 * COVERAGE:.0f} %")
+            band = f"{label}, {100 * COVERAGE:.0f} % interval"
+            axes.stairs(high, edges, baseline=low, fill=True, color=color, alpha=0.25, linewidth=0, label=band)
             for draw in self.draws[:n_draws].value:
-                axes.stairs(draw, edges, baseline=None, color="0.5", linewidth=0.5)
-        axes.stairs(self.em.value, edges, baseline=None, color="black", linewidth=2, label="EM")
+                axes.stairs(draw, edges, **line, alpha=0.4, linewidth=0.5)
+            axes.stairs(self.median.value, edges, **line, linewidth=2, label=f"{label}, median")
+            axes.stairs(self.em.value, edges, **line, linewidth=1, linestyle=":", label=f"{label}, mean")
         axes.set(xlabel=r"$\log_{10}$ (T / K)", ylabel="EM per bin (cm$^{-5}$)", xlim=edges[[0, -1]])
         return axes
 
-    def loci(self, response):
+    def loci(self, response=None):
         """
         Return the EM loci of the mean intensities, see `em_loci`.
 
         Parameters
         ----------
-        response : `TemperatureResponse`
+        response : `TemperatureResponse`, optional
+            By default that of the cube.
 
         Returns
         -------
         `~astropy.units.Quantity`
             EM in cm^-5 at ``response.temperature``, shape ``(6, n)``.
         """
-        return em_loci(self.intensity, response)
+        return em_loci(self.intensity, self.response if response is None else response)
 
 
 def em_curve(cube, region=None, *, n=500, seed=0, method=None):
@@ -250,6 +337,7 @@ def em_curve(cube, region=None, *, n=500, seed=0, method=None):
         intensity_uncertainty=sigma * INTENSITY_UNIT,
         synthetic=synthetic_intensity(em, cube.response),
         n_pixels=n_pixels,
+        response=cube.response,
     )
 
 

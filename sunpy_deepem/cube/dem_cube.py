@@ -25,7 +25,7 @@ from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.utils.wcs import CubeWCS, cube_wcs, sky_header, wcs_as
-from sunpy_deepem.visualization import figures
+from sunpy_deepem.visualization import figures, overview
 from sunpy_deepem.visualization.slices import plot_cube
 
 __all__ = ["DEMCube"]
@@ -51,7 +51,8 @@ class DEMCube(Description, PosteriorDraws, PriorSensitivity, Products, ChannelPr
     write = UnifiedReadWriteMethod(DEMCubeWrite)
 
     plot = plot_cube
-    plot_summary = figures.plot_summary
+    plot_summary = overview.plot_summary
+    plot_bands = overview.plot_bands
     plot_bins = figures.plot_bins
     plot_contraction = figures.plot_contraction
     plot_roundtrip = figures.plot_roundtrip

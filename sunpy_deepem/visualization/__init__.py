@@ -1,5 +1,6 @@
 """Figures of cubes and responses, and the interactive viewer."""
 
+from sunpy_deepem.visualization.comparison import compare
 from sunpy_deepem.visualization.figures import (
     animate,
     plot_bins,
@@ -8,12 +9,14 @@ from sunpy_deepem.visualization.figures import (
     plot_profile,
     plot_response,
     plot_roundtrip,
-    plot_summary,
     plot_temperature,
 )
+from sunpy_deepem.visualization.overview import plot_bands, plot_summary
 
 __all__ = [
     "animate",
+    "compare",
+    "plot_bands",
     "plot_bins",
     "plot_contraction",
     "plot_prior_sensitivity",

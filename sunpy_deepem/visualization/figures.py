@@ -2,12 +2,14 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.animation import FuncAnimation
+from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter
 from matplotlib.colors import LogNorm
 
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.utils.checks import real_number
+from sunpy_deepem.utils.files import check_target, checked_path
+from sunpy_deepem.utils.product_maps import fade
 from sunpy_deepem.visualization.panels import (
     CHANNEL_COLORS,
     CHANNEL_STYLES,
@@ -18,6 +20,7 @@ from sunpy_deepem.visualization.panels import (
     em_norm,
     intensity_norm,
     log_t_norm,
+    low_signal,
     show_sky,
     sky_axes,
     sky_grid,
@@ -33,7 +36,6 @@ __all__ = [
     "plot_profile",
     "plot_response",
     "plot_roundtrip",
-    "plot_summary",
     "plot_temperature",
 ]
 
@@ -41,7 +43,6 @@ _LOG_T = r"$\log_{10}$ (T / K)"
 _EM = "EM per bin (cm$^{-5}$)"
 _INTENSITY = "DN s$^{-1}$ pix$^{-1}$"
 _COLUMNS = 6
-_SUMMARY_BINS = 12
 _RATIO_TICKS = (0.7, 0.85, 1.0, 1.2, 1.4)
 
 
@@ -77,55 +78,6 @@ def plot_response(response, *, axes=None):
     )
     axes.legend(ncols=2)
     return axes
-
-
-def plot_summary(cube, *, fig=None):
-    """
-    Plot an overview of a cube.
-
-    It shows the observed and synthetic maps of the six channels on common scales, the EM of twelve bins on one scale,
-    EM-weighted log T, χ² and the median EM curve. Masked pixels are gray.
-
-    Parameters
-    ----------
-    cube : `DEMCube`
-    fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
-        Figure to draw on, by default a new one.
-
-    Returns
-    -------
-    `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`
-
-    Raises
-    ------
-    TypeError
-        If ``cube`` is not a `DEMCube` or ``fig`` is not a figure.
-    ValueError
-        If the cube lacks an axis.
-
-    Examples
-    --------
-    >>> from sunpy_deepem.visualization import plot_summary
-    >>> fig = plot_summary(sample_cube((64, 64)))
-    """
-    checked_cube(cube)
-    cube = cube.compute()
-    frame = cube.em_weighted_log_t()
-    fig = checked_figure(fig, (18, 15.5))
-    margins = {"left": 0.05, "right": 0.94, "wspace": 0.15, "hspace": 0.16}
-    panels = sky_grid(fig, frame, 4, _COLUMNS, top=0.945, bottom=0.262, **margins)
-    low = sky_grid(fig, frame, 1, _COLUMNS, top=0.195, bottom=0.045, **margins)[0]
-    _draw_roundtrip(panels[:2], cube, frame)
-    _draw_bins(panels[2:].ravel(), cube, frame, _SUMMARY_BINS)
-    _draw_temperature(low[0], cube, frame, inside=True, ticks=[6.0, 6.4, 6.8])
-    chi2 = visible(cube, cube.chi2)
-    image = show_sky(low[1], chi2, frame, title="χ² (mean over channels)", cmap="cividis", norm=LogNorm(0.03, 30))
-    color_bar(low[1], image)
-    for axes in low[2:]:
-        axes.remove()
-    _draw_median(fig.add_axes([0.5, 0.05, 0.44, 0.145]), cube)
-    fig.suptitle(f"SDO/AIA emission measure, {_date(cube)}", fontsize=14)
-    return fig
 
 
 def plot_bins(cube, *, fig=None):
@@ -247,9 +199,9 @@ def plot_roundtrip(cube, *, fig=None):
     return fig
 
 
-def plot_temperature(cube, *, axes=None):
+def plot_temperature(cube, *, axes=None, norm=None, cmap="plasma"):
     """
-    Plot the EM-weighted log T.
+    Plot the EM-weighted log T. Pixels flagged LOW_SIGNAL are faded.
 
     Parameters
     ----------
@@ -257,6 +209,8 @@ def plot_temperature(cube, *, axes=None):
     axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
         Axes with the pixels of the cube, such as ``fig.add_subplot(projection=cube.em_weighted_log_t())``; by default
         in a new figure.
+    norm, cmap : optional
+        Scale and color map.
 
     Returns
     -------
@@ -277,14 +231,15 @@ def plot_temperature(cube, *, axes=None):
     checked_cube(cube)
     frame = cube.em_weighted_log_t()
     axes = sky_axes(frame, axes)
-    _draw_temperature(axes, cube, frame, label=f"EM-weighted {_LOG_T}", extend="both")
+    style = {"norm": log_t_norm() if norm is None else norm, "cmap": cmap}
+    _draw_temperature(axes, cube, frame, style, label=f"EM-weighted {_LOG_T}", extend="both")
     axes.set_title(f"EM-weighted log T, {_date(cube)}", fontsize=11)
     return axes
 
 
-def plot_profile(cube, region=None, *, axes=None, **draws):
+def plot_profile(cube, region=None, *, axes=None, label="EM", color="black", **draws):
     """
-    Plot the mean EM curve of a region with its 68 % interval and the EM loci of the six channels.
+    Plot the EM curve of a region, median and mean, with its 68 % interval and the EM loci of the six channels.
 
     The loci are upper limits of any EM distribution that explains the intensities.
 
@@ -295,6 +250,8 @@ def plot_profile(cube, region=None, *, axes=None, **draws):
         Coordinate, region or mask of shape ``(ny, nx)``, see `DEMCube.curve`; by default the whole field of view.
     axes : `~matplotlib.axes.Axes`, optional
         Axes to draw on, by default in a new figure.
+    label, color : optional
+        Name of the curve in the legend, and its color.
     **draws
         Options of the posterior draws, as for `DEMCube.curve`.
 
@@ -317,7 +274,7 @@ def plot_profile(cube, region=None, *, axes=None, **draws):
     curve = cube.curve(region, **draws)
     axes = plt.figure(figsize=(8, 5), layout="constrained").add_subplot() if axes is None else axes
     response = cube.response
-    curve.plot(axes)
+    curve.plot(axes, label=label, color=color)
     loci = curve.loci(response).value
     _plot_channels(axes, np.log10(response.temperature.value), loci, linewidth=1)
     high = curve.em.value if curve.draws is None else curve.upper.value
@@ -362,40 +319,46 @@ def plot_prior_sensitivity(cube, region=None, *, axes=None, **options):
     """
     checked_cube(cube)
     axes = plt.figure(figsize=(8, 5), layout="constrained").add_subplot() if axes is None else axes
+    high = 0.0
     for index, (name, curve) in enumerate(cube.prior_curves(region, **options).items()):
-        low, high, edges, color = curve.lower.value, curve.upper.value, curve.bins.edges, f"C{index}"
-        axes.stairs(high, edges, baseline=low, fill=True, color=color, alpha=0.3)
-        axes.stairs(curve.em.value, edges, baseline=None, color=color, linewidth=2, label=name)
-    axes.set(xlabel=_LOG_T, ylabel=_EM, xlim=edges[[0, -1]], yscale="log", ylim=(high.max() / 1e5, high.max() * 10))
+        curve.plot(axes, label=name, color=f"C{index}")
+        high = max(high, curve.upper.value.max())
+    axes.set(yscale="log", ylim=(high / 1e5, high * 10))
     axes.legend()
     axes.set_title(f"Emission measure by prior, {_date(cube)}", fontsize=10)
     return axes
 
 
-def animate(cube, *, axes=None, interval=300):
+def animate(cube, path=None, *, axes=None, interval=300, norm=None, cmap="viridis"):
     """
     Animate the EM through the bins of log T.
 
     Parameters
     ----------
     cube : `DEMCube`
+    path : `str` or `pathlib.Path`, optional
+        File to write, which ends in ``.gif`` or ``.mp4``. An existing file is replaced. MP4 needs the program ffmpeg.
     axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
         Axes to draw on, see `plot_temperature`.
     interval : `float`, optional
         Time between bins in ms.
+    norm, cmap : optional
+        Scale and color map of the EM.
 
     Returns
     -------
     `~matplotlib.animation.FuncAnimation`
-        Keep a reference while it runs. ``animation.save("em.gif")`` writes it;
-        ``IPython.display.HTML(animation.to_jshtml())`` shows it in a notebook.
+        Keep a reference while it runs. ``IPython.display.HTML(animation.to_jshtml())`` shows it in a notebook.
 
     Raises
     ------
     TypeError
         If ``cube`` is not a `DEMCube` or ``axes`` are not WCSAxes.
     ValueError
-        If ``axes`` have other pixels, ``interval`` is not positive, or the cube lacks an axis.
+        If ``axes`` have other pixels, ``interval`` is not positive, ``path`` has another suffix, or the cube lacks an
+        axis.
+    RuntimeError
+        If ffmpeg is needed and not installed.
 
     Examples
     --------
@@ -406,10 +369,12 @@ def animate(cube, *, axes=None, interval=300):
     if not real_number(interval, "interval", "a positive time in ms") > 0:
         msg = f"interval must be a positive time in ms, found {interval}. The default is 300."
         raise ValueError(msg)
+    writer, options = (None, {}) if path is None else _movie_writer(path)
     frame = cube.em_weighted_log_t()
     axes = sky_axes(frame, axes)
     em, log_t, date = visible_em(cube), cube.log_t, _date(cube)
-    image = show_sky(axes, em[0], frame, title="", cmap="viridis", norm=em_norm(em))
+    image = show_sky(axes, em[0], frame, title="", cmap=cmap, norm=em_norm(em) if norm is None else norm)
+    fade(image, low_signal(cube))
     color_bar(axes, image, label=_EM, extend="both")
 
     def draw(index):
@@ -417,7 +382,25 @@ def animate(cube, *, axes=None, interval=300):
         axes.set_title(f"EM, log T = {log_t[index]:.1f}, {date}", fontsize=11)
         return (image,)
 
-    return FuncAnimation(axes.figure, draw, frames=len(log_t), interval=interval)
+    animation = FuncAnimation(axes.figure, draw, frames=len(log_t), interval=interval)
+    if path is not None:
+        animation.save(checked_path(path), writer=writer(fps=1000 / interval, **options), dpi=100)
+    return animation
+
+
+def _movie_writer(path):
+    """Return the class of a writer of animations by the suffix of a path, and its options."""
+    check_target(path)
+    suffix = checked_path(path).suffix.lower()
+    if suffix == ".gif":
+        return PillowWriter, {}
+    if suffix != ".mp4":
+        msg = f"path must end in .gif or .mp4, found {path}."
+        raise ValueError(msg)
+    if not FFMpegWriter.isAvailable():
+        msg = f"{path}: MP4 needs the program ffmpeg, which is not installed. Write a .gif, or install ffmpeg."
+        raise RuntimeError(msg)
+    return FFMpegWriter, {"codec": "h264", "extra_args": ["-pix_fmt", "yuv420p"]}
 
 
 def _grid_figure(fig, frame, rows, columns):
@@ -458,23 +441,11 @@ def _draw_bins(panels, cube, frame, most):
         color_bar(panels[min(first + _COLUMNS, chosen.size) - 1], image, label=_EM)
 
 
-def _draw_temperature(axes, cube, frame, **bar):
+def _draw_temperature(axes, cube, frame, style, **bar):
     log_t = visible(cube, frame.data)
-    image = show_sky(axes, log_t, frame, title="EM-weighted log T", cmap="plasma", norm=log_t_norm())
+    image = show_sky(axes, log_t, frame, title="EM-weighted log T", **style)
+    fade(image, low_signal(cube))
     color_bar(axes, image, **bar)
-
-
-def _draw_median(axes, cube):
-    axes.set(xlabel=_LOG_T, ylabel=_EM, xlim=cube.bins.edges[[0, -1]])
-    em = visible_em(cube)
-    valid = em[:, np.isfinite(em).all(axis=0)]
-    if not valid.any():
-        return
-    low, middle, high = np.percentile(valid, [16, 50, 84], axis=1)
-    axes.stairs(high, cube.bins.edges, baseline=low, fill=True, color="0.85", label="16–84 % of pixels")
-    axes.stairs(middle, cube.bins.edges, baseline=None, color="black", label="median pixel")
-    axes.set(yscale="log", ylim=(high.max() / 1e5, high.max() * 3))
-    axes.legend(fontsize=9)
 
 
 def _plot_channels(axes, log_t, curves, **style):
@@ -484,7 +455,7 @@ def _plot_channels(axes, log_t, curves, **style):
 
 def _date(cube):
     # matplotlib takes text between dollars as a formula.
-    return cube.sky_header["date-obs"][:19].replace("$", r"\$")
+    return cube.date.isot[:19].replace("$", r"\$")
 
 
 def _three_figures(value, _position):

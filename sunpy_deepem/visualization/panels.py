@@ -1,5 +1,7 @@
 """Building blocks of the figures: sky panels with limb, color scale and color bar."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,8 +11,11 @@ from astropy.visualization.wcsaxes import WCSAxes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import FigureBase
 from matplotlib.patheffects import withStroke
+from scipy import ndimage
 
+from sunpy_deepem.quality import Quality
 from sunpy_deepem.units import EM_UNIT
+from sunpy_deepem.utils.product_maps import MASKED_COLOR, fade
 
 __all__ = [
     "CHANNEL_COLORS",
@@ -20,12 +25,15 @@ __all__ = [
     "checked_cube",
     "checked_figure",
     "color_bar",
+    "cover_doubtful",
     "em_norm",
     "intensity_norm",
     "log_t_norm",
+    "low_signal",
     "show_sky",
     "sky_axes",
     "sky_grid",
+    "thinned",
     "visible",
     "visible_em",
 ]
@@ -33,8 +41,6 @@ __all__ = [
 # NOTE: distinguishable with any color vision, Okabe & Ito (2008), https://jfly.uni-koeln.de/color/
 CHANNEL_COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00")
 CHANNEL_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
-#: Gray of masked pixels.
-MASKED_COLOR = "#999999"
 #: Range of synthetic over observed that the color scale resolves.
 RATIO_NORM = (1 / 1.5, 1.5)
 
@@ -141,6 +147,58 @@ def visible(cube, data):
 def visible_em(cube):
     """Return the EM per bin in cm^-5, with NaN in masked pixels."""
     return visible(cube, (cube.data << cube.unit).to_value(EM_UNIT))
+
+
+def low_signal(cube):
+    """Return where a pixel is flagged LOW_SIGNAL, shape ``(ny, nx)``."""
+    return (np.asarray(cube.quality) & np.uint16(Quality.LOW_SIGNAL)) != 0
+
+
+def thinned(cube, most):
+    """
+    Return every k-th pixel of a cube, so that draws take little time, and the extent of its image in pixels.
+
+    Pixels are picked rather than averaged, as the interval of an average is narrower than those of the pixels.
+    """
+    ny, nx = cube.data.shape[1:]
+    step = -(-max(ny, nx) // most)
+    starts = [min(step // 2, n - 1) for n in (ny, nx)]
+    part = [slice(start, None, step) for start in starts]
+
+    def picked(image):
+        return None if image is None else image[(..., *part)]
+
+    planes = cube.planes
+    arrays = {name: picked(getattr(planes, name)) for name in ("em", "std", "mask", "chi2", "quality", "saturation")}
+    lists = {name: [picked(image) for image in getattr(planes, name)] for name in ("intensity", "sigma")}
+    limit = None if planes.limit is None else [picked(image) for image in planes.limit]
+    others = {name: picked(image) for name, image in planes.others.items()}
+    wcs = cube.wcs.deepcopy()
+    wcs.array_shape = cube.data.shape
+    thin = cube.with_planes(
+        replace(planes, **arrays, **lists, limit=limit, others=others), wcs=wcs.slice([slice(None), *part])
+    )
+    rows, columns = thin.data.shape[1:]
+    left, bottom = (start - step / 2 for start in reversed(starts))
+    return thin, (left, left + columns * step, bottom, bottom + rows * step)
+
+
+def cover_doubtful(image, where, extent):
+    """Fade and hatch the parts of an image where the answer is the prior's; ``extent`` is that of ``where``."""
+    if not where.any():
+        return
+    fade(image, where, extent)
+    left, right, bottom, top = extent
+    ny, nx = where.shape
+    if min(ny, nx) < 2:
+        return
+    x = left + (np.arange(nx) + 0.5) * (right - left) / nx
+    y = bottom + (np.arange(ny) + 0.5) * (top - bottom) / ny
+    # Single pixels would fill the panel with outlines.
+    smooth = ndimage.median_filter(where.astype(float), 3)
+    if 0 < smooth.mean() < 1:
+        lines = image.axes.contourf(x, y, smooth, levels=[0.5, 1.5], colors="none", hatches=["////"])
+        lines.set(edgecolor=(1, 1, 1, 0.5), linewidth=0)
 
 
 def em_norm(em):

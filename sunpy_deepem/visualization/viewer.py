@@ -106,7 +106,7 @@ loci.data = {
   ...loci.data,
   ys: curves.map((curve, i) => curve.map((k) => k > 0 && observed[i] > 0 ? observed[i] / k : NaN)),
 }
-const residual = channels.map((_, i) => (synthetic[i] - observed[i]) / error[i])
+const residual = channels.map((_, i) => (observed[i] - synthetic[i]) / error[i])
 const reach = 1.1 * Math.max(3, ...residual.filter(Number.isFinite).map(Math.abs))
 residual_range.setv({start: -reach, end: reach})
 fit.data = {...fit.data, residual}
@@ -121,7 +121,7 @@ const lines = channels.map((channel, i) => "<tr>" + cells([
   `${channel} Å`, `${digits(observed[i])} ± ${digits(error[i])}`, digits(synthetic[i]),
   (synthetic[i] / observed[i]).toFixed(2), residual[i].toFixed(2),
 ]) + "</tr>")
-const heads = ["DN s⁻¹ pix⁻¹", "observed", "synthetic", "ratio", "residual / σ"]
+const heads = ["DN s⁻¹ pix⁻¹", "observed", "synthetic", "synthetic / observed", "(observed − synthetic) / σ"]
 table.text = `<table><tr>${cells(heads)}</tr>${lines.join("")}</table>`
 """
 
@@ -438,7 +438,7 @@ def _pixel_panels(cube):
     residual = figure(
         x_range=names,
         y_range=Range1d(-4, 4),
-        y_axis_label="(synthetic − observed) / σ",
+        y_axis_label="(observed − synthetic) / σ",
         frame_width=400,
         frame_height=140,
         tools="",

@@ -102,20 +102,45 @@ class TestPosterior:
 
     def test_table(self, curve):
         table = curve.to_table()
-        assert table.colnames == ["log_t", "em", "lower", "upper"]
+        assert table.colnames == ["log_t", "em", "median", "lower", "upper"]
         assert table["em"].unit == "cm-5"
         assert table.meta == {"n_pixels": 24}
 
     def test_plot(self, curve):
         axes = curve.plot(n_draws=3)
-        assert [patch.get_label() for patch in axes.patches if patch.get_label()] == ["68 %", "EM"]
-        assert len(axes.patches) == 5
+        labels = [patch.get_label() for patch in axes.patches if patch.get_label()]
+        assert labels == ["EM, 68 % interval", "EM, median", "EM, mean"]
+        assert len(axes.patches) == 6
         plt.close()
+
+    def test_median_is_inside_the_interval(self, curve):
+        assert ((curve.lower <= curve.median) & (curve.median <= curve.upper)).all()
+        np.testing.assert_array_equal(curve.median, np.median(curve.draws, axis=0))
+        np.testing.assert_array_equal(curve.quantiles((0.16, 0.5))[1], curve.median)
+
+    def test_label_and_color(self, curve):
+        axes = plt.figure().add_subplot()
+        assert curve.plot(axes, label="core", color="red") is axes
+        assert axes.patches[1].get_label() == "core, median"
+        assert axes.patches[1].get_edgecolor()[:3] == (1, 0, 0)
+        plt.close()
+
+    def test_interval_of_synthetic_intensities(self, cube, curve):
+        table = curve.intensity_table()
+        assert table["channel"].tolist() == [94, 131, 171, 193, 211, 335]
+        synthetic = synthetic_intensity(curve.draws.T, cube.response)
+        np.testing.assert_allclose(table["lower"], np.quantile(synthetic, 0.15865, axis=1), rtol=1e-5)
+        np.testing.assert_allclose(table["upper"], np.quantile(synthetic, 0.84135, axis=1), rtol=1e-5)
+        expected = (curve.intensity - curve.synthetic) / curve.intensity_uncertainty
+        np.testing.assert_allclose(table["residual"], expected)
 
     def test_without_posterior(self, truth):
         curve = truth.curve()
         assert curve.draws is curve.lower is curve.upper is curve.uncertainty is None
         assert curve.to_table().colnames == ["log_t", "em"]
+        assert "lower" not in curve.intensity_table().colnames
+        with pytest.raises(ValueError, match="The curve has no posterior"):
+            curve.quantiles(0.5)
         assert len(curve.plot().patches) == 1
         plt.close()
 

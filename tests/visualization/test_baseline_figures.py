@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 from sunpy_deepem import TemperatureResponse
 from sunpy_deepem.sample import sample_maps
-from sunpy_deepem.visualization.figures import plot_response
+from sunpy_deepem.visualization import plot_response
 
 pytest.importorskip("pytest_mpl", reason="image comparison needs pytest-mpl")
 

@@ -7,15 +7,16 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.visualization.wcsaxes import WCSAxes
 from helpers import LognormalMethod, cube_from_arrays, spoiled, true_cube
-from matplotlib.animation import FuncAnimation
+from matplotlib.animation import FFMpegWriter, FuncAnimation
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle
 
-from sunpy_deepem import CHANNELS, invert
+from sunpy_deepem import CHANNELS, Quality, invert
 from sunpy_deepem.analysis import em_loci
 from sunpy_deepem.sample import sample_maps
-from sunpy_deepem.visualization.figures import (
+from sunpy_deepem.visualization import (
     animate,
+    compare,
     plot_bins,
     plot_profile,
     plot_response,
@@ -23,6 +24,7 @@ from sunpy_deepem.visualization.figures import (
     plot_summary,
     plot_temperature,
 )
+from sunpy_deepem.visualization.panels import thinned
 
 N = 32
 MASKED = (6, 7)  # row, column
@@ -106,10 +108,17 @@ class TestSummary:
     def test_panels(self, fig):
         assert sorted(titles(fig)) == sorted(
             [
-                *(f"{channel} Å {word}" for channel in CHANNELS for word in ("observed", "synthetic")),
-                *(f"EM, log T = {log_t:.1f}" for log_t in (5.5, 5.7, 5.8, 6.0, 6.1, 6.3, 6.4, 6.6, 6.7, 6.9, 7.0, 7.2)),
+                *(f"{channel} Å {word}" for channel in CHANNELS for word in ("observed", "synthetic", "residual")),
+                "EM, log T 5.45 to 5.6",
+                "EM, log T 5.6 to 6",
+                "EM, log T 6 to 6.3",
+                "EM, log T 6.3 to 6.6",
+                "EM, log T 6.6 to 7",
+                "EM, log T 7 to 7.25",
                 "EM-weighted log T",
                 "χ² (mean over channels)",
+                "quality flags",
+                f"mean of {32 * 32 - 5} pixels",
             ]
         )
 
@@ -128,8 +137,9 @@ class TestSummary:
         labels = [axes.get_ylabel() for axes in fig.axes]
         assert "EM per bin (cm$^{-5}$)" in labels
         assert "Helioprojective y (arcsec)" in labels
-        assert "EM per bin (cm$^{-5}$)" in bars(fig)
-        assert any(text.get_text() == "DN s$^{-1}$ pix$^{-1}$" for axes in fig.axes for text in axes.texts)
+        assert "EM (cm$^{-5}$)" in bars(fig)
+        assert "DN s$^{-1}$ pix$^{-1}$" in bars(fig)
+        assert "(observed − synthetic) / σ" in bars(fig)
         assert any(axes.get_xlabel() == r"$\log_{10}$ (T / K)" for axes in fig.axes)
 
     @pytest.mark.parametrize(
@@ -141,11 +151,21 @@ class TestSummary:
         part = cube[item]
         fig = drawn(part.plot_summary())
         shown = [title for title in titles(fig) if title.startswith("EM, log T")]
-        assert len(shown) == min(12, len(part.bins))
-        assert shown[0] == f"EM, log T = {part.log_t[0]:.1f}"
-        assert shown[-1] == f"EM, log T = {part.log_t[-1]:.1f}"
-        # One color bar per row.
-        assert bars(fig).count("EM per bin (cm$^{-5}$)") == (1 if len(shown) <= 6 else 2)
+        assert shown[0].startswith(f"EM, log T {part.bins.edges[0]:g} to")
+        assert shown[-1].endswith(f"to {part.bins.edges[-1]:g}")
+        assert bars(fig).count("EM (cm$^{-5}$)") == 1
+
+    def test_flags_are_named(self, fig):
+        (axes,) = [axes for axes in fig.axes if axes.get_title() == "quality flags"]
+        names = [text.get_text().split()[0] for text in axes.get_legend().get_texts()]
+        assert "FEW_CHANNELS" in names
+        assert "SATURATED" in names
+
+    def test_low_signal_is_faded(self, cube):
+        part = cube[:]
+        part.meta["quality"] = np.where(np.eye(N) > 0, Quality.LOW_SIGNAL, 0).astype(np.uint16)
+        (axes,) = [axes for axes in plot_summary(part).axes if axes.get_title() == "EM-weighted log T"]
+        np.testing.assert_array_equal(axes.images[1].get_array()[..., 3] > 0, np.eye(N) > 0)
 
 
 class TestSkyAxes:
@@ -228,6 +248,50 @@ class TestTemperature:
         assert bars(axes.figure) == [r"EM-weighted $\log_{10}$ (T / K)"]
 
 
+class TestCompare:
+    def test_curves_and_table(self, cube):
+        axes, table = compare({"one": cube, "double": cube * 2}, np.eye(N) > 0, bands=[(6.0, 6.3)])
+        curve = cube.curve(np.eye(N) > 0)
+        drawn = {patch.get_label(): patch.get_data().values for patch in axes.patches}
+        np.testing.assert_allclose(drawn["one"], curve.em.value)
+        np.testing.assert_allclose(drawn["double"], 2 * curve.em.value)
+        assert table["name"].tolist() == ["one", "double"]
+        np.testing.assert_allclose(table["em_6.0_6.3"][1], 2 * table["em_6.0_6.3"][0])
+        residual = (curve.intensity - curve.synthetic) / curve.intensity_uncertainty
+        np.testing.assert_allclose(table["chi2"][0], (residual**2).mean())
+
+    def test_invalid(self, cube):
+        with pytest.raises(TypeError, match="cubes must be a dict"):
+            compare([cube])
+        with pytest.raises(ValueError, match="bins of one width"):
+            compare({"fine": cube, "coarse": cube.rebin((2, 1, 1))})
+
+
+class TestBands:
+    def test_quantiles_and_relative_uncertainty(self):
+        dem = invert(sample_maps((N, N)))
+        fig = drawn(dem.plot_bands([(6.0, 6.3), (6.6, 7.0)], n=8))
+        shown = images(fig)
+        low, median, high = (smap.data for smap in dem.total_em(6.6, 7.0, quantiles=(0.16, 0.5, 0.84), n=8))
+        np.testing.assert_allclose(shown["log T 6.6 to 7, 16 % quantile"], low)
+        np.testing.assert_allclose(shown["log T 6.6 to 7, median"], median)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            np.testing.assert_allclose(shown["log T 6.6 to 7, relative"], (high - low) / 2 / median, rtol=1e-4)
+        assert bars(fig) == ["EM (cm$^{-5}$)"] * 3 + ["half 68 % interval / median"]
+
+    def test_large_cubes_are_thinned(self):
+        thin, extent = thinned(true_cube(n=N), 10)
+        assert thin.data.shape == (18, 8, 8)
+        np.testing.assert_array_equal(thin.data, true_cube(n=N).data[:, 2::4, 2::4])
+        assert extent == (0, 32, 0, 32)
+
+    def test_undetermined_pixels_are_faded(self):
+        dem = invert(sample_maps((N, N)))
+        axes = drawn(dem.plot_bands([(6.6, 7.0)], n=16)).axes[0]
+        low, median = (smap.data for smap in dem.total_em(6.6, 7.0, quantiles=(0.16, 0.5), n=16))
+        assert (axes.images[1].get_array()[..., 3] > 0)[low < 0.1 * median].all()
+
+
 class TestContraction:
     def test_panels(self):
         dem = invert(sample_maps((N, N)))
@@ -246,9 +310,10 @@ def test_prior_sensitivity():
     part = invert(sample_maps((N, N)))[:, 14:18, 14:18]
     axes = part.plot_prior_sensitivity(n=16)
     curves = part.prior_curves(n=16)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(curves) == ["default", "neutral"]
-    np.testing.assert_allclose(axes.patches[1].get_data().values, curves["default"].em.value)
-    np.testing.assert_allclose(axes.patches[2].get_data().values, curves["neutral"].upper.value)
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert [name.split(",")[0] for name in names] == ["default"] * 3 + ["neutral"] * 3
+    np.testing.assert_allclose(axes.patches[1].get_data().values, curves["default"].median.value)
+    np.testing.assert_allclose(axes.patches[3].get_data().values, curves["neutral"].upper.value)
     drawn(axes.figure)
 
 
@@ -267,10 +332,11 @@ class TestProfile:
         region = {"coordinate": frame.pixel_to_world(20 * u.pix, 11 * u.pix), "mask": mask, "whole": None}[kind]
         axes = cube.plot_profile(region, method=LognormalMethod())
         curve, stairs = cube.curve(region, method=LognormalMethod()), self.stairs(axes)
-        np.testing.assert_allclose(stairs["EM"].values, curve.em.value)
-        np.testing.assert_allclose(stairs["EM"].edges, cube.bins.edges)
-        np.testing.assert_allclose(stairs["68 %"].values, curve.upper.value)
-        np.testing.assert_allclose(stairs["68 %"].baseline, curve.lower.value)
+        np.testing.assert_allclose(stairs["EM, median"].values, curve.median.value)
+        np.testing.assert_allclose(stairs["EM, mean"].values, curve.em.value)
+        np.testing.assert_allclose(stairs["EM, median"].edges, cube.bins.edges)
+        np.testing.assert_allclose(stairs["EM, 68 % interval"].values, curve.upper.value)
+        np.testing.assert_allclose(stairs["EM, 68 % interval"].baseline, curve.lower.value)
         loci = em_loci(curve.intensity, cube.response).value
         for channel, locus in zip(CHANNELS, loci, strict=True):
             np.testing.assert_allclose(self.lines(axes)[f"{channel} Å"], locus)
@@ -286,7 +352,7 @@ class TestProfile:
         drawn(axes.figure)
 
     def test_no_interval_without_posterior(self, cube):
-        assert set(self.stairs(with_em(cube, cube.data).plot_profile())) == {"EM"}
+        assert set(self.stairs(with_em(cube, cube.data).plot_profile(label="core"))) == {"core"}
 
     def test_given_axes(self, cube):
         axes = plt.figure().add_subplot()
@@ -319,6 +385,15 @@ class TestAnimation:
         animation.save(tmp_path / "em.gif", writer="pillow", dpi=20)
         assert (tmp_path / "em.gif").read_bytes()[:3] == b"GIF"
         assert "<script" in animation.to_jshtml()
+
+    def test_written_by_its_suffix(self, cube, tmp_path, monkeypatch):
+        cube[:2, 10:20, 10:20].animate(tmp_path / "em.gif")
+        assert (tmp_path / "em.gif").read_bytes()[:3] == b"GIF"
+        with pytest.raises(ValueError, match=r"path must end in \.gif or \.mp4"):
+            cube.animate(tmp_path / "em.avi")
+        monkeypatch.setattr(FFMpegWriter, "isAvailable", classmethod(lambda cls: False))
+        with pytest.raises(RuntimeError, match="MP4 needs the program ffmpeg"):
+            cube.animate(tmp_path / "em.mp4")
 
     @pytest.mark.parametrize("interval", [0, -5, float("nan")])
     def test_invalid_interval(self, cube, interval):

@@ -285,7 +285,7 @@ class TestInBrowser:
         np.testing.assert_allclose(sigma, error, rtol=1e-3)
         np.testing.assert_allclose(synthetic, model, rtol=1e-3)
         np.testing.assert_allclose(ratio, model / g, atol=0.006, rtol=1e-3)
-        np.testing.assert_allclose(residual, (model - g) / error, atol=0.01)
+        np.testing.assert_allclose(residual, (g - model) / error, atol=0.01)
 
     def test_curve_and_loci(self, page, cube):
         row, column = 18, 14
