@@ -86,6 +86,8 @@ def top_of_scale(data, percentile):
 
 def fade(image, where, extent=None):
     """Cover pixels of an image with transparent gray; ``extent`` is that of ``where``, by default of the image."""
+    if not where.any():
+        return
     veil = np.zeros((*where.shape, 4))
     veil[where] = to_rgba(MASKED_COLOR, 0.75)
     options = {"origin": "lower", "interpolation": "nearest", "transform": image.get_transform()}

@@ -103,7 +103,7 @@ def plot_summary(cube, *, fig=None, norm=None, cmap="viridis"):
     _draw_flags(low[2], cube, frame)
     for axes in low[3:]:
         axes.remove()
-    _draw_curve(fig.add_axes([0.57, 0.05, 0.4, 0.155]), cube)
+    _draw_curve(fig.add_axes([0.62, 0.05, 0.35, 0.155]), cube)
     fig.suptitle(f"SDO/AIA emission measure, {cube.date.isot[:19]}", fontsize=14)
     return fig
 

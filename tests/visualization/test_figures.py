@@ -105,7 +105,7 @@ class TestSummary:
     def fig(cls, cube):
         return drawn(cube.plot_summary())
 
-    def test_panels(self, fig):
+    def test_panels(self, fig, cube):
         assert sorted(titles(fig)) == sorted(
             [
                 *(f"{channel} Å {word}" for channel in CHANNELS for word in ("observed", "synthetic", "residual")),
@@ -118,12 +118,12 @@ class TestSummary:
                 "EM-weighted log T",
                 "χ² (mean over channels)",
                 "quality flags",
-                f"mean of {32 * 32 - 5} pixels",
+                f"mean of {(~cube.sky_mask).sum()} pixels",
             ]
         )
 
     def test_observed_and_synthetic_share_a_scale(self, fig, cube):
-        by_title = {axes.get_title(): axes.images[0] for axes in panels(fig)}
+        by_title = {axes.get_title(): axes.images[0] for axes in panels(fig) if axes.images}
         shown = images(fig)
         for channel, smap, g in zip(CHANNELS, cube.synthesize(), cube.intensity.value, strict=True):
             assert by_title[f"{channel} Å observed"].norm is by_title[f"{channel} Å synthetic"].norm
@@ -427,7 +427,7 @@ class TestGivenAxes:
     def test_axes_of_the_cube(self, cube, plot):
         axes = plt.figure().add_subplot(projection=cube.total_em())
         plot(cube, axes=axes)
-        assert len(axes.images) == 1
+        assert axes.images[0].get_array().shape == (N, N)
 
     def test_axes_without_wcs(self, cube, plot):
         with pytest.raises(TypeError, match=r"axes must be WCSAxes of the cube's sky, found Axes\. Make them with"):
