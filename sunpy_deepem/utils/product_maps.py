@@ -120,7 +120,7 @@ class _Described:
         if look := self._look:
             cmap, (norm, *limits), _ = look
             self.plot_settings |= {"cmap": cmap, "norm": norm(*limits)}
-        self.plot_settings |= {"title": self._title} | given
+        self.plot_settings |= given
 
     @property
     def color_bar_label(self) -> str:
@@ -134,7 +134,8 @@ class _Described:
         return next((look for start, look in _LOOKS.items() if content.startswith(start)), None)
 
     @property
-    def _title(self):
+    def latex_name(self) -> str:
+        """Title of plots. In ``plot_settings``, sunpy would pass it on to contours, which fail."""
         return f"{self.meta.get('content', '')}\n{self._date_text}"
 
     @property
@@ -227,7 +228,8 @@ class ChannelMap(_Described, AIAMap):
             self.plot_settings["norm"] = ScaledPowerNorm()
 
     @property
-    def _title(self):
+    def latex_name(self) -> str:
+        """Title of plots."""
         content = self.meta.get("content", "observed").replace(", from DEM", "")
         return f"AIA {self.wavelength.value:g} Å, {content}\n{self._date_text}"
 

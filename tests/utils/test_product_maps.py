@@ -61,6 +61,12 @@ def test_plot_says_what_it_shows(truth, name):
     assert image.cmap.name == cmap
 
 
+def test_contours_of_one_product_on_another(truth):
+    image, _ = drawn(truth.em_weighted_log_t())
+    contours = truth.total_em().draw_contours([1e26, 1e27] * u.cm**-5, axes=image.axes, colors="white")
+    assert list(contours.levels) == [1e26, 1e27]
+
+
 def test_color_bar_only_in_an_empty_figure(truth):
     smap = truth.total_em()
     assert drawn(smap, colorbar=False)[1] is None
