@@ -158,7 +158,7 @@ def _subject(name, member, owner):
         return _SUBJECTS.get(owner.__name__, owner.__name__)
     if name.startswith(("plot", "animate", "view")):
         return "Figures"
-    return "Data" if isinstance(member, property) else "Make, read, write and convert"
+    return "Data" if isinstance(member, property) and name not in ("read", "write") else "Make, read, write and convert"
 
 
 def _grouped_members(cube):

@@ -34,7 +34,10 @@ RUNNING = {
     "howto/missing_channels.rst": (0, 1, 2),
     "howto/offline.rst": (0,),
     "howto/compare_methods.rst": (0, 1),
+    "howto/overlay.rst": (0, 1, 2, 3, 4, 5),
+    "howto/own_prior.rst": (0, 1),
     "howto/own_teacher.rst": (0,),
+    "topics/intervals.rst": (0, 1, 2, 3, 4, 5),
     "topics/network.rst": (0,),
     "topics/trust.rst": (0,),
 }
