@@ -30,9 +30,12 @@ MASKED = (6, 7)  # row, column
 def cube():
     """A cube of the true EM with missing and saturated pixels and a negative one."""
     maps = list(sample_maps((N, N)))
-    data = maps[2].data.copy()
-    data[5:9, 7], data[20, 3], data[1, 2] = np.nan, 16000, -5
-    maps[2] = changed(maps[2], data=data)
+    for index in range(4):  # two channels are left, too few
+        data = maps[index].data.copy()
+        data[5:9, 7] = np.nan
+        if index == 2:
+            data[20, 3], data[1, 2] = 16000, -5
+        maps[index] = changed(maps[index], data=data)
     return true_cube(maps, N)
 
 
@@ -307,7 +310,7 @@ class TestInBrowser:
         ("at", "words"),
         [
             (MASKED, "masked: a channel has no valid data"),
-            ((20, 3), "masked: saturated"),
+            ((20, 3), "saturated; a channel is not used"),
             ((1, 2), "a channel is negative"),
             ((16, 10), "no flags"),
         ],
