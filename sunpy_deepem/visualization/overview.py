@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
 
-from sunpy_deepem.analysis.derived import checked_bands
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.quality import Quality
 from sunpy_deepem.temperature import BANDS
@@ -147,9 +146,9 @@ def plot_bands(cube, bands=BANDS, *, fig=None, norm=None, cmap="viridis", max_pi
     """
     checked_cube(cube)._require_3d("plot_bands")
     thin, _ = thinned(cube, max_pixels)
-    bands, frame = checked_bands(bands), thin.em_weighted_log_t()
-    images = np.array([smap.data for smap in thin.band_maps(bands, quantiles=_QUANTILES, **draws)])
-    images = images.reshape(len(bands), len(_QUANTILES), *frame.data.shape)
+    maps, frame = list(thin.band_maps(bands, quantiles=_QUANTILES, **draws)), thin.em_weighted_log_t()
+    names = [smap.meta["content"].split(", ")[1] for smap in maps[:: len(_QUANTILES)]]
+    images = np.array([smap.data for smap in maps]).reshape(len(names), len(_QUANTILES), *frame.data.shape)
     doubtful = _doubtful(thin, bands, **draws)
     norm = em_norm(images[:, 1]) if norm is None else norm
     ny, nx = frame.data.shape
@@ -158,8 +157,7 @@ def plot_bands(cube, bands=BANDS, *, fig=None, norm=None, cmap="viridis", max_pi
     fig = checked_figure(fig, (width, total))
     margins = {"left": 0.9 / width, "right": 1 - 1.2 / width, "top": 1 - 0.8 / total, "bottom": 0.6 / total}
     panels = sky_grid(fig, frame, 4, len(bands), wspace=0.15, hspace=0.16, **margins)
-    for column, (band, group) in enumerate(zip(bands, images, strict=True)):
-        name = f"log T {band[0]:.4g} to {band[1]:.4g}"
+    for column, (name, group) in enumerate(zip(names, images, strict=True)):
         for axes, image, quantile in zip(panels[:, column], group, _QUANTILES, strict=False):
             word = "median" if quantile == 0.5 else f"{100 * quantile:g} % quantile"
             drawn = show_sky(axes, image, frame, title=f"{name}, {word}", cmap=cmap, norm=norm)
