@@ -277,7 +277,7 @@ class TestSynthesize:
         assert names(folder / "maps") == expected
         for name, smap in zip(expected, DEMCube.read(dem).synthesize(), strict=True):
             again = sunpy.map.Map(folder / "maps" / name)
-            assert type(again) is type(smap)
+            assert isinstance(smap, type(again))
             assert again.unit == smap.unit
             assert again.wavelength == smap.wavelength
             assert again.meta["content"] == "synthetic, from DEM"

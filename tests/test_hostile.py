@@ -98,7 +98,7 @@ def deepem(*arguments):
 
 @command_table(
     "deepem invert",
-    ("nothing", ["invert"], ExitStatus(2, "Give six FITS files or a folder, or --sample")),
+    ("nothing", ["invert"], ExitStatus(2, "Give six FITS files or a folder, or --date")),
     ("an empty folder", ["invert", "."], ExitStatus(1, "holds no FITS file")),
 )
 def test_invert(value, expected):
@@ -106,7 +106,7 @@ def test_invert(value, expected):
         deepem(*value)
 
 
-@command_table("deepem invert no", ("no file", ExitStatus(1, "there is no file or folder no")))
+@command_table("deepem invert no", ("no file", ExitStatus(1, "There is no file or folder no")))
 def test_invert_no_file(expected):
     with expected:
         deepem("invert", "no")
@@ -175,7 +175,7 @@ def test_invert_interrupted(expected):
         deepem("invert", "--sample", "-o", "a.fits")
 
 
-@command_table("deepem synthesize", ("no file", ExitStatus(1, "There is no file no.fits")))
+@command_table("deepem synthesize", ("no file", ExitStatus(2, "Path 'no.fits' does not exist")))
 def test_synthesize_no_file(expected):
     with expected:
         deepem("synthesize", "no.fits")

@@ -289,6 +289,8 @@ def check_fields(maps):
         turned = abs((angle - first[1] + 180) % 360 - 180)
         shared = np.prod(np.clip(np.minimum(high, first[3]) - np.maximum(low, first[2]), 0, None))
         larger = max(np.prod(high - low), np.prod(first[3] - first[2]))
+        if not shared:
+            continue  # an error follows
         if turned > _MAX_ROTATION or not shared > _MIN_OVERLAP * larger:
             warn_user(
                 f"The maps of {first[0].wavelength:g} and {smap.wavelength:g} are rotated against each other by "
