@@ -79,18 +79,6 @@ class ScaledNetwork(nn.Module):
         factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(self._noise(inputs)))
         return em, outputs[:, self.n_bins :] * (brightness * factor)
 
-    def features(self, intensity, uncertainty, flags=None):
-        """Return the values before the last layer, and the brightness."""
-        values, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
-        for layer in list(self.layers)[:-1]:
-            values = layer(values)
-        return values, brightness
-
-    @staticmethod
-    def positive(outputs):
-        """Return the positive values that outputs of the layers stand for."""
-        return _positive(outputs)
-
     def noise(self, intensity, uncertainty, flags=None):
         """Return the mean σ over brightness, by which the spread is corrected, shape ``(batch, 1, ny, nx)``."""
         return self._noise(network_inputs(intensity, uncertainty, self.channel_scale, flags)[0])

@@ -12,8 +12,8 @@ so that no datum counts twice. The network answers for σ'; the rest is applied 
 moved to its new maximum, which gives its new weight (Laplace's approximation), and each draw is moved by randomized
 maximum likelihood: the draw y₀ of the component, and data with noise e added, become the y = ln(EM / brightness) that
 minimizes (y - y₀)ᵀ C⁻¹ (y - y₀) + Σ w (g + e - K exp(y))², where C is the component's covariance. For a linear model
-this is exact. The minimum is found by Gauss-Newton steps. They start from y₀ after a few multiplicative updates, as in
-the deconvolution of images: without these, a draw that is far too bright needs many steps.
+this is exact. The minimum is found by Gauss-Newton steps. They start from y₀ moved like its component, after a few
+multiplicative updates as in the deconvolution of images. Without these, a draw that is far too bright needs many steps.
 
 References
 ----------
@@ -37,7 +37,7 @@ _MULTIPLE, _FLOOR = 1.4, 0.15
 _UPDATES, _SIGNIFICANT, _LARGEST_FACTOR = 3, 3.0, 20.0
 # Gauss-Newton steps of components, and of draws.
 _COMPONENT_STEPS, _DRAW_STEPS = 2, 2
-# Sum of squared residuals of a draw above which it gets more steps, and how many at most.
+# Sum of squared residuals of a draw above which it gets more steps, and how many.
 _POOR, _MORE_STEPS = 20.0, 3
 # Largest increase of ln(EM) in a step.
 _LARGEST_STEP = 1.0

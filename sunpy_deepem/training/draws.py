@@ -11,9 +11,10 @@ from sunpy_deepem.units import COVERAGE, EM_SCALE
 
 __all__ = ["fit_to_draws", "match_coverage"]
 
-# Calibration: pixels, draws of each, widenings tried, adjacent bins whose summed EM is judged, and the smallest
-# fraction of a pixel's EM that they hold.
-_COVERAGE_PIXELS, _COVERAGE_DRAWS, _WIDENINGS, _BAND, _LEAST_FRACTION = 4000, 128, (1.0, 1.2, 1.4, 1.7, 2.0), 3, 0.01
+# Calibration: pixels, draws of each, adjacent bins whose summed EM is judged, the smallest fraction of a pixel's EM
+# that they hold, and factors of the widths that are tried.
+_COVERAGE_PIXELS, _COVERAGE_DRAWS, _BAND, _LEAST_FRACTION = 4000, 128, 3, 0.01
+_WIDENINGS = (1.0, 1.2, 1.4, 1.7, 2.0, 3.0)
 # Draws whose mean and half-width a network learns.
 _DRAWS = 64
 # Weights in the loss of synthetic intensities and half-widths, whose errors are far larger than those of means.
@@ -110,7 +111,7 @@ def fit_to_draws(network, data, response, options, *, checkpoint=None, descripti
         return loss(em, None, mean, intensity, uncertainty, matrix) + _SPREAD * error.square().mean()
 
     run = TrainingRun(module, objective, options)
-    description = describe_run(run, response, None, draws=_DRAWS, data=description)
+    description = describe_run(run, response, draws=_DRAWS, data=description)
     *observed, limit = _observed(data)
     mean, half = network.map_draws(
         lambda draws: (draws.mean(axis=0), half_width(draws).numpy()),

@@ -114,7 +114,7 @@ def fit(
         lambda epoch: prepare(training.epoch(epoch), epoch),
         None if validation is None else prepare(validation, _VALIDATION),
         checkpoint=checkpoint,
-        description=describe_run(run, response, training, loss=repr(loss)),
+        description=describe_run(run, response, training=training.identity, loss=repr(loss)),
         progress=progress,
     )
     if getattr(loss, "spread", 0) and hasattr(module, "spread_law"):
@@ -168,15 +168,13 @@ def _module(network, matrix):
     return ScaledNetwork(matrix.sum(axis=1), matrix.shape[1], widths)
 
 
-def describe_run(run, response, training, **others):
+def describe_run(run, response, **others):
     """Return, as JSON, what a resumed run must have in common with the one that it continues."""
     description = asdict(run.options)
     # More patience, or another consistency network, change none of the epochs that are done.
     del description["patience"], description["consistency_epochs"]
     description |= {"response": response.fingerprint, **others}
-    description |= {"architecture": run.module.architecture()}
-    if training is not None:
-        description["training"] = training.identity
+    description["architecture"] = run.module.architecture()
     return json.dumps(description, sort_keys=True)
 
 

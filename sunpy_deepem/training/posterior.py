@@ -78,7 +78,7 @@ def fit_posterior(
     run.train(
         prepare,
         checkpoint=checkpoint,
-        description=describe_run(run, response, stream),
+        description=describe_run(run, response, training=stream.identity),
         progress=progress,
         name="posterior",
     )

@@ -28,11 +28,12 @@ def train_on_prior(
     response,
     *,
     pixels=400_000,
-    network=(64, 64, 64),
+    network=(48, 48, 48),
     options=None,
     posterior_epochs=POSTERIOR_OPTIONS.epochs,
     checkpoint=None,
-    **how,
+    device="auto",
+    progress=False,
 ):
     """
     Train a posterior for a prior, the network that predicts its mean, and the one that compares channels.
@@ -52,22 +53,23 @@ def train_on_prior(
     checkpoint : `Checkpoint`, optional
         File that holds the state of the network after each epoch. That of the posterior is in another file next to it,
         see ``posterior_checkpoint``.
-    **how
-        ``device`` and ``progress``, as for `fit`.
+    device, progress
+        As for `fit`.
 
     Returns
     -------
     `~sunpy_deepem.DeepEM`
     """
     options = TrainingOptions(epochs=80) if options is None else options
-    device = resolve_device(how.get("device", "auto"))
+    device = resolve_device(device)
     posterior = fit_posterior(
         prior,
         response,
         pixels=min(pixels, _POSTERIOR_PIXELS),
         options=replace(POSTERIOR_OPTIONS, seed=options.seed, epochs=posterior_epochs),
         checkpoint=None if checkpoint is None else posterior_checkpoint(checkpoint),
-        **how,
+        device=device,
+        progress=progress,
     )
     torch.manual_seed(options.seed)
     module = ScaledNetwork(response.matrix.value.sum(axis=1) * EM_SCALE, len(response.bins), network)
@@ -86,7 +88,7 @@ def train_on_prior(
         options,
         checkpoint=checkpoint,
         description=stream.identity,
-        progress=how.get("progress", False),
+        progress=progress,
     )
     result.meta["history"] = json.dumps(history)
     module.cpu()
@@ -94,7 +96,7 @@ def train_on_prior(
         # The Sun as usual: under a prior that allows for anything, hardly any channel is inconsistent.
         usual = PriorStream(DEMPrior.solar(response.bins), response, pixels, seed=options.seed)
         result.consistency = fit_consistency(
-            usual, response, epochs=options.consistency_epochs, seed=options.seed, **how
+            usual, response, epochs=options.consistency_epochs, seed=options.seed, device=device, progress=progress
         ).eval()
     return result
 
