@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from spawned import inverted_sample
 from threadpoolctl import threadpool_info
 
 from sunpy_deepem import DeepEM, invert
@@ -134,12 +135,8 @@ def test_forked_processes(expected):
 @pytest.mark.slow
 def test_spawned_processes(expected):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(_inverted) for _ in range(2)]:
+        for future in [pool.submit(inverted_sample, N) for _ in range(2)]:
             np.testing.assert_array_equal(future.result(timeout=300), expected["cube"][0])
-
-
-def _inverted():
-    return invert(sample_maps((N, N))).data
 
 
 class _Inversions(torch.utils.data.Dataset):
@@ -147,7 +144,7 @@ class _Inversions(torch.utils.data.Dataset):
         return 4
 
     def __getitem__(self, index):
-        return torch.from_numpy(invert(sample_maps((N, N))).data)
+        return torch.from_numpy(inverted_sample(N))
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks do not exist here")

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from spawned import write_exclusively
 
 from sunpy_deepem.utils.files import atomic_path, check_distinct, remove_orphans
 
@@ -69,23 +70,11 @@ def test_files_of_others_are_left_alone(tmp_path):
     assert names(tmp_path) == sorted(others)
 
 
-def _write_exclusively(path):
-    try:
-        with atomic_path(path, overwrite=False) as partial:
-            partial.write_text(str(os.getpid()))
-            Path(f"{path}.{os.getpid()}.started").touch()
-            while len(list(Path(path).parent.glob("*.started"))) < 2:
-                pass
-    except FileExistsError as error:
-        return f"{os.getpid()} {error}"
-    return str(os.getpid())
-
-
 def test_the_second_of_two_writers_is_refused(tmp_path):
     """Both find no file when they start."""
     path = tmp_path / "out.fits"
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        first, second = sorted(pool.map(_write_exclusively, [str(path)] * 2), key=len)
+        first, second = sorted(pool.map(write_exclusively, [str(path)] * 2), key=len)
     assert path.read_text() == first
     assert "out.fits exists: another process wrote it meanwhile. Pass overwrite=True" in second
 
