@@ -2,7 +2,7 @@
 
 import copy
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from weakref import WeakKeyDictionary
 
@@ -45,8 +45,10 @@ def own_settings():
     They belong to the thread, and the caller's thread is not the only one that works. The default type of numbers
     belongs to the process, so all tensors of the package state their own.
     """
+    # Setting a default device makes every operation slower, so it is done only if the caller has set another.
+    on_cpu = torch.empty(0).device.type == "cpu"
     with (
-        torch.device("cpu"),
+        nullcontext() if on_cpu else torch.device("cpu"),
         torch.autocast("cpu", enabled=False),
         torch.autocast("cuda", enabled=False),
         # Other threads may not write to tensors that were made in this mode.
