@@ -60,7 +60,7 @@ def train_on_prior(
     -------
     `~sunpy_deepem.DeepEM`
     """
-    options = TrainingOptions(epochs=80) if options is None else options
+    options = TrainingOptions(epochs=160) if options is None else options
     device = resolve_device(device)
     posterior = fit_posterior(
         prior,
