@@ -20,7 +20,8 @@ images of level 1.5, with 1024 × 1024 pixels:
     maps = sunpy.map.Map(files, sequence=True)
 
 This page was made without a network. It uses the same images, binned to 256 × 256 pixels, which the package contains.
-The rest is the same for both.
+The rest is the same for both. Regions need an extra: ``pip install "sunpy_deepem[regions]"``, or
+``pip install ".[regions]"`` in a checkout.
 """
 
 import astropy.units as u
@@ -74,7 +75,7 @@ print(region.data.shape)
 
 # %%
 # The mean EM of its core, with the 68 % interval of the total EM, of the EM between log T 6.6 and 7.0 in cm⁻⁵, and of
-# the EM-weighted log T. The package regions is an extra: ``pip install "sunpy_deepem[regions]"``.
+# the EM-weighted log T.
 
 core = CircleSkyRegion(SkyCoord(600 * u.arcsec, -290 * u.arcsec, frame=frame), 50 * u.arcsec)
 curve = region.curve(core)

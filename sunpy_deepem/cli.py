@@ -98,7 +98,12 @@ def main(traceback):
     flag_value="real",
     help="Invert the packaged Sun of 2014-01-01 or a synthetic Sun instead of files.  [--sample alone: real]",
 )
-@click.option("--date", help="Download and invert the six files nearest to a time, such as 2014-01-01T00:00.")
+@click.option(
+    "--date",
+    callback=_date,
+    metavar="DATE",
+    help="Download and invert the six files nearest to a time, such as 2014-01-01T00:00.",
+)
 @click.option(
     "-o",
     "--out",

@@ -193,7 +193,7 @@ class _Archive:
 
 
 def _search_synoptic(start, end):
-    # Fido.search does not find this client if a wavelength is given, and asks the VSO, too, if none is given.
+    # With a wavelength, Fido.search does not find this client; without one, it also asks the VSO.
     client, query = AIASynopsisClient(), (a.Time(start, end), a.Instrument.aia, a.Level("1.5s"))
     found = client.search(*query)
     listings = Scraper(format=client.pattern).range(TimeRange(start, end))

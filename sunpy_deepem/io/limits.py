@@ -67,7 +67,7 @@ def _children(node):
 
 
 def _decompressed(file, position):
-    """Return the size of all blocks after decompression, of which the first starts at ``position``."""
+    """Return the size of all blocks from ``position`` on after decompression."""
     total = 0
     while True:
         file.seek(position)
