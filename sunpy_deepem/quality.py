@@ -4,10 +4,13 @@ from enum import IntFlag
 
 import numpy as np
 
-__all__ = ["HIGH_CHI2", "MASKED", "NO_DATA", "Quality", "image_deviation", "signal_flags", "unusual_flags"]
+__all__ = ["HIGH_CHI2", "MASKED", "NO_DATA", "PRIOR_DOMINATES", "Quality", "image_deviation", "signal_flags", "unusual_flags"]
 
 #: χ² (mean over channels) above which a fit does not explain the observation.
 HIGH_CHI2 = 3.0
+
+#: Contraction of a band below which the prior determines its EM: more than half of the prior's variance is left.
+PRIOR_DOMINATES = 0.5
 # Limits of a channel's deviation from the other channels, in spreads: in a pixel, and in the median over an image.
 _MAX_DEVIATION, _MAX_IMAGE_DEVIATION = 3.0, 2.1
 

@@ -13,7 +13,7 @@ from sunpy_deepem.analysis.intervals import contraction, half_width, quantiles_o
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.cube.planes import compute_together
 from sunpy_deepem.methods.base import method_bins
-from sunpy_deepem.quality import Quality
+from sunpy_deepem.quality import PRIOR_DOMINATES, Quality
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.temperature import BANDS, LogTBins
 from sunpy_deepem.units import EM_UNIT
@@ -24,8 +24,6 @@ __all__ = ["PosteriorDraws"]
 
 # Pixels whose intensities are read, and whose draws are made, at a time.
 _BAND = 2**16
-# Contraction below which the prior dominates: more than half of its variance is left.
-_DOMINATED = 0.5
 
 
 class PosteriorDraws:
@@ -257,7 +255,7 @@ class PosteriorDraws:
     def _dominated(self, contraction):
         """Return where a contraction, shape ``(..., ny, nx)``, leaves the answer to the prior."""
         # Without signal, a fraction of the EM near one has a small variance in ln, however unknown it is.
-        return (contraction < _DOMINATED) | ((self.quality & np.uint16(Quality.LOW_SIGNAL)) != 0)
+        return (contraction < PRIOR_DOMINATES) | ((self.quality & np.uint16(Quality.LOW_SIGNAL)) != 0)
 
     def sample(self, intensity, uncertainty, n=64, seed=0, *, lower_limit=None, method=None):
         """

@@ -7,7 +7,7 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.quality import Quality
+from sunpy_deepem.quality import PRIOR_DOMINATES, Quality
 from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.units import EM_UNIT
 from sunpy_deepem.utils.product_maps import fade
@@ -35,7 +35,6 @@ _GRID = 64
 _QUANTILES = (0.16, 0.5, 0.84)
 # The interval is drawn as including zero where its lower end is below this fraction of the median.
 _NEGLIGIBLE = 0.1
-_CONTRACTED = 0.5
 _FLAGS = {
     Quality.FEW_CHANNELS: "#000000",
     Quality.SATURATED: "#D55E00",
@@ -180,7 +179,7 @@ def _doubtful(thin, bands, **draws):
     images = np.array([smap.data for smap in quantiles]).reshape(len(bands), 2, *thin.data.shape[1:])
     found = images[:, 0] < _NEGLIGIBLE * images[:, 1]
     if getattr(thin.posterior(draws.get("method")), "prior_log_std", None) is not None:
-        found |= thin.contraction(bands, **draws) < _CONTRACTED
+        found |= thin.contraction(bands, **draws) < PRIOR_DOMINATES
     return found | low_signal(thin)
 
 
