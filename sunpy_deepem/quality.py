@@ -4,7 +4,16 @@ from enum import IntFlag
 
 import numpy as np
 
-__all__ = ["HIGH_CHI2", "MASKED", "NO_DATA", "PRIOR_DOMINATES", "Quality", "image_deviation", "signal_flags", "unusual_flags"]
+__all__ = [
+    "HIGH_CHI2",
+    "MASKED",
+    "NO_DATA",
+    "PRIOR_DOMINATES",
+    "Quality",
+    "image_deviation",
+    "signal_flags",
+    "unusual_flags",
+]
 
 #: χ² (mean over channels) above which a fit does not explain the observation.
 HIGH_CHI2 = 3.0
