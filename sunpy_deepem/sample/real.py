@@ -18,7 +18,8 @@ def real_maps() -> MapSequence:
     Return six AIA maps of the Sun on 2014-01-01 at 00:00 UT, level 1.5, which the package contains.
 
     They are JSOC's synoptic images, binned to 256 × 256 pixels of 9.6 arcsec: a pixel holds the mean of AIA's native
-    pixels, rounded to steps of 1/64 DN, which is far less than the noise. No pixel is saturated. Active region AR 11936 is near x = 600″, y = −290″.
+    pixels, rounded to steps of 1/64 DN, which is far less than the noise. No pixel is saturated. Active region AR 11936
+    is near x = 600″, y = −290″.
 
     Returns
     -------
