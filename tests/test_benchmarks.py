@@ -406,7 +406,6 @@ def test_onset_of_a_real_flare(flare_folder):
     assert line["Fe XVIII"] >= 0.9
 
 
-@pytest.mark.xfail(reason="5.05 % in one channel with the present weights", strict=False)
 @pytest.mark.filterwarnings("ignore::sunpy.util.exceptions.SunpyUserWarning")
 def test_synthesis_at_the_onset_of_a_real_flare(flare_folder):
     line = onset(flare_folder)
