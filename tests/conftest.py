@@ -28,6 +28,12 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="slow: run with --run-slow"))
 
 
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
 @pytest.fixture(scope="session")
 def real_sun():
     """Folder with six real AIA maps; tests are skipped without it."""
@@ -48,10 +54,9 @@ def flare_folder():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Run in an empty folder, in which no partial file may remain, and close all figures."""
+    """Run in an empty folder, in which no partial file may remain."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    plt.close("all")
     assert not list(tmp_path.rglob("*.part"))
 
 

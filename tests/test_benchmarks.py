@@ -400,19 +400,9 @@ def test_flare_verdicts_stop_at_the_times_of_the_issue():
 
 @pytest.mark.filterwarnings("ignore::sunpy.util.exceptions.SunpyUserWarning")
 def test_onset_of_a_real_flare(flare_folder):
-    line = onset(flare_folder)
+    maps = sorted(flare_folder.glob("*T01-48*.fits"))
+    line = benchmark_module("flare").measure(maps, invert(maps, shape=None), n=8)
     assert line["six"] < 0.9
     assert line["answered"] >= line["three"] > 0.99
     assert line["Fe XVIII"] >= 0.9
-
-
-@pytest.mark.filterwarnings("ignore::sunpy.util.exceptions.SunpyUserWarning")
-def test_synthesis_at_the_onset_of_a_real_flare(flare_folder):
-    line = onset(flare_folder)
     assert max(abs(line[str(channel)] - 1) for channel in CHANNELS) <= 0.05
-
-
-def onset(folder):
-    """Return the line of the flare's table for the time before most of its pixels saturate."""
-    maps = sorted(folder.glob("*T01-48*.fits"))
-    return benchmark_module("flare").measure(maps, invert(maps, shape=None), n=8)

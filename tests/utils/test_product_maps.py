@@ -20,12 +20,6 @@ def truth():
     return true_cube(n=16)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 def drawn(smap, **options):
     """Plot a map in a new figure; return its image and the label of its color bar, if any."""
     plt.figure()

@@ -51,12 +51,6 @@ def cube():
     return true_cube([spoiled(smap, {(row, 7): np.nan for row in range(5, 9)}) for smap in sample_maps((N, N))], N)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 @compared(tolerance=12)
 def test_summary(cube):
     return without_text(cube.plot_summary())

@@ -47,12 +47,6 @@ def cube():
     return true_cube(maps, N)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 def rotated(cube, degrees):
     """Return the cube with a rotated WCS."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))

@@ -20,5 +20,4 @@ def test_same_figure_as_in_memory(tmp_path, name):
         figure = plt.figure(number)
         figure.canvas.draw()
         pictures.append(np.asarray(figure.canvas.buffer_rgba()))
-    plt.close("all")
     np.testing.assert_array_equal(*pictures)

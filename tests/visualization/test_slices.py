@@ -1,6 +1,5 @@
 """Tests of ``DEMCube.plot`` and of the names of axes."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from helpers import true_cube
@@ -10,12 +9,6 @@ from matplotlib.colors import LogNorm
 @pytest.fixture(scope="module")
 def truth():
     return true_cube(n=16)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def test_axes_have_names_and_types(truth):
