@@ -17,8 +17,9 @@ _COVERAGE_PIXELS, _COVERAGE_DRAWS, _BAND, _LEAST_FRACTION = 4000, 128, 3, 0.01
 _WIDENINGS = (1.0, 1.2, 1.4, 1.7, 2.0, 3.0)
 # Draws whose mean and half-width a network learns.
 _DRAWS = 64
-# Weights in the loss of synthetic intensities and half-widths, whose errors are far larger than those of means.
-_FORWARD, _SPREAD = 0.1, 0.02
+# Weights in the loss: of the total EM, which the data determine best, and of synthetic intensities and half-widths,
+# whose errors are far larger than those of means.
+_TOTAL, _FORWARD, _SPREAD = 5.0, 0.1, 0.02
 # Half-widths below this fraction of a pixel's total EM are not resolved.
 _LEAST_SPREAD = 1e-3
 
@@ -107,8 +108,9 @@ def fit_to_draws(network, data, response, options, *, checkpoint=None, descripti
         lost = flags.unflatten(1, (2, -1)).any(dim=1)
         total = mean.sum(dim=1, keepdim=True)
         error = torch.log(spread / total + _LEAST_SPREAD) - torch.log(half / total + _LEAST_SPREAD)
-        uncertainty = uncertainty.masked_fill(lost, torch.inf)
-        return loss(em, None, mean, intensity, uncertainty, matrix) + _SPREAD * error.square().mean()
+        of_total = em.sum(dim=1, keepdim=True) / total - 1
+        value = loss(em, None, mean, intensity, uncertainty.masked_fill(lost, torch.inf), matrix)
+        return value + _TOTAL * of_total.square().clamp_max(1).mean() + _SPREAD * error.square().mean()
 
     run = TrainingRun(module, objective, options)
     description = describe_run(run, response, draws=_DRAWS, data=description)
