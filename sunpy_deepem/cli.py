@@ -312,7 +312,7 @@ def show(cube, out, in_browser, overwrite):
 @click.option("--pixels", default=400_000, show_default=True, help="Pixels drawn from the prior.")
 @click.option("--epochs", default=160, show_default=True, help="Passes over the training set.")
 @click.option("--posterior-epochs", type=int, help="Epochs of the posterior.  [default: 240]")
-@click.option("--hidden", default="48,48,48", show_default=True, help="Widths of the hidden layers.")
+@click.option("--hidden", default="64,64,64", show_default=True, help="Widths of the hidden layers.")
 @click.option("--seed", default=0, show_default=True, help="Seed of initial weights, draws and order.")
 @click.option("--resume", is_flag=True, help="Continue a stopped run from OUT.checkpoint.")
 @click.option("--device", default="auto", show_default=True, help="'auto', 'cpu' or 'cuda'.")

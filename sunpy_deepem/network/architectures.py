@@ -52,9 +52,9 @@ class ScaledNetwork(nn.Module):
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
         self.layers = PointwiseLayers((n_inputs(scale.numel()), *self.hidden, 2 * self.n_bins))
 
-    def forward(self, intensity, uncertainty, flags=None, *, spread=True):
+    def forward(self, intensity, uncertainty, flags=None, *, spread=True, scale=1.0, out=(None, None)):
         """
-        Return mean and spread of the EM in units of 10^25 cm^-5.
+        Return mean and spread of the EM, by default in units of 10^25 cm^-5.
 
         Parameters
         ----------
@@ -64,6 +64,10 @@ class ScaledNetwork(nn.Module):
             Channels that are missing or lower limits, as in ``network_inputs``.
         spread : `bool`, optional
             Whether to compute the spread, which is `None` otherwise.
+        scale : `float`, optional
+            Factor of the results, `EM_SCALE` for cm^-5.
+        out : pair of `~torch.Tensor` or `None`, optional
+            Where to write them, which saves a copy.
 
         Returns
         -------
@@ -73,11 +77,12 @@ class ScaledNetwork(nn.Module):
         inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         outputs = self.layers(inputs, None if spread else self.n_bins)
         outputs = _positive(outputs)
-        em = outputs[:, : self.n_bins] * brightness
+        brightness = scale * brightness
+        em = torch.mul(outputs[:, : self.n_bins], brightness, out=out[0])
         if not spread:
             return em, None
         factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(self._noise(inputs)))
-        return em, outputs[:, self.n_bins :] * (brightness * factor)
+        return em, torch.mul(outputs[:, self.n_bins :], brightness * factor, out=out[1])
 
     def noise(self, intensity, uncertainty, flags=None):
         """Return the mean σ over brightness, by which the spread is corrected, shape ``(batch, 1, ny, nx)``."""
@@ -126,14 +131,14 @@ class ChapterNetwork(nn.Module):
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
         self.layers = PointwiseLayers((len(CHANNELS), *self.hidden, self.n_bins))
 
-    def forward(self, intensity, uncertainty=None, flags=None, *, spread=False):
+    def forward(self, intensity, uncertainty=None, flags=None, *, spread=False, scale=1.0, out=(None, None)):
         """
-        Return the EM in units of 10^25 cm^-5, shape ``(batch, n_bins, ny, nx)``, and `None` for its spread.
+        Return the EM, shape ``(batch, n_bins, ny, nx)``, as `ScaledNetwork` does, and `None` for its spread.
         """
         if flags is not None:
             intensity = intensity.masked_fill(flags.any(dim=1, keepdim=True), torch.nan)
         root = self.layers(intensity.clamp_min(0).sqrt())
-        return (root * root.abs() if self.training else root**2), None
+        return torch.mul(root * root.abs() if self.training else root**2, scale, out=out[0]), None
 
     def architecture(self):
         """Return the arguments that rebuild the network, as a `dict` for JSON."""

@@ -164,7 +164,7 @@ class PosteriorDraws:
         Parameters
         ----------
         results : `tuple` of `~torch.Tensor`
-            EM and spread, or `None`, in units of 10^25 cm^-5, shape ``(1, bins, 1, n)``.
+            EM and spread, or `None`, in cm^-5, shape ``(1, bins, 1, n)``.
         arrays : `tuple` of `~torch.Tensor`
             Intensity, σ and flags as of `~sunpy_deepem.network.tiles.pixel_tile`.
         """
@@ -191,7 +191,7 @@ class PosteriorDraws:
             for result, new in zip(results, (draws.mean(dim=0), half_width(draws)), strict=True):
                 if result is not None:
                     old = result[0, :, 0, pixels]
-                    result[0, :, 0, pixels] = torch.lerp(old, new / EM_SCALE, weight)
+                    result[0, :, 0, pixels] = torch.lerp(old, new, weight)
 
     def _posterior_on(self, device):
         """Return the response in DN s^-1 pix^-1 for 10^25 cm^-5, and the posterior's network, on a device."""

@@ -355,10 +355,13 @@ class DeepEM(PosteriorDraws):
             part = slice(start, start + tile)
             with torch.inference_mode():
                 arrays = pixel_tile(inputs, part, device)
-                results = module(*arrays, spread=std)
+                views = [output[:, part][None, :, None] for output in outputs]
+                here = views[0].device == device
+                results = module(*arrays, spread=std, scale=EM_SCALE, out=(*views, None) if here else (None, None))
                 self._sharpen(results, arrays)
-                for output, result in zip(outputs, results, strict=False):
-                    _store(result[0, :, 0], output[:, part])
+                if not here:
+                    for view, result in zip(views, results, strict=False):
+                        view.copy_(result)
 
         starts = range(0, shape[1], tile)
         with tile_map(device) as map_tiles:
@@ -489,11 +492,3 @@ class DeepEM(PosteriorDraws):
 def _flat(arrays):
     """Return arrays, or `None`, with all axes but the first in one."""
     return [None if values is None else values.reshape(len(values), -1) for values in arrays]
-
-
-def _store(result, output):
-    """Write EM in units of `EM_SCALE` to ``output`` in cm^-5, which may be on another device."""
-    if result.device == output.device:
-        torch.mul(result, EM_SCALE, out=output)
-    else:
-        output.copy_(result * EM_SCALE)

@@ -28,7 +28,7 @@ def train_on_prior(
     response,
     *,
     pixels=400_000,
-    network=(48, 48, 48),
+    network=(64, 64, 64),
     options=None,
     posterior_epochs=POSTERIOR_OPTIONS.epochs,
     checkpoint=None,
