@@ -155,14 +155,13 @@ def methods(args, response):
     network = DeepEM.load(args.weights)
     # Another seed than the pixels', so that no pixel is among the draws.
     limit = Importance(prior_of(network, response.bins), draws=args.draws, seed=[args.seed, 2**20])
-    # The default of demregpy regularizes the DEM; emd_int is its option to regularize EM instead.
-    by_em = Demreg()
-    by_em.options["emd_int"] = True
+    # The default of dn2dem regularizes the DEM, that of the package EM.
+    by_dem, by_em = Demreg(emd_int=False, gloci=0, nmu=40), Demreg()
     found = {"package": (network, args.pixels)}
     if args.compare is not None and args.compare.suffix != ".csv":
         found["previous"] = (DeepEM.load(args.compare), args.pixels)
     found |= {"limit": (limit, args.limit), "chapter": (None, args.pixels)}
-    found |= {"basis pursuit": (BasisPursuit(), args.pixels), "demregpy": (Demreg(), args.demreg)}
+    found |= {"basis pursuit": (BasisPursuit(), args.pixels), "demregpy": (by_dem, args.demreg)}
     found |= {"demregpy, EM": (by_em, args.demreg), "EMToolKit": (FunctionMethod(emtoolkit), args.emtoolkit)}
     found["utu"] = (FunctionMethod(utu), args.pixels)
     found = {name: method for name, method in found.items() if name in {*args.methods, "previous"}}

@@ -127,7 +127,7 @@ def codes(network, response, args):
     found = {name: Code(call, everything) for name, call in own.items()}
     if getattr(network, "has_posterior", False):
         found["package, draws"] = Code(partial(_sample, network), args.sampled)
-    solver, demreg = get_method("basis-pursuit"), get_method("demregpy")
+    solver, demreg = get_method("basis-pursuit"), get_method("demregpy", nmu=40)  # fast, as by default of dn2dem
     found["basis pursuit"] = Code(lambda *arrays: solver.solve(*arrays, response).em, args.slow)
     found["demregpy"] = Code(lambda *arrays: demreg.solve(*arrays, response).em, args.slow)
     for name, call, pixels in (("utu", utu, args.compiled), ("EMToolKit", emtoolkit, args.slow)):
