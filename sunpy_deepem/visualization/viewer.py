@@ -2,11 +2,12 @@
 Interactive viewer: an image of the Sun and the EM curve and fit of the pixel under the pointer.
 
 The viewer is a bokeh layout with callbacks that run in the browser. It works in a notebook and as a self-contained
-HTML file without network or Python. The cube is binned to at most 256 pixels a side and EM is rounded to 0.03 %, so
-that the page of a full disk has about 11 MB.
+HTML file without network or Python. The cube is binned to at most 256 pixels a side, EM is rounded to 0.9 %, the limits
+of its interval to 17 % and intensities to 0.3 %, so that the page of a full disk has less than 5 MB.
 """
 
 from html import escape
+from operator import itemgetter
 
 import matplotlib as mpl
 import numpy as np
@@ -14,9 +15,10 @@ from matplotlib.colors import to_hex
 
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.quality import Quality
-from sunpy_deepem.units import EM_UNIT
+from sunpy_deepem.units import COVERAGE, EM_UNIT
 from sunpy_deepem.utils.files import atomic_path
 from sunpy_deepem.utils.uncertainty import standard_deviation
+from sunpy_deepem.visualization.packing import UNPACK, log_codes, packed, ratio_codes, signed_codes, signed_values
 from sunpy_deepem.visualization.panels import (
     CHANNEL_COLORS,
     MASKED_COLOR,
@@ -67,18 +69,43 @@ _FLAG_WORDS = {
 }
 _DASHES = ("solid", "dashed", "dashdot", "dotted", "solid", "dashed")
 # EM is stored as its logarithm in this many decades below the highest value; smaller values are stored as zero.
-_DECADES = 18
-_CODES = 2**16 - 2
+_DECADES = 8
+# Steps of log10 of EM, the ends of its interval, intensities, their σ, and χ².
+_STEPS = {"em": 0.008, "band": 0.14, "intensity": 0.002, "noise": 0.01, "chi2": 0.0005}
+# EM below this fraction of a pixel's total is stored as zero: no channel sees it, and its logarithm is mostly noise.
+_NEGLIGIBLE = {"em": 1e-5, "band": 1e-4}
+_DRAWS = 32
+_LOWEST_CHI2 = -12
 _SIDE = 560
+
+# Decodes the data once, when the page is laid out.
+_DECODE = (
+    UNPACK
+    + """
+if (store.data.em.length) return
+const {em, band, intensity, noise, chi2, quality, masked} = packed.data
+const observed = Float64Array.from(unpack(intensity[0], false), (code) => signed(code, steps.intensity))
+const sigma = unpack(noise[0], false)
+const edges = unpack(band[0], true)
+const half = edges.length / 2
+store.data = {
+  em: [unpack(em[0], true)], low: [edges.slice(0, half)], high: [edges.slice(half)], intensity: [observed],
+  noise: [Float64Array.from(sigma, (code, i) => relative(code, steps.noise, observed[i]))],
+  chi2: [Float64Array.from(unpack(chi2[0], false), (code) => code ? 10 ** (LOWEST + (code - 1) * steps.chi2) : NaN)],
+  quality, masked,
+}
+""".replace("LOWEST", str(_LOWEST_CHI2))
+)
 
 # Shows the pixel under the pointer. The figure has sky coordinates, rotated to the pixel grid.
 _READ_PIXEL = """
 const [column, row] = [Math.floor((pointer.data.x[0] - left) / dx), Math.floor((pointer.data.y[0] - bottom) / dy)]
 if (column < 0 || column >= nx || row < 0 || row >= ny) return
 const [n, pixel] = [nx * ny, row * nx + column]
-const {em, sigma, intensity, noise, chi2, quality, masked} = store.data
-const decode = (codes, j) => codes[0][j * n + pixel] ? 10 ** (code_low + code_step * codes[0][j * n + pixel]) : 0
-const digits = (value) => Number.isFinite(value) ? Number(value.toPrecision(4)).toString() : "–"
+const {em, low, high, intensity, noise, chi2, quality, masked} = store.data
+if (!em.length) return
+const decode = ([codes], j, step) => codes[j * n + pixel] ? 10 ** (lowest_em + step * (codes[j * n + pixel] - 1)) : 0
+const digits = (value, n = 3) => Number.isFinite(value) ? Number(value.toPrecision(n)).toString() : "–"
 
 const [x, y] = [left + (column + 0.5) * dx, bottom + (row + 0.5) * dy]
 marker.data = {x: [x], y: [y]}
@@ -86,8 +113,8 @@ const sky = rotation.map(([a, b]) => (a * x + b * y).toFixed(1))
 const words = Object.keys(flags).filter((flag) => quality[0][pixel] & flag).map((flag) => flags[flag])
 
 const hidden = masked[0][pixel] > 0
-const plasma = log_t.map((_, j) => hidden ? NaN : decode(em, j))
-const spread = log_t.map((_, j) => decode(sigma, j))
+const plasma = log_t.map((_, j) => hidden ? NaN : decode(em, j, steps.em))
+const bands = [low, high].map((edge) => log_t.map((_, j) => hidden ? NaN : decode(edge, j, steps.band)))
 const observed = channels.map((_, i) => intensity[0][i * n + pixel])
 const error = channels.map((_, i) => noise[0][i * n + pixel])
 const synthetic = matrix.map((k) => k.reduce((sum, value, j) => sum + value * plasma[j], 0))
@@ -95,12 +122,11 @@ const total = plasma.reduce((sum, value) => sum + value, 0)
 const mean = plasma.reduce((sum, value, j) => sum + value * log_t[j], 0) / total
 
 const lowest = curves.map((curve, i) => Math.min(...curve.map((k) => k > 0 ? observed[i] / k : Infinity)))
-const peaks = [...plasma.map((value, j) => value + spread[j]), ...lowest]
+const peaks = [...plasma, ...bands[1], ...lowest]
 const top = 5 * Math.max(...peaks.filter((value) => value > 0 && Number.isFinite(value)), 1)
 em_range.setv({start: top / 1e6, end: top})
 curve.data = {
-  ...curve.data, em: plasma, high: plasma.map((value, j) => value + spread[j]),
-  low: plasma.map((value, j) => Math.max(value - spread[j], top / 1e9)),
+  ...curve.data, em: plasma, high: bands[1], low: bands[0].map((value) => Math.max(value, top / 1e9)),
 }
 loci.data = {
   ...loci.data,
@@ -113,13 +139,13 @@ fit.data = {...fit.data, residual}
 
 const state = pointer.data.held[0] ? ", held" : ""
 readout.text = `<b>x, y = ${sky[0]}″, ${sky[1]}″</b> (row ${row}, column ${column})${state}<br>
-  χ² ${digits(chi2[0][pixel])}, EM-weighted log T ${mean.toFixed(2)}, total EM ${total.toExponential(2)} cm⁻⁵<br>
+  χ² ${digits(chi2[0][pixel], 4)}, EM-weighted log T ${mean.toFixed(2)}, total EM ${total.toExponential(2)} cm⁻⁵<br>
   ${hidden ? "masked: " : ""}${words.join("; ") || (hidden ? "no data" : "no flags")}`
 const cell = (value) => `<td style="padding: 0 0.7em; text-align: right">${value}</td>`
 const cells = (values) => values.map(cell).join("")
 const lines = channels.map((channel, i) => "<tr>" + cells([
   `${channel} Å`, `${digits(observed[i])} ± ${digits(error[i])}`, digits(synthetic[i]),
-  (synthetic[i] / observed[i]).toFixed(2), residual[i].toFixed(2),
+  (synthetic[i] / observed[i]).toFixed(2), residual[i].toFixed(1),
 ]) + "</tr>")
 const heads = ["DN s⁻¹ pix⁻¹", "observed", "synthetic", "synthetic / observed", "(observed − synthetic) / σ"]
 table.text = `<table><tr>${cells(heads)}</tr>${lines.join("")}</table>`
@@ -128,7 +154,8 @@ table.text = `<table><tr>${cells(heads)}</tr>${lines.join("")}</table>`
 _SHOW_IMAGE = """
 const n = nx * ny
 const {em, intensity, chi2, masked} = store.data
-const exponent = (code) => code ? code_low + code_step * code : -99
+if (!em.length) return
+const exponent = (code) => code ? lowest_em + steps.em * (code - 1) : -99
 const bin = Math.round((slider.value - slider.start) / slider.step)
 const log10 = (value) => Math.log10(Math.max(value, 1e-30))
 const values = {
@@ -169,16 +196,17 @@ def view(cube, *, max_pixels=256):
     """
     Return the interactive viewer of a cube.
 
-    It shows, for the pixel under the pointer, the EM curve with its 68 % interval, the EM loci, observed and synthetic
-    intensities, χ² and the quality flags. A click holds the pixel, another one releases it. In a notebook, call
-    ``bokeh.io.output_notebook()`` once and then ``bokeh.io.show(cube.view())``.
+    It shows, for the pixel under the pointer, the EM curve with the band of its 68 % interval, from 32 posterior draws;
+    the EM loci; observed and synthetic intensities and their residual, as in `DEMCube.residual_maps`; χ² and the
+    quality flags. A click holds the pixel, another one releases it. In a notebook, call ``bokeh.io.output_notebook()``
+    once and then ``bokeh.io.show(cube.view())``. The draws of 256 × 256 pixels take about half a minute.
 
     Parameters
     ----------
     cube : `DEMCube`
     max_pixels : `int`, optional
         A cube with more pixels along the longer side is binned by an integer factor; partial pixels at the upper and
-        right edges are dropped. A cube of 18 × 256 × 256 makes a page of about 11 MB.
+        right edges are dropped. A cube of 18 × 256 × 256 makes a page of less than 5 MB.
 
     Returns
     -------
@@ -199,14 +227,16 @@ def view(cube, *, max_pixels=256):
     >>> layout = view(sample_cube((64, 64)))
     """
     cube = _binned(checked_cube(cube), max_pixels)
-    shared = _grid(cube) | _packed(cube)
+    stored, facts = _packed(cube)
+    shared = _grid(cube) | facts
     pointer = ColumnDataSource(_brightest(cube, shared) | {"held": [False]})
-    controls, image, marker = _image_panel(cube, shared)
+    controls, image, marker, show = _image_panel(cube, shared)
     panels, models = _pixel_panels(cube)
     read = CustomJS(args=shared | models | {"pointer": pointer, "marker": marker}, code=_READ_PIXEL)
     pointer.js_on_change("data", read)
     # Pages and notebooks have no common "ready" event, but in both a figure gets its size when it is laid out.
-    image.js_on_change("inner_width", read)
+    decode = CustomJS(args=shared | {"packed": ColumnDataSource(stored)}, code=_DECODE)
+    image.js_on_change("inner_width", decode, show, read)
     image.js_on_event("mousemove", CustomJS(args={"pointer": pointer}, code=_MOVE))
     # The second of two quick clicks arrives as a double click only.
     for event in ("tap", "doubletap"):
@@ -289,36 +319,46 @@ def _grid(cube):
 
 
 def _packed(cube):
-    """Return the data for the browser: flat arrays, with EM and its σ stored as logarithms."""
-    em = visible_em(cube)
-    sigma = np.zeros_like(em) if cube.uncertainty is None else visible(cube, standard_deviation(cube))
-    sigma = (sigma << cube.unit).to_value(EM_UNIT)
+    """Return the data for the browser, columns of one array, and what it needs to decode and show them."""
+    em, band = visible_em(cube), _band(cube)
     positive = em[em > 0]
-    high = np.log10(max(positive.max(), np.nanmax(sigma))) if positive.size else 0.0
-    low, step = high - _DECADES, _DECADES / _CODES
+    high = np.log10(positive.max()) if positive.size else 0.0
+    intensity = signed_codes(cube.intensity.value, _STEPS["intensity"])
+    known = signed_values(intensity, _STEPS["intensity"])
+    total = np.nansum(em, axis=0)
+    em, band = (
+        np.where(values < _NEGLIGIBLE[name] * total, 0, values)
+        for name, values in (("em", em), ("band", np.concatenate(band)))
+    )
+    noise = ratio_codes(cube.intensity_uncertainty.value, known, _STEPS["noise"])
     columns = {
-        "em": _log_codes(em, low, step),
-        "sigma": _log_codes(sigma, low, step),
-        "intensity": cube.intensity.value.astype(np.float32),
-        "noise": cube.intensity_uncertainty.value.astype(np.float32),
-        "chi2": np.asarray(cube.chi2, dtype=np.float32),
-        "quality": np.asarray(cube.quality, dtype=np.uint16),
-        "masked": cube.sky_mask.astype(np.uint8),
+        "em": packed(log_codes(em, high - _DECADES, _STEPS["em"]), chained=True),
+        "band": packed(log_codes(band, high - _DECADES, _STEPS["band"]), chained=True),
+        "intensity": packed(intensity),
+        "noise": packed(noise),
+        "chi2": packed(log_codes(np.asarray(cube.chi2)[np.newaxis], _LOWEST_CHI2, _STEPS["chi2"])),
+        "quality": np.asarray(cube.quality, dtype=np.uint16).ravel(),
+        "masked": cube.sky_mask.astype(np.uint8).ravel(),
     }
-    return {
-        "store": ColumnDataSource({name: [array.ravel()] for name, array in columns.items()}),
-        "code_low": low - step,
-        "code_step": step,
+    empty = {name: [] for name in ("em", "low", "high", "intensity", "noise", "chi2", "quality", "masked")}
+    return {name: [array] for name, array in columns.items()}, {
+        "store": ColumnDataSource(empty),
+        "lowest_em": high - _DECADES,
+        "steps": _STEPS,
         "log_t": cube.log_t.tolist(),
         "channels": list(CHANNELS),
     }
 
 
-def _log_codes(values, low, step):
-    """Return integer codes of log10: 1 at ``low``, one more per ``step``; 0 for smaller values and NaN."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        codes = np.rint((np.log10(values) - low) / step) + 1
-    return np.where(codes >= 1, codes, 0).astype(np.uint16)
+def _band(cube):
+    """Return the limits of the EM in cm^-5: quantiles of draws, or by the standard deviation without a posterior."""
+    if cube.has_posterior:
+        each_bin = [itemgetter(index) for index in range(len(cube.bins))]
+        limits = cube._quantiles(each_bin, ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2), n=_DRAWS)
+        return visible(cube, limits).swapaxes(0, 1)
+    em = visible_em(cube)
+    sigma = 0 if cube.uncertainty is None else (standard_deviation(cube) << cube.unit).to_value(EM_UNIT)
+    return em - sigma, em + sigma
 
 
 def _brightest(cube, grid):
@@ -332,7 +372,7 @@ def _brightest(cube, grid):
 
 
 def _image_panel(cube, shared):
-    """Return the controls, the figure of the Sun and the data source of its marker."""
+    """Return the controls, the figure of the Sun, the data source of its marker and what draws the image."""
     nx, ny, left, bottom = (shared[name] for name in ("nx", "ny", "left", "bottom"))
     width, height = nx * shared["dx"], ny * shared["dy"]
     rotated = not np.allclose(shared["rotation"], np.eye(2), atol=1e-3)
@@ -378,8 +418,7 @@ def _image_panel(cube, shared):
     show = CustomJS(args=shared | models, code=_SHOW_IMAGE)
     select.js_on_change("value", show)
     slider.js_on_change("value", CustomJS(args={"select": select}, code="select.value = 'em'"), show)
-    fig.js_on_change("inner_width", show)
-    return [row(select, slider)], fig, marker
+    return [row(select, slider)], fig, marker, show
 
 
 def _looks(cube):
@@ -423,7 +462,9 @@ def _pixel_panels(cube):
         tools="",
         toolbar_location=None,
     )
-    em.quad("left", "right", top="high", bottom="low", source=curve, color="#cccccc", line_color=None)
+    words = f"{100 * COVERAGE:.0f} % interval" if cube.has_posterior else "standard deviation"
+    shade = {"color": "#cccccc", "line_color": None, "legend_label": words}
+    em.quad("left", "right", top="high", bottom="low", source=curve, **shade)
     temperature = np.log10(response.temperature.value)
     near = (temperature > edges[0] - 0.1) & (temperature < edges[-1] + 0.1)
     curves = response.curves.value[:, near]
