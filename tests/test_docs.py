@@ -9,9 +9,13 @@ import textwrap
 from importlib import resources
 from pathlib import Path
 
+import astropy.units as u
 import hostile
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+import sunpy.map
+from astropy.coordinates import SkyCoord
 
 from sunpy_deepem import DEMCube
 from sunpy_deepem.sample import real_maps, sample_maps
@@ -103,6 +107,39 @@ def test_code_in_pages_runs(page, numbers, figures, tmp_path, monkeypatch):
     code, namespace = blocks(ROOT / "docs" / page), {}
     for number in numbers:
         exec(compile(code[number], f"{page}, block {number}", "exec"), namespace)
+
+
+def test_overlay_of_a_rotated_magnetogram(figures):
+    """The function of the page puts a spot of a map with HMI's header, rotated by 180°, where it is on the Sun."""
+    code, namespace = blocks(ROOT / "docs" / "howto/overlay.rst"), {}
+    for block in code[:3]:
+        exec(compile(block, "howto/overlay.rst", "exec"), namespace)
+    em, spot = namespace["hot"], (600, -290)
+    n, pixel = 400, 5.0
+    header = {"cunit1": "arcsec", "cunit2": "arcsec", "crpix1": n / 2 + 0.5, "crpix2": n / 2 + 0.5, "crval1": 0.0}
+    header |= {"ctype1": "HPLN-TAN", "ctype2": "HPLT-TAN", "cdelt1": pixel, "cdelt2": pixel, "crval2": 0.0}
+    header |= {"crota2": 180.08, "telescop": "SDO/HMI", "instrume": "HMI_SIDE1", "content": "MAGNETOGRAM"}
+    header |= {"bunit": "Gauss", "t_obs": "2014.01.01_00:00:22_TAI", "date-obs": "2013-12-31T23:59:02.80"}
+    header |= {"rsun_ref": 696e6}
+    header |= {name: em.meta[name] for name in ("dsun_obs", "hgln_obs", "hglt_obs")} | {"wavelnth": 6173.0}
+    magnetogram = sunpy.map.Map(np.zeros((n, n)), header)
+    column, row = magnetogram.world_to_pixel(SkyCoord(*spot * u.arcsec, frame=magnetogram.coordinate_frame))
+    y, x = np.indices((n, n))
+    magnetogram.data[:] = 1000 * np.exp(-np.hypot(x - column.value, y - row.value) / 4)
+    assert column.value < n / 2 < row.value  # the Sun is upside down
+
+    axes = namespace["overlay"](magnetogram, em).axes[0]
+    (contours,) = axes.collections
+    vertices = np.concatenate([path.vertices for path in contours.get_paths()])
+    display = contours.get_transform().transform(vertices)
+    drawn = em.pixel_to_world(*axes.transData.inverted().transform(display).T * u.pix)
+    np.testing.assert_allclose(drawn.Tx.to_value("arcsec").mean(), spot[0], atol=2 * pixel)
+    np.testing.assert_allclose(drawn.Ty.to_value("arcsec").mean(), spot[1], atol=2 * pixel)
+
+    same = magnetogram.reproject_to(em.wcs)
+    row, column = np.unravel_index(np.nanargmax(same.data), same.data.shape)
+    place = em.pixel_to_world(column * u.pix, row * u.pix)
+    np.testing.assert_allclose([place.Tx.value, place.Ty.value], spot, atol=2 * em.scale[0].value)
 
 
 def test_tutorial_runs_without_a_network(tmp_path, monkeypatch, figures, capsys):

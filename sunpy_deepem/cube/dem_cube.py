@@ -25,7 +25,7 @@ from sunpy_deepem.temperature import LogTBins
 from sunpy_deepem.units import EM_UNIT, INTENSITY_UNIT
 from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.utils.wcs import CubeWCS, cube_wcs, sky_header, wcs_as
-from sunpy_deepem.visualization import figures, overview
+from sunpy_deepem.visualization import figures, movies, overview
 from sunpy_deepem.visualization.slices import plot_cube
 
 __all__ = ["DEMCube"]
@@ -59,7 +59,7 @@ class DEMCube(Description, PosteriorDraws, PriorSensitivity, Products, ChannelPr
     plot_temperature = figures.plot_temperature
     plot_prior_sensitivity = figures.plot_prior_sensitivity
     plot_profile = figures.plot_profile
-    animate = figures.animate
+    animate = movies.animate
 
     def __init__(self, data, *args, **kwargs):
         kwargs.setdefault("unit", EM_UNIT)

@@ -16,6 +16,7 @@ from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.utils.files import FITS_SUFFIXES, checked_path
 from sunpy_deepem.utils.fits import headers
+from sunpy_deepem.visualization.movies import animate_series
 
 __all__ = ["DEMCubeSequence"]
 
@@ -43,6 +44,8 @@ class DEMCubeSequence(NDCubeSequence):
     >>> sequence.light_curve().colnames[:3]
     ['time', 'total_em', 'total_em_uncertainty']
     """
+
+    animate = animate_series
 
     @classmethod
     def read(cls, folder):

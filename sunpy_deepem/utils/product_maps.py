@@ -85,13 +85,17 @@ def top_of_scale(data, percentile):
 
 
 def fade(image, where, extent=None):
-    """Cover pixels of an image with transparent gray; ``extent`` is that of ``where``, by default of the image."""
+    """
+    Cover pixels of an image with transparent gray, and return the veil, or `None` if there is nothing to cover.
+
+    ``extent`` is that of ``where``, by default of the image.
+    """
     if not where.any():
-        return
+        return None
     veil = np.zeros((*where.shape, 4))
     veil[where] = to_rgba(MASKED_COLOR, 0.75)
     options = {"origin": "lower", "interpolation": "nearest", "transform": image.get_transform()}
-    image.axes.imshow(veil, extent=image.get_extent() if extent is None else extent, **options)
+    return image.axes.imshow(veil, extent=image.get_extent() if extent is None else extent, **options)
 
 
 # By the beginning of CONTENT: color map, scale, and label of the color bar, in which UNIT is replaced.

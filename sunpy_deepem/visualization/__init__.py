@@ -2,7 +2,6 @@
 
 from sunpy_deepem.visualization.comparison import compare
 from sunpy_deepem.visualization.figures import (
-    animate,
     plot_bins,
     plot_contraction,
     plot_prior_sensitivity,
@@ -11,10 +10,12 @@ from sunpy_deepem.visualization.figures import (
     plot_roundtrip,
     plot_temperature,
 )
+from sunpy_deepem.visualization.movies import animate, animate_series
 from sunpy_deepem.visualization.overview import plot_bands, plot_summary
 
 __all__ = [
     "animate",
+    "animate_series",
     "compare",
     "plot_bands",
     "plot_bins",

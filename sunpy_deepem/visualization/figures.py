@@ -1,14 +1,13 @@
 """Figures of cubes and responses."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.temperature import BANDS
-from sunpy_deepem.utils.checks import real_number
-from sunpy_deepem.utils.files import check_target, checked_path
 from sunpy_deepem.utils.product_maps import fade
 from sunpy_deepem.visualization.panels import (
     CHANNEL_COLORS,
@@ -17,6 +16,7 @@ from sunpy_deepem.visualization.panels import (
     checked_cube,
     checked_figure,
     color_bar,
+    cover_doubtful,
     em_norm,
     intensity_norm,
     log_t_norm,
@@ -24,12 +24,12 @@ from sunpy_deepem.visualization.panels import (
     show_sky,
     sky_axes,
     sky_grid,
+    undetermined,
     visible,
     visible_em,
 )
 
 __all__ = [
-    "animate",
     "plot_bins",
     "plot_contraction",
     "plot_prior_sensitivity",
@@ -80,15 +80,20 @@ def plot_response(response, *, axes=None):
     return axes
 
 
-def plot_bins(cube, *, fig=None):
+def plot_bins(cube, *, fig=None, norm=None, cmap="viridis"):
     """
     Plot the EM of every bin of log T on one logarithmic scale over four decades.
+
+    EM is faded and hatched where the prior determines it, its 68 % interval includes values near zero, or pixels are
+    flagged LOW_SIGNAL, as in `plot_summary`.
 
     Parameters
     ----------
     cube : `DEMCube`
     fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
         Figure to draw on, by default a new one.
+    norm, cmap : optional
+        Scale and color map of the EM.
 
     Returns
     -------
@@ -111,14 +116,17 @@ def plot_bins(cube, *, fig=None):
     columns = min(_COLUMNS, len(cube.bins))
     rows = -(-len(cube.bins) // columns)
     fig, panels = _grid_figure(fig, frame, rows, columns)
-    _draw_bins(panels.ravel(), cube, frame, len(cube.bins))
-    fig.suptitle(f"Emission measure in bins of log T, {_date(cube)}", fontsize=13)
+    hatched = _draw_bins(panels.ravel(), cube, frame, norm, cmap)
+    note = "; hatched: the prior decides, or the interval reaches zero" if hatched else ""
+    fig.suptitle(f"Emission measure in bins of log T, {_date(cube)}{note}", fontsize=13)
     return fig
 
 
-def plot_contraction(cube, bands=BANDS, *, fig=None, **draws):
+def plot_contraction(cube, bands=BANDS, *, fig=None, norm=None, cmap="cividis", **draws):
     """
     Plot how much the data narrow the EM of bands of log T: the prior speaks where it is near zero.
+
+    Pixels flagged LOW_SIGNAL are faded.
 
     Parameters
     ----------
@@ -127,6 +135,8 @@ def plot_contraction(cube, bands=BANDS, *, fig=None, **draws):
         Limits in log10(T/K).
     fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
         Figure to draw on, by default a new one.
+    norm, cmap : optional
+        Scale and color map of the contraction.
     **draws
         Options of the posterior draws, as for `DEMCube.contraction`.
 
@@ -150,22 +160,28 @@ def plot_contraction(cube, bands=BANDS, *, fig=None, **draws):
     frame = cube.em_weighted_log_t()
     images = cube.contraction(bands, **draws)
     fig, panels = _grid_figure(fig, frame, 1, len(images))
+    style = {"norm": Normalize(0, 1) if norm is None else norm, "cmap": cmap}
     for axes, (low, high), image in zip(panels[0], bands, images, strict=True):
-        drawn = show_sky(axes, image, frame, title=f"log T {low:g} to {high:g}", cmap="cividis", vmin=0, vmax=1)
+        drawn = show_sky(axes, image, frame, title=f"log T {low:g} to {high:g}", **style)
+        fade(drawn, low_signal(cube))
     color_bar(axes, drawn, label="contraction")
     fig.suptitle(f"Contraction of the prior by the data, {_date(cube)}", fontsize=13)
     return fig
 
 
-def plot_roundtrip(cube, *, fig=None):
+def plot_roundtrip(cube, *, fig=None, norm=None, cmap="PuOr"):
     """
     Plot the observed and the synthetic map of each channel and their ratio.
+
+    The ratio is faded where pixels are flagged LOW_SIGNAL.
 
     Parameters
     ----------
     cube : `DEMCube`
     fig : `~matplotlib.figure.Figure` or `~matplotlib.figure.SubFigure`, optional
         Figure to draw on, by default a new one.
+    norm, cmap : optional
+        Scale and color map of the ratio.
 
     Returns
     -------
@@ -192,8 +208,11 @@ def plot_roundtrip(cube, *, fig=None):
         ratio = np.where(observed > 0, synthetic / observed, np.nan)
     for axes, channel, image in zip(panels[2], CHANNELS, ratio, strict=True):
         title = f"{channel} Å, median {np.nanmedian(image):.2f}" if np.isfinite(image).any() else f"{channel} Å"
-        drawn = show_sky(axes, image, frame, title=title, limb="black", cmap="PuOr", norm=LogNorm(*RATIO_NORM))
-    color_bar(axes, drawn, label="synthetic / observed", ticks=_RATIO_TICKS, format="{x:g}", extend="both")
+        style = {"cmap": cmap, "norm": LogNorm(*RATIO_NORM) if norm is None else norm}
+        drawn = show_sky(axes, image, frame, title=title, limb="black", **style)
+        fade(drawn, low_signal(cube))
+    ticks = {"ticks": _RATIO_TICKS, "format": "{x:g}"} if norm is None else {}
+    color_bar(axes, drawn, label="synthetic / observed", extend="both", **ticks)
     axes.child_axes[-1].minorticks_off()
     fig.suptitle(f"Observed, synthetic and their ratio, {_date(cube)}", fontsize=13)
     return fig
@@ -329,80 +348,6 @@ def plot_prior_sensitivity(cube, region=None, *, axes=None, **options):
     return axes
 
 
-def animate(cube, path=None, *, axes=None, interval=300, norm=None, cmap="viridis"):
-    """
-    Animate the EM through the bins of log T.
-
-    Parameters
-    ----------
-    cube : `DEMCube`
-    path : `str` or `pathlib.Path`, optional
-        File to write, which ends in ``.gif`` or ``.mp4``. An existing file is replaced. MP4 needs the program ffmpeg.
-    axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
-        Axes to draw on, see `plot_temperature`.
-    interval : `float`, optional
-        Time between bins in ms.
-    norm, cmap : optional
-        Scale and color map of the EM.
-
-    Returns
-    -------
-    `~matplotlib.animation.FuncAnimation`
-        Keep a reference while it runs. ``IPython.display.HTML(animation.to_jshtml())`` shows it in a notebook.
-
-    Raises
-    ------
-    TypeError
-        If ``cube`` is not a `DEMCube` or ``axes`` are not WCSAxes.
-    ValueError
-        If ``axes`` have other pixels, ``interval`` is not positive, ``path`` has another suffix, or the cube lacks an
-        axis.
-    RuntimeError
-        If ffmpeg is needed and not installed.
-
-    Examples
-    --------
-    >>> from sunpy_deepem.visualization import animate
-    >>> page = animate(sample_cube((64, 64))[8:10]).to_jshtml()
-    """
-    checked_cube(cube)
-    if not real_number(interval, "interval", "a positive time in ms") > 0:
-        msg = f"interval must be a positive time in ms, found {interval}. The default is 300."
-        raise ValueError(msg)
-    writer, options = (None, {}) if path is None else _movie_writer(path)
-    frame = cube.em_weighted_log_t()
-    axes = sky_axes(frame, axes)
-    em, log_t, date = visible_em(cube), cube.log_t, _date(cube)
-    image = show_sky(axes, em[0], frame, title="", cmap=cmap, norm=em_norm(em) if norm is None else norm)
-    fade(image, low_signal(cube))
-    color_bar(axes, image, label=_EM, extend="both")
-
-    def draw(index):
-        image.set_data(np.ma.masked_invalid(em[index]))
-        axes.set_title(f"EM, log T = {log_t[index]:.1f}, {date}", fontsize=11)
-        return (image,)
-
-    animation = FuncAnimation(axes.figure, draw, frames=len(log_t), interval=interval)
-    if path is not None:
-        animation.save(checked_path(path), writer=writer(fps=1000 / interval, **options), dpi=100)
-    return animation
-
-
-def _movie_writer(path):
-    """Return the class of a writer of animations by the suffix of a path, and its options."""
-    check_target(path)
-    suffix = checked_path(path).suffix.lower()
-    if suffix == ".gif":
-        return PillowWriter, {}
-    if suffix != ".mp4":
-        msg = f"path must end in .gif or .mp4, found {path}."
-        raise ValueError(msg)
-    if not FFMpegWriter.isAvailable():
-        msg = f"{path}: MP4 needs the program ffmpeg, which is not installed. Write a .gif, or install ffmpeg."
-        raise RuntimeError(msg)
-    return FFMpegWriter, {"codec": "h264", "extra_args": ["-pix_fmt", "yuv420p"]}
-
-
 def _grid_figure(fig, frame, rows, columns):
     """Return a figure and its panels on the sky of the map ``frame``, in the shape of its field of view."""
     ny, nx = frame.data.shape
@@ -428,17 +373,18 @@ def _draw_roundtrip(panels, cube, frame):
     return observed, synthetic
 
 
-def _draw_bins(panels, cube, frame, most):
-    em, log_t = visible_em(cube), cube.log_t
-    chosen = np.unique(np.linspace(0, log_t.size - 1, min(most, log_t.size)).round().astype(int))
-    norm = em_norm(em)
-    for axes, index in zip(panels, chosen, strict=False):
-        title = f"EM, log T = {log_t[index]:.1f}"
-        image = show_sky(axes, em[index], frame, title=title, cmap="viridis", norm=norm)
-    for axes in panels[chosen.size :]:
+def _draw_bins(panels, cube, frame, norm, cmap):
+    em, n = visible_em(cube), len(cube.bins)
+    norm = em_norm(em) if norm is None else norm
+    doubtful, extent = undetermined(cube, list(itertools.pairwise(cube.bins.edges)))
+    for axes, log_t, data, where in zip(panels, cube.log_t, em, doubtful, strict=False):
+        image = show_sky(axes, data, frame, title=f"EM, log T = {log_t:.1f}", cmap=cmap, norm=norm)
+        cover_doubtful(image, where, extent)
+    for axes in panels[n:]:
         axes.remove()
-    for first in range(0, chosen.size, _COLUMNS):
-        color_bar(panels[min(first + _COLUMNS, chosen.size) - 1], image, label=_EM)
+    for first in range(0, n, _COLUMNS):
+        color_bar(panels[min(first + _COLUMNS, n) - 1], image, label=_EM)
+    return cube.has_posterior and doubtful.any()
 
 
 def _draw_temperature(axes, cube, frame, style, **bar):

@@ -7,7 +7,7 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.quality import PRIOR_DOMINATES, Quality
+from sunpy_deepem.quality import Quality
 from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.units import EM_UNIT
 from sunpy_deepem.utils.product_maps import fade
@@ -18,11 +18,13 @@ from sunpy_deepem.visualization.panels import (
     cover_doubtful,
     em_norm,
     intensity_norm,
+    is_doubtful,
     log_t_norm,
     low_signal,
     show_sky,
     sky_grid,
     thinned,
+    undetermined,
     visible,
 )
 
@@ -30,11 +32,7 @@ __all__ = ["plot_bands", "plot_summary"]
 
 _EM = "EM (cm$^{-5}$)"
 _COLUMNS = 6
-# Pixels along the longer side of the grid on which draws decide where the prior dominates.
-_GRID = 64
 _QUANTILES = (0.16, 0.5, 0.84)
-# The interval is drawn as including zero where its lower end is below this fraction of the median.
-_NEGLIGIBLE = 0.1
 _FLAGS = {
     Quality.FEW_CHANNELS: "#000000",
     Quality.SATURATED: "#D55E00",
@@ -148,7 +146,7 @@ def plot_bands(cube, bands=BANDS, *, fig=None, norm=None, cmap="viridis", max_pi
     maps, frame = list(thin.band_maps(bands, quantiles=_QUANTILES, **draws)), thin.em_weighted_log_t()
     names = [smap.meta["content"].split(", ")[1] for smap in maps[:: len(_QUANTILES)]]
     images = np.array([smap.data for smap in maps]).reshape(len(names), len(_QUANTILES), *frame.data.shape)
-    doubtful = _doubtful(thin, bands, **draws)
+    doubtful = is_doubtful(thin, bands, **draws)
     norm = em_norm(images[:, 1]) if norm is None else norm
     ny, nx = frame.data.shape
     height = 2.9 * np.clip(ny / nx, 0.5, 2) + 0.3
@@ -171,16 +169,6 @@ def plot_bands(cube, bands=BANDS, *, fig=None, norm=None, cmap="viridis", max_pi
     color_bar(panels[3, -1], spread, label="half 68 % interval / median", extend="max")
     fig.suptitle(f"EM in bands of log T, 68 % interval; hatched: the prior decides. {cube.date.isot[:19]}", fontsize=12)
     return fig
-
-
-def _doubtful(thin, bands, **draws):
-    """Return where the EM of bands is undetermined or may be near zero, shape ``(bands, ny, nx)``."""
-    quantiles = thin.band_maps(bands, quantiles=_QUANTILES[:2], **draws)
-    images = np.array([smap.data for smap in quantiles]).reshape(len(bands), 2, *thin.data.shape[1:])
-    found = images[:, 0] < _NEGLIGIBLE * images[:, 1]
-    if getattr(thin.posterior(draws.get("method")), "prior_log_std", None) is not None:
-        found |= thin.contraction(bands, **draws) < PRIOR_DOMINATES
-    return found | low_signal(thin)
 
 
 def _summary_bands(bins):
@@ -213,14 +201,10 @@ def _draw_bands(panels, cube, frame, norm, cmap):
     bands = _summary_bands(cube.bins)
     maps = [visible(cube, (smap.data << smap.unit).to_value(EM_UNIT)) for smap in cube.band_maps(bands)]
     norm = em_norm(np.array(maps)) if norm is None else norm
-    if cube.has_posterior:
-        thin, extent = thinned(cube, _GRID)
-        doubtful = _doubtful(thin, bands)
-    else:
-        extent, doubtful = None, np.broadcast_to(low_signal(cube), (len(bands), *frame.data.shape))
+    doubtful, extent = undetermined(cube, bands)
     for axes, (low, high), data, where in zip(panels, bands, maps, doubtful, strict=False):
         image = show_sky(axes, data, frame, title=f"EM, log T {low:.4g} to {high:.4g}", cmap=cmap, norm=norm)
-        cover_doubtful(image, where, extent or image.get_extent())
+        cover_doubtful(image, where, extent)
     for axes in panels[len(bands) :]:
         axes.remove()
     color_bar(panels[len(bands) - 1], image, label=_EM, extend="both")

@@ -13,7 +13,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
-from sunpy_deepem.quality import Quality
+from sunpy_deepem.quality import PRIOR_DOMINATES, Quality
 from sunpy_deepem.units import EM_UNIT
 from sunpy_deepem.utils.product_maps import MASKED_COLOR, fade
 
@@ -28,12 +28,14 @@ __all__ = [
     "cover_doubtful",
     "em_norm",
     "intensity_norm",
+    "is_doubtful",
     "log_t_norm",
     "low_signal",
     "show_sky",
     "sky_axes",
     "sky_grid",
     "thinned",
+    "undetermined",
     "visible",
     "visible_em",
 ]
@@ -44,6 +46,10 @@ CHANNEL_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 #: Range of synthetic over observed that the color scale resolves.
 RATIO_NORM = (1 / 1.5, 1.5)
 
+# Pixels along the longer side of the grid on which draws decide where the prior dominates.
+_GRID = 64
+# The interval is drawn as including zero where its lower end is below this fraction of the median.
+_NEGLIGIBLE = 0.1
 _LABELS = ("Helioprojective x (arcsec)", "Helioprojective y (arcsec)")
 
 
@@ -183,22 +189,52 @@ def thinned(cube, most):
     return thin, (left, left + columns * step, bottom, bottom + rows * step)
 
 
+def is_doubtful(cube, bands, **draws):
+    """Return where the EM of bands is undetermined, may be near zero or has low signal, shape ``(bands, ny, nx)``."""
+    quantiles = cube.band_maps(bands, quantiles=(0.16, 0.5), **draws)
+    images = np.array([smap.data for smap in quantiles]).reshape(len(bands), 2, *cube.data.shape[1:])
+    found = images[:, 0] < _NEGLIGIBLE * images[:, 1]
+    if getattr(cube.posterior(draws.get("method")), "prior_log_std", None) is not None:
+        found |= cube.contraction(bands, **draws) < PRIOR_DOMINATES
+    return found | low_signal(cube)
+
+
+def undetermined(cube, bands):
+    """
+    Return where the EM of bands is not to be trusted, on a coarse grid, and the extent of that grid in pixels.
+
+    Without a posterior, only low signal is known, on the grid of the cube.
+    """
+    if cube.has_posterior:
+        thin, extent = thinned(cube, _GRID)
+        return is_doubtful(thin, bands), extent
+    ny, nx = cube.data.shape[1:]
+    where = np.broadcast_to(low_signal(cube), (len(bands), ny, nx))
+    return where, (-0.5, nx - 0.5, -0.5, ny - 0.5)
+
+
 def cover_doubtful(image, where, extent):
-    """Fade and hatch the parts of an image where the answer is the prior's; ``extent`` is that of ``where``."""
+    """
+    Fade and hatch the parts of an image where the answer is the prior's, and return what was drawn.
+
+    ``extent`` is that of ``where``.
+    """
     if not where.any():
-        return
-    fade(image, where, extent)
+        return []
+    drawn = [fade(image, where, extent)]
     left, right, bottom, top = extent
     ny, nx = where.shape
     if min(ny, nx) < 2:
-        return
+        return drawn
     x = left + (np.arange(nx) + 0.5) * (right - left) / nx
     y = bottom + (np.arange(ny) + 0.5) * (top - bottom) / ny
     # Single pixels would fill the panel with outlines.
     smooth = ndimage.median_filter(where.astype(float), 3)
-    if 0 < smooth.mean() < 1:
+    if smooth.any():
         lines = image.axes.contourf(x, y, smooth, levels=[0.5, 1.5], colors="none", hatches=["////"])
         lines.set(edgecolor=(1, 1, 1, 0.5), linewidth=0)
+        drawn.append(lines)
+    return drawn
 
 
 def em_norm(em):

@@ -6,7 +6,6 @@ HTML file without network or Python. The cube is binned to at most 256 pixels a 
 of its interval to 17 % and intensities to 0.3 %, so that the page of a full disk has less than 5 MB.
 """
 
-from html import escape
 from operator import itemgetter
 
 import matplotlib as mpl
@@ -241,8 +240,8 @@ def view(cube, *, max_pixels=256):
     # The second of two quick clicks arrives as a double click only.
     for event in ("tap", "doubletap"):
         image.js_on_event(event, CustomJS(args={"pointer": pointer}, code=_TAP))
-    # Unlike the title of a page, a Div is HTML.
-    date = escape(cube.sky_header["date-obs"][:19])
+    # A Div is HTML, so no text of a header may be in it; the date is parsed.
+    date = cube.date.isot[:19]
     title = f"<b>SDO/AIA emission measure, {date}</b>. Move over the Sun; click to hold a pixel, click again to let go."
     return column(Div(text=title), row(column(*controls, image), column(*panels)))
 
@@ -275,7 +274,7 @@ def write_page(cube, path, *, max_pixels=256, overwrite=False):
     >>> from sunpy_deepem.visualization.viewer import write_page
     >>> write_page(sample_cube((64, 64)), "sun.html")  # doctest: +SKIP
     """
-    title = f"Emission measure, {checked_cube(cube).sky_header['date-obs'][:19]}"
+    title = f"Emission measure, {checked_cube(cube).date.isot[:19]}"
     with atomic_path(path, overwrite=overwrite) as partial:
         partial.write_text(file_html(view(cube, max_pixels=max_pixels), INLINE, title), encoding="utf-8")
 

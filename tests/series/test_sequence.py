@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import astropy.units as u
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -110,3 +111,23 @@ def test_late_imports():
     code = "import sys, sunpy_deepem.series; print([n for n in ('torch', 'distributed') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class TestAnimation:
+    @pytest.mark.filterwarnings("ignore:Animation was deleted without rendering")
+    def test_one_frame_per_cube(self, sequence):
+        animation = sequence.animate(low=6.0, high=6.3)
+        axes = plt.gcf().axes[0]
+        for index, cube in enumerate(sequence):
+            animation._func(index)
+            np.testing.assert_allclose(axes.images[0].get_array().filled(np.nan), cube.total_em(6.0, 6.3).data)
+            assert axes.get_title() == f"EM, log T 6 to 6.3, {cube.date.isot[:19]}"
+
+    def test_file(self, sequence, tmp_path):
+        sequence[:2].animate(tmp_path / "em.gif")
+        assert (tmp_path / "em.gif").read_bytes()[:3] == b"GIF"
+
+    def test_several_shapes(self, sequence):
+        mixed = DEMCubeSequence([sequence[0], sequence[1][:, 1:]])
+        with pytest.raises(ValueError, match="cubes must have one shape of the sky"):
+            mixed.animate()

@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 from astropy.visualization.wcsaxes import WCSAxes
 from helpers import LognormalMethod, cube_from_arrays, spoiled, true_cube
 from matplotlib.animation import FFMpegWriter, FuncAnimation
-from matplotlib.colors import to_rgba
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.patches import Circle
 
 from sunpy_deepem import CHANNELS, Quality, invert
@@ -210,6 +210,21 @@ class TestBins:
         np.testing.assert_allclose(colors[3, 4], plt.get_cmap("viridis")(0.0))
         np.testing.assert_allclose(colors[MASKED][3], 0)
 
+    def test_undetermined_pixels_are_faded(self):
+        dem = invert(sample_maps((N, N)))
+        fig = drawn(dem.plot_bins())
+        assert "hatched: the prior decides" in fig.get_suptitle()
+        for axes, log_t in zip(panels(fig), dem.log_t, strict=True):
+            low, median = (smap.data for smap in dem.bin_map(log_t, quantiles=(0.16, 0.5)))
+            veil = axes.images[1].get_array()[..., 3] > 0 if len(axes.images) > 1 else np.zeros((N, N), dtype=bool)
+            assert veil[low < 0.1 * median].all()
+
+    def test_norm_and_color_map(self, cube):
+        norm = Normalize(0, 1e27)
+        for axes in panels(cube.plot_bins(norm=norm, cmap="magma")):
+            assert axes.images[0].norm is norm
+            assert axes.images[0].get_cmap().name == "magma"
+
     @pytest.mark.parametrize(("n", "rows"), [(1, 1), (6, 1), (7, 2)])
     def test_few_bins(self, cube, n, rows):
         fig = drawn(cube[:n].plot_bins())
@@ -227,6 +242,19 @@ class TestRoundtrip:
             ratio = np.where((g > 0) & ~cube.sky_mask, smap.data / g, np.nan)
             np.testing.assert_allclose(shown[title], ratio)
             assert float(title.split()[-1]) == pytest.approx(np.nanmedian(ratio), abs=0.006)
+
+    def test_low_signal_is_faded(self, cube):
+        part = cube[:]
+        part.meta["quality"] = np.where(np.eye(N) > 0, Quality.LOW_SIGNAL, 0).astype(np.uint16)
+        ratios = panels(plot_roundtrip(part))[12:]
+        for axes in ratios:
+            np.testing.assert_array_equal(axes.images[1].get_array()[..., 3] > 0, np.eye(N) > 0)
+
+    def test_norm_and_color_map(self, cube):
+        norm = Normalize(0, 2)
+        ratio = panels(drawn(cube.plot_roundtrip(norm=norm, cmap="RdBu")))[-1].images[0]
+        assert ratio.norm is norm
+        assert ratio.get_cmap().name == "RdBu"
 
     def test_agreement_is_white(self, cube):
         ratio = panels(cube.plot_roundtrip())[-1].images[0]
@@ -388,6 +416,17 @@ class TestAnimation:
         monkeypatch.setattr(FFMpegWriter, "isAvailable", classmethod(lambda cls: False))
         with pytest.raises(RuntimeError, match="MP4 needs the program ffmpeg"):
             cube.animate(tmp_path / "em.mp4")
+
+    @pytest.mark.filterwarnings("ignore:Animation was deleted without rendering")
+    def test_undetermined_bins_are_faded(self):
+        dem = invert(sample_maps((N, N)))
+        animation = dem.animate()
+        axes = plt.gcf().axes[0]
+        for index in (7, 17, 7):  # log T 6.2 and 7.2
+            animation._func(index)
+            (veil,) = axes.images[1:]
+            low, median = (smap.data for smap in dem.bin_map(dem.log_t[index], quantiles=(0.16, 0.5)))
+            assert (veil.get_array()[..., 3] > 0)[low < 0.1 * median].all()
 
     @pytest.mark.parametrize("interval", [0, -5, float("nan")])
     def test_invalid_interval(self, cube, interval):
