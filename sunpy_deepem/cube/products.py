@@ -14,6 +14,7 @@ from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.units import COVERAGE, EM_UNIT
 from sunpy_deepem.utils.checks import real_number
 from sunpy_deepem.utils.product_maps import DerivedMap
+from sunpy_deepem.visualization.panels import cover_undetermined
 
 __all__ = ["Products"]
 
@@ -68,6 +69,9 @@ class Products:
     def total_em(self, low=None, high=None, *, quantiles=None, **draws):
         """
         Return the EM summed over a range of log T as a map.
+
+        The map's ``plot`` fades and hatches pixels where the prior determines the EM, its interval reaches zero or the
+        signal is low. This takes posterior draws of at most 64 × 64 pixels, about two seconds.
 
         A bin that is partly in the range counts with that fraction of its EM, as EM is uniform per dex inside a bin.
 
@@ -440,7 +444,12 @@ class Products:
         limits = [derived.band_limits(self.bins, *each) for each in ranges]
         contents = [f"EM, log T {begin[0]:.4g} to {end[-1]:.4g}" for begin, end in limits]
         functions = [partial(derived.band_em, bins=self.bins, low=low, high=high) for low, high in ranges]
-        return self._maps(functions, EM_UNIT, contents, quantiles, draws)
+        maps = self._maps(functions, EM_UNIT, contents, quantiles, draws)
+        if quantiles is None and self.has_posterior and isinstance(self.data, np.ndarray):
+            for smap, (begin, end) in zip(maps, limits, strict=True):
+                if end[-1] - begin[0] < 0.9 * self.bins.step * len(self.bins):  # the total is determined
+                    smap.cover = partial(cover_undetermined, self, (begin[0], end[-1]))
+        return maps
 
     def _ratio_maps(self, function, content, quantiles, draws):
         """Return a map, or maps of quantiles, of a function of EM and bins that does not depend on the unit of EM."""

@@ -117,6 +117,8 @@ class _Described:
 
     #: Where the map is not reliable and drawn faded, shape of the data; `None` after an operation on the map.
     faded = None
+    #: Function that covers the parts of an image of the map that are not to be trusted, instead of ``faded``.
+    cover = None
 
     def __init__(self, data, header, **kwargs):
         given = kwargs.pop("plot_settings", None) or {}
@@ -165,14 +167,22 @@ class _Described:
         """
         if colorbar is None:
             colorbar = axes is None and not plt.gcf().axes
+            if colorbar and plt.gcf().get_layout_engine() is None:
+                plt.gcf().set_layout_engine("constrained")  # with a color bar, labels would leave the figure
         image = super().plot(axes=axes, **kwargs)
         image.axes.set_facecolor(MASKED_COLOR)
         image.axes.grid(False)
-        if self.faded is not None and isinstance(image, AxesImage):
+        if isinstance(image, AxesImage) and self.cover is not None:
+            self.cover(image)
+        elif isinstance(image, AxesImage) and self.faded is not None:
             fade(image, self.faded)
         if colorbar:
             image.axes.figure.colorbar(image, ax=image.axes, label=self.color_bar_label)
         return image
+
+    def __getstate__(self):
+        # The function holds the cube, which is larger than the map.
+        return self.__dict__ | {"cover": None}
 
     def save(self, filepath, filetype="auto", **kwargs):
         """

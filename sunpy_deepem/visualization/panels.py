@@ -26,6 +26,7 @@ __all__ = [
     "checked_figure",
     "color_bar",
     "cover_doubtful",
+    "cover_undetermined",
     "em_norm",
     "intensity_norm",
     "is_doubtful",
@@ -213,6 +214,12 @@ def undetermined(cube, bands):
     return where, (-0.5, nx - 0.5, -0.5, ny - 0.5)
 
 
+def cover_undetermined(cube, band, image):
+    """Fade and hatch the parts of an image of the EM in a band that are not to be trusted."""
+    where, extent = undetermined(cube, [band])
+    cover_doubtful(image, where[0], extent)
+
+
 def cover_doubtful(image, where, extent):
     """
     Fade and hatch the parts of an image where the answer is the prior's, and return what was drawn.
@@ -231,7 +238,8 @@ def cover_doubtful(image, where, extent):
     # Single pixels would fill the panel with outlines.
     smooth = ndimage.median_filter(where.astype(float), 3)
     if smooth.any():
-        lines = image.axes.contourf(x, y, smooth, levels=[0.5, 1.5], colors="none", hatches=["////"])
+        style = {"levels": [0.5, 1.5], "colors": "none", "hatches": ["////"], "transform": image.get_transform()}
+        lines = image.axes.contourf(x, y, smooth, **style)
         lines.set(edgecolor=(1, 1, 1, 0.5), linewidth=0)
         drawn.append(lines)
     return drawn

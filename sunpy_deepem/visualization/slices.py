@@ -1,5 +1,6 @@
 """Plots of cubes and their slices by ndcube, with the scale and labels of an emission measure."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 from astropy.coordinates import SkyCoord
 
@@ -43,6 +44,9 @@ def plot_cube(cube, *args, **kwargs):
             kwargs = {"colorbar": True} | kwargs
         elif _has_log_t(cube):
             kwargs = {"aspect": "auto"} | kwargs
+    alone = is_image and cube.data.ndim == 2 and kwargs.get("axes") is None and not plt.gcf().axes
+    if alone and plt.gcf().get_layout_engine() is None:
+        plt.gcf().set_layout_engine("constrained")  # with a color bar, labels would leave the figure
     shown = cube.plotter.plot(*args, **kwargs)
     axes = getattr(shown, "axes", shown)
     _label(cube, axes, is_image)

@@ -1,5 +1,7 @@
 """Tests of maps that choose their own scale, title and color bar, and keep their uncertainty in files."""
 
+import pickle
+
 import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,9 +11,10 @@ from helpers import true_cube
 from matplotlib.colors import LogNorm, to_rgba
 from sunpy.map.sources import AIAMap
 
-from sunpy_deepem import Quality
+from sunpy_deepem import Quality, invert
 from sunpy_deepem.analysis import fe_xviii_map
 from sunpy_deepem.io import read_map
+from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.utils.product_maps import DerivedMap, ScaledLogNorm
 
 
@@ -92,6 +95,28 @@ def test_low_signal_is_faded(truth):
     veil = image.axes.images[-1].get_array()
     np.testing.assert_array_equal(veil[..., 3] > 0, np.eye(16) > 0)
     assert tuple(veil[0, 0, :3]) == to_rgba("#999999")[:3]
+
+
+def test_undetermined_em_is_faded():
+    dem = invert(sample_maps((32, 32)))
+    smap = dem.total_em(6.6, 7.0)
+    low, median = (each.data for each in dem.total_em(6.6, 7.0, quantiles=(0.16, 0.5)))
+    image, _ = drawn(smap)
+    veil = image.axes.images[-1].get_array()[..., 3] > 0
+    assert veil[low < 0.1 * median].all()
+    assert not veil.all()
+    copy = pickle.loads(pickle.dumps(smap))
+    assert copy.cover is None
+    np.testing.assert_array_equal(copy.data, smap.data)
+    assert dem.total_em().cover is None  # the total is determined everywhere
+
+
+def test_labels_stay_in_the_figure(truth):
+    image, _ = drawn(truth.total_em(6.6, 7.0))
+    inside = image.figure.bbox.padded(1)
+    tight = image.axes.get_tightbbox()
+    assert inside.x0 <= tight.x0
+    assert tight.x1 <= inside.x1
 
 
 @pytest.mark.parametrize("product", ["total_em", "synthesize"])
