@@ -114,7 +114,7 @@ def test_undetermined_em_is_faded():
 def test_labels_stay_in_the_figure(truth):
     image, _ = drawn(truth.total_em(6.6, 7.0))
     inside = image.figure.bbox.padded(1)
-    tight = image.axes.get_tightbbox()
+    tight = image.axes.get_tightbbox(image.figure.canvas.get_renderer())
     assert inside.x0 <= tight.x0
     assert tight.x1 <= inside.x1
 
