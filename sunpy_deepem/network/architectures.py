@@ -74,6 +74,8 @@ class ScaledNetwork(nn.Module):
         em, spread : `~torch.Tensor`
             Shape ``(batch, n_bins, ny, nx)``.
         """
+        if self.layers.is_fused(intensity.device.type):
+            return self._compiled(intensity, uncertainty, flags, spread, scale, out)
         inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         outputs = self.layers(inputs, None if spread else self.n_bins)
         outputs = _positive(outputs)
@@ -83,6 +85,43 @@ class ScaledNetwork(nn.Module):
             return em, None
         factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(self._noise(inputs)))
         return em, torch.mul(outputs[:, self.n_bins :], brightness * factor, out=out[1])
+
+    def _compiled(self, intensity, uncertainty, flags, spread, scale, out):
+        """Compute the same, faster on a CPU."""
+        # Numba takes a while to import.
+        from sunpy_deepem.network.compiled_network import positive_outputs, positive_outputs_bfloat16, scaled_inputs
+
+        batch, channels, *sky = intensity.shape
+        intensity, uncertainty = _by_channel(intensity), _by_channel(uncertainty)
+        pixels, width = intensity.shape[1], 2 * channels + 1
+        used = torch.full((pixels,), channels, dtype=torch.float32)
+        if flags is not None:
+            flags = _by_channel(flags)
+            missing = flags[:channels]
+            intensity, uncertainty = intensity.masked_fill(missing, 0), uncertainty.masked_fill(missing, 0)
+            used -= missing.sum(dim=0)
+            width += 2 * channels
+        inputs = torch.empty(pixels, width, dtype=torch.float32)
+        if flags is not None:
+            inputs[:, 2 * channels + 1 :] = flags.T
+        factors = torch.empty(2, pixels, dtype=torch.float32)
+        arrays = (intensity, uncertainty, used, self.channel_scale.flatten(), self.spread_law)
+        scaled_inputs(*(array.numpy() for array in arrays), np.float32(scale), inputs.numpy(), factors.numpy())
+        outputs, bias = self.layers.fused(inputs, None if spread else self.n_bins)
+        kernel = positive_outputs
+        if outputs.dtype == torch.bfloat16:
+            outputs, kernel = outputs.view(torch.uint16), positive_outputs_bfloat16
+        outputs, bias = outputs.numpy(), bias.float().numpy()
+        results = []
+        for index, place in enumerate(out[: 1 + spread]):
+            direct = place is not None and batch == 1
+            result = place[0].flatten(1) if direct else torch.empty(self.n_bins, pixels, dtype=torch.float32)
+            first = index * self.n_bins
+            # Bin by bin, since places may be parts of larger arrays, whose bins are contiguous only by themselves.
+            for row, output, shift in zip(result.numpy(), outputs[first:], bias[first:], strict=False):
+                kernel(output, shift, factors[index].numpy(), np.float32(_LEAST_OUTPUT), row)
+            results.append(result.unflatten(1, (batch, *sky)).movedim(1, 0))
+        return results[0], results[1] if spread else None
 
     def noise(self, intensity, uncertainty, flags=None):
         """Return the mean σ over brightness, by which the spread is corrected, shape ``(batch, 1, ny, nx)``."""
@@ -147,6 +186,11 @@ class ChapterNetwork(nn.Module):
 
 #: Networks by their name in weights files.
 ARCHITECTURES = {network.name: network for network in (ScaledNetwork, ChapterNetwork)}
+
+
+def _by_channel(values):
+    """Return ``values`` (batch, channels, ny, nx) in the shape (channels, pixels)."""
+    return values.movedim(1, 0).flatten(1).contiguous()
 
 
 def _positive(values):

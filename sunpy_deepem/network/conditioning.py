@@ -27,34 +27,54 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Extra", "Gaussians", "condition_components", "condition_draws", "split_uncertainty", "take", "to_em"]
+__all__ = [
+    "Data",
+    "Extra",
+    "Gaussians",
+    "condition_components",
+    "condition_draws",
+    "split_uncertainty",
+    "take",
+    "to_em",
+]
 
 # σ' is this multiple of σ, and this fraction of the intensity, in quadrature. The former limits the EM that draws have
 # in bins that only channels full of noise can see.
 _MULTIPLE, _FLOOR = 1.4, 0.15
 # Multiplicative updates before the first Gauss-Newton step, and the residual in units of its noise from which a channel
 # takes part in them, by no more than this factor.
-_UPDATES, _SIGNIFICANT, _LARGEST_FACTOR = 3, 3.0, 20.0
+UPDATES, SIGNIFICANT, LARGEST_FACTOR = 1, 3.0, 20.0
 # Gauss-Newton steps of components, and of draws.
-_COMPONENT_STEPS, _DRAW_STEPS = 2, 2
+COMPONENT_STEPS, DRAW_STEPS = 1, 2
 # Sum of squared residuals of a draw above which it gets more steps, and how many.
-_POOR, _MORE_STEPS = 20.0, 3
+POOR, MORE_STEPS = 20.0, 3
 # Largest increase of ln(EM) in a step.
-_LARGEST_STEP = 1.0
+LARGEST_STEP = 1.0
 # Largest residual in units of its noise; channels that contradict each other reach more.
-_LARGEST_RESIDUAL = 1e4
+LARGEST_RESIDUAL = 1e4
 # Stands for the logarithm of a weight that is zero.
-_LEAST_LOG_WEIGHT = -1e30
+LEAST_LOG_WEIGHT = -1e30
 # Draws whose derivatives are computed at a time on a CPU.
 _CACHED = 1024
 # Rounding error of a pivot relative to the diagonal.
-_ROUNDING = 1e-6
-# Smallest ln(EM / brightness).
-_LEAST_LOG_EM = -16.0
+ROUNDING = 1e-6
+# Smallest ln(EM / brightness), and the largest one anyway.
+LEAST_LOG_EM, LARGEST_LOG_EM = -16.0, 8.0
+
+
+class Data(NamedTuple):
+    """What the network has not seen of the data, all relative to brightness."""
+
+    #: Intensity times the root of its weight, shape ``(n, channels)``.
+    target: torch.Tensor
+    #: Root of the weight, shape ``(n, channels)``.
+    root_weight: torch.Tensor
+    #: Logarithm of the largest intensity that a channel allows, relative to brightness, shape ``(n, channels)``.
+    log_most: torch.Tensor
 
 
 class Extra(NamedTuple):
-    """What the network has not seen of the data, all relative to brightness."""
+    """The same with the response of each pixel."""
 
     #: Intensity times the root of its weight, shape ``(n, channels)``.
     target: torch.Tensor
@@ -98,7 +118,7 @@ def split_uncertainty(intensity, uncertainty):
 
 def to_em(log_em, extra):
     """Return EM over brightness, no more than each channel allows."""
-    return torch.minimum(log_em, extra.log_most[:, None]).clamp_min_(_LEAST_LOG_EM).exp_()
+    return torch.minimum(log_em, extra.log_most[:, None]).clamp_min_(LEAST_LOG_EM).exp_()
 
 
 def condition_components(gaussians, extra):
@@ -114,9 +134,9 @@ def condition_components(gaussians, extra):
     """
     target = extra.target[:, None]
     y = _update(gaussians.mean, target, extra)
-    for _ in range(_COMPONENT_STEPS):
+    for _ in range(COMPONENT_STEPS):
         y, log_evidence = _step(gaussians.mean, y, target, gaussians, extra)
-    return y, log_evidence.nan_to_num_(_LEAST_LOG_WEIGHT, neginf=_LEAST_LOG_WEIGHT)
+    return y, log_evidence.nan_to_num_(LEAST_LOG_WEIGHT, neginf=LEAST_LOG_WEIGHT)
 
 
 def condition_draws(anchor, start, noise, gaussians, extra):
@@ -142,11 +162,11 @@ def condition_draws(anchor, start, noise, gaussians, extra):
     """
     target = extra.target[:, None] + noise * (extra.matrix > 0).any(dim=2)[:, None]
     y = _update(start, target, extra)
-    for _ in range(_DRAW_STEPS):
+    for _ in range(DRAW_STEPS):
         y = _step(anchor, y, target, gaussians, extra)[0]
     em = to_em(y, extra)
     misfit = (target - em @ extra.matrix.mT).square_().sum(dim=2)
-    poor = (misfit > _POOR).nonzero(as_tuple=True)
+    poor = (misfit > POOR).nonzero(as_tuple=True)
     if len(poor[0]):
         em.index_put_(poor, _finish(*(values[poor] for values in (anchor, y, target)), poor, gaussians, extra))
     return em
@@ -158,7 +178,7 @@ def _finish(anchor, y, target, poor, gaussians, extra):
     few = Gaussians(gaussians.mean[poor][:, None], gaussians.scale[poor][:, None], gaussians.factor[pixel])
     data = Extra(*(values[pixel] for values in extra))
     y = y[:, None]
-    for _ in range(_MORE_STEPS):
+    for _ in range(MORE_STEPS):
         y = _step(anchor[:, None], y, target[:, None], few, data)[0]
     return to_em(y, data)[:, 0]
 
@@ -167,11 +187,11 @@ def _update(y, target, extra):
     """Return y after multiplicative updates of the EM, by the ratios of the intensities that disagree with the data."""
     share = extra.matrix / extra.matrix.sum(dim=1, keepdim=True).clamp_min(1e-20)
     y = torch.minimum(y, extra.log_most[:, None])
-    for _ in range(_UPDATES):
-        synthetic = y.clamp_min(_LEAST_LOG_EM).exp_() @ extra.matrix.mT
+    for _ in range(UPDATES):
+        synthetic = y.clamp_min(LEAST_LOG_EM).exp_() @ extra.matrix.mT
         residual = target - synthetic
-        ratio = (target / synthetic).clamp_(1 / _LARGEST_FACTOR, _LARGEST_FACTOR).log_()
-        ratio.masked_fill_(residual.abs_() <= _SIGNIFICANT, 0)
+        ratio = (target / synthetic).clamp_(1 / LARGEST_FACTOR, LARGEST_FACTOR).log_()
+        ratio.masked_fill_(residual.abs_() <= SIGNIFICANT, 0)
         y = torch.baddbmm(y, ratio.nan_to_num_(0.0), share)
     return y
 
@@ -188,14 +208,14 @@ def _step(anchor, y, target, gaussians, extra):
         Logarithm of the evidence of the linear model, shape ``(n, m)``.
     """
     em = to_em(y, extra)
-    residual = (target - em @ extra.matrix.mT).clamp_(-_LARGEST_RESIDUAL, _LARGEST_RESIDUAL)
+    residual = (target - em @ extra.matrix.mT).clamp_(-LARGEST_RESIDUAL, LARGEST_RESIDUAL)
     residual = torch.baddbmm(residual, em * (y - anchor), extra.matrix.mT)
     right = residual.flatten(0, 1).T.contiguous()
     solution, pivots = _solve(_normal_matrix(em, gaussians, extra), right.clone())
     log_evidence = -0.5 * ((right * solution).sum(0) + pivots.log().sum(0)).view(y.shape[:2])
     change = em.mul_(solution.T.reshape(*y.shape[:2], len(solution)) @ extra.matrix)
     change = (change @ gaussians.factor).mul_(gaussians.scale).mul_(gaussians.scale)
-    moved = torch.minimum(torch.baddbmm(anchor, change, gaussians.factor.mT), y + _LARGEST_STEP)
+    moved = torch.minimum(torch.baddbmm(anchor, change, gaussians.factor.mT), y + LARGEST_STEP)
     # Intensities that contradict each other wildly may overflow.
     return torch.where(torch.isfinite(moved), moved, y), log_evidence
 
@@ -242,7 +262,7 @@ def _solve(normal, right):
     """
     k = len(right)
     # The pivots of one plus such a matrix are at least one; those below the rounding error would amplify it.
-    least = (_ROUNDING * normal.diagonal(dim1=0, dim2=1).T).clamp_(min=1)
+    least = (ROUNDING * normal.diagonal(dim1=0, dim2=1).T).clamp_(min=1)
     for row in range(k):
         torch.maximum(normal[row, row], least[row], out=normal[row, row])
         for below in range(row + 1, k):

@@ -2,10 +2,10 @@
 
 import torch
 
-__all__ = ["n_inputs", "network_inputs"]
+__all__ = ["LEVELS", "n_inputs", "network_inputs"]
 
-# The shape of the EM depends on log10 of the brightness within these limits only: EM of 10^24 to 10^30 cm^-5.
-_LEVELS = (-1.0, 5.0)
+#: The shape of the EM depends on log10 of the brightness within these limits only: EM of 10^24 to 10^30 cm^-5.
+LEVELS = (-1.0, 5.0)
 
 
 def n_inputs(n_channels):
@@ -46,7 +46,7 @@ def network_inputs(intensity, uncertainty, scale, flags=None):
         intensity, uncertainty = intensity.masked_fill(missing, 0), uncertainty.masked_fill(missing, 0)
         used = scale.shape[1] - missing.sum(dim=1, keepdim=True)
         brightness = (intensity.abs() + uncertainty).sum(dim=1, keepdim=True) / used
-    level = 0.25 * (torch.log10(brightness).clamp(*_LEVELS) - 2)
+    level = 0.25 * (torch.log10(brightness).clamp(*LEVELS) - 2)
     inputs = [intensity / brightness, uncertainty / brightness, level]
     if flags is not None:
         inputs.append(flags.to(level.dtype))

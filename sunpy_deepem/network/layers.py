@@ -51,7 +51,7 @@ class PointwiseLayers(nn.Sequential):
             layers += [PointwiseConvolution(width, next_width), nn.LeakyReLU(inplace=True)]
         super().__init__(*layers[:-1])
 
-    def forward(self, values, n_outputs=None):
+    def forward(self, values, n_outputs=None, *, channels_last=False):
         """
         Return the outputs of each pixel.
 
@@ -61,32 +61,58 @@ class PointwiseLayers(nn.Sequential):
             Shape ``(batch, widths[0], ny, nx)``, or fewer inputs: the last ones, left out, count as zero.
         n_outputs : `int`, optional
             Number of outputs, counted from the first; by default all.
+        channels_last : `bool`, optional
+            Whether the outputs of a pixel are next to each other in memory.
 
         Returns
         -------
         `~torch.Tensor`
             Shape ``(batch, n_outputs, ny, nx)``.
         """
-        if torch.is_grad_enabled() or not _has_onednn_layers(values.device.type, self[-1].weight.dtype):
+        if not self.is_fused(values.device.type):
             return super().forward(values)[:, :n_outputs].to(values.dtype)
-        return self._fused(values, n_outputs)
+        pixels = values.movedim(1, -1).flatten(0, -2).contiguous()
+        outputs, bias = self.fused(pixels, n_outputs, channels_last=channels_last)
+        outputs = outputs.to(values.dtype)
+        outputs += bias if channels_last else bias[:, None]
+        if channels_last:
+            return outputs.unflatten(0, (values.shape[0], *values.shape[2:])).movedim(-1, 1)
+        return outputs.unflatten(1, (values.shape[0], *values.shape[2:])).movedim(1, 0)
 
-    def _fused(self, values, n_outputs):
-        """Compute each layer with its bias and leaky ReLU in one pass."""
+    def is_fused(self, device_type):
+        """Whether `fused` is possible: on CPUs that oneDNN supports, without gradients."""
+        return not torch.is_grad_enabled() and _has_onednn_layers(device_type, self[-1].weight.dtype)
+
+    def fused(self, pixels, n_outputs=None, *, channels_last=False):
+        """
+        Compute each layer with its bias and leaky ReLU in one pass.
+
+        Parameters
+        ----------
+        pixels : `~torch.Tensor`
+            Inputs of pixels, shape ``(n, widths[0])``, or fewer inputs.
+        n_outputs, channels_last
+            As for `forward`.
+
+        Returns
+        -------
+        outputs : `~torch.Tensor`
+            Outputs without bias in the type of the weights, shape ``(n_outputs, n)``, or transposed with
+            ``channels_last``.
+        bias : `~torch.Tensor`
+            Their bias.
+        """
         layer = torch.ops.mkldnn._linear_pointwise
         *hidden, last = self
-        pixels = values.movedim(1, -1).flatten(0, -2).contiguous()
         for convolution, activation in zip(hidden[::2], hidden[1::2], strict=True):
-            weight, slope = (
-                convolution.weight.flatten(1)[:, : pixels.shape[1]].contiguous(),
-                [activation.negative_slope],
-            )
+            weight = convolution.weight.flatten(1)[:, : pixels.shape[1]].contiguous()
+            slope = [activation.negative_slope]
             pixels = layer(pixels.to(weight.dtype), weight, convolution.bias, "leaky_relu", slope, "")
+        weight, bias = last.weight[:n_outputs].flatten(1), last.bias[:n_outputs]
+        pixels = pixels.to(weight.dtype)
         # Exchanging weights and pixels gives a product with channels first.
-        weight = last.weight[:n_outputs].flatten(1)
-        outputs = layer(weight, pixels.to(weight.dtype), None, "none", [], "").to(values.dtype)
-        outputs += last.bias[:n_outputs, None]
-        return outputs.unflatten(1, (values.shape[0], *values.shape[2:])).movedim(1, 0)
+        operands = (pixels, weight) if channels_last else (weight, pixels)
+        return layer(*operands, None, "none", [], ""), bias
 
 
 def dtype_of(precision, device):

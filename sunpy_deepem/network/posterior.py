@@ -116,7 +116,7 @@ class PosteriorNetwork(nn.Module):
             In units of 10^25 cm^-5, shape ``(n,)``.
         """
         inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
-        outputs = self.layers(inputs)[0, :, 0].T.contiguous()
+        outputs = self.layers(inputs, channels_last=True)[0, :, 0].T.contiguous()
         log_weights, means, log_scales, triangle = outputs.split(self.sizes, dim=1)
         inverse_factor = torch.eye(self.n_bins, dtype=outputs.dtype, device=outputs.device).repeat(len(outputs), 1, 1)
         inverse_factor[:, self.triangle[0], self.triangle[1]] = triangle

@@ -9,6 +9,8 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from sunpy_deepem.network.conditioning import (
+    LARGEST_LOG_EM,
+    Data,
     Extra,
     Gaussians,
     condition_components,
@@ -21,10 +23,8 @@ from sunpy_deepem.units import COVERAGE, EM_SCALE, TRACE
 
 __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 
-# Components followed up in each pixel, those of the largest weights.
-_FOLLOWED = 16
-# Multiple of σ by which a channel may be fainter than what is behind it, and largest ln(EM / brightness) anyway.
-_CERTAIN, _LARGEST_LOG_EM = 4.0, 8.0
+# Multiple of σ by which a channel may be fainter than what is behind it.
+_CERTAIN = 4.0
 # Largest root of a weight, relative to brightness.
 _LARGEST_WEIGHT = 1e7
 
@@ -92,24 +92,42 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
         unused = flags.unflatten(1, (2, -1)).any(dim=1)
         root_weight, target = root_weight.masked_fill(unused, 0), target.masked_fill(unused, 0)
         most = most.masked_fill(unused, torch.inf)
-    most = (most[0, :, 0].T.contiguous()[..., None] / matrix.clamp_min(1e-30)).amin(dim=1)
     # Contiguous arrays make the conditioning several times as fast.
-    root_weight = root_weight[0, :, 0].T.contiguous()
-    extra = Extra(
-        target[0, :, 0].T.contiguous(), root_weight[..., None] * matrix, torch.log(most).clamp_max(_LARGEST_LOG_EM)
-    )
-    gaussians, log_weights = _followed(mixture, network.widening)
+    target, root_weight, most = (values[0, :, 0].T.contiguous() for values in (target, root_weight, most))
+    data = Data(target, root_weight, torch.log(most))
+    draw = _draw_compiled if matrix.device.type == "cpu" else _draw
+    return draw(mixture, network.widening, data, matrix, numbers, brightness * EM_SCALE).movedim(0, 2)
+
+
+def _draw(mixture, widening, data, matrix, numbers, scale):
+    """Return the draws, shape ``(pixels, draws, bins)``."""
+    log_most = (data.log_most[..., None] - torch.log(matrix.clamp_min(1e-30))).amin(dim=1).clamp_max(LARGEST_LOG_EM)
+    extra = Extra(data.target, data.root_weight[..., None] * matrix, log_most)
+    gaussians = Gaussians(mixture.means, widening * torch.exp(mixture.log_scales), mixture.factor())
     log_em, log_evidence = condition_components(gaussians, extra)
-    weights = torch.softmax(log_weights + log_evidence, 1)
+    weights = torch.softmax(torch.log_softmax(mixture.log_weights, 1) + log_evidence, 1)
     index = _choose(to_em(log_em, extra), weights, numbers.choice)
     shift = take(log_em - gaussians.mean, index)
     gaussians = gaussians.take(index)
     anchor = gaussians.log_em(numbers.normal)
     em = condition_draws(anchor, anchor + shift, numbers.noise, gaussians, extra)
-    em *= (brightness * EM_SCALE)[:, None, None]
+    em *= scale[:, None, None]
     least = TRACE * em.sum(dim=2, keepdim=True)
-    em = torch.where(numbers.bare[:, None], (em - least).clamp_min(0), em)
-    return em.permute(1, 2, 0)
+    return torch.where(numbers.bare[:, None], (em - least).clamp_min(0), em)
+
+
+def _draw_compiled(mixture, widening, data, matrix, numbers, scale):
+    """Return the same, much faster on a CPU."""
+    # Numba takes a while to import.
+    from sunpy_deepem.network.compiled_draws import draw_pixels
+
+    gaussians = (mixture.log_weights, mixture.means, widening * torch.exp(mixture.log_scales), mixture.factor())
+    gaussians, data, numbers = (
+        tuple(np.ascontiguousarray(values.numpy()) for values in part) for part in (gaussians, data, numbers)
+    )
+    em = np.empty((len(scale), matrix.shape[1], len(numbers[0])), np.float32)
+    draw_pixels(gaussians, data, matrix.numpy(), numbers, scale.numpy(), em)
+    return torch.from_numpy(em).mT
 
 
 def half_width(draws):
@@ -117,14 +135,6 @@ def half_width(draws):
     draws = torch.as_tensor(draws).sort(dim=0).values
     low, high = (draws[round(part * (len(draws) - 1))] for part in (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2))
     return 0.5 * (high - low)
-
-
-def _followed(mixture, widening):
-    """Return the most likely components of each pixel, and the logarithm of their weights."""
-    n = min(_FOLLOWED, mixture.log_weights.shape[1])
-    log_weights, index = torch.log_softmax(mixture.log_weights, 1).topk(n, dim=1)
-    scales = widening * torch.exp(mixture.log_scales)
-    return Gaussians(mixture.means, scales, mixture.factor()).take(index), log_weights
 
 
 def _choose(em, weights, choice):
