@@ -1,6 +1,7 @@
 """From six maps to a cube: `invert`."""
 
 from collections import Counter
+from difflib import get_close_matches
 from functools import partial
 from inspect import signature
 
@@ -52,7 +53,7 @@ def invert(
 
     Parameters
     ----------
-    maps : `~sunpy.map.MapSequence`, path of a folder, iterable of `~sunpy.map.GenericMap` or paths, or `ChannelStack`
+    maps : `~sunpy.map.MapSequence`, folder, glob pattern, iterable of maps or paths, or `ChannelStack`
         One map of each of 94, 131, 171, 193, 211 and 335 Å, in any order: full discs, or cutouts, which are cut to
         their common field.
     method : {"network", "basis-pursuit", "demregpy"}, `~sunpy_deepem.methods.Method` or callable, optional
@@ -120,6 +121,7 @@ def invert(
     >>> invert(maps, method="basis-pursuit", region=corners).shape
     (18, 12, 16)
     """
+    _check_names(stack_options)
     in_memory = out is None and chunks is None
     if out is not None:
         check_distinct(out, maps)
@@ -133,6 +135,17 @@ def invert(
         return _to_dask(observation, method, response, chunks)
     _to_fits(observation, method, response, out, overwrite=overwrite, progress=progress)
     return DEMCube.read(out, chunks="auto")
+
+
+def _check_names(options):
+    """Raise `TypeError` for the first option that neither `invert` nor `Observation` has."""
+    known = [*signature(invert).parameters, *signature(Observation).parameters]
+    for name in options:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            msg = f"invert() got an unexpected keyword argument {name!r}.{hint}"
+            raise TypeError(msg)
 
 
 def invert_part(observation, method, response, rows, columns, *, deviation=None):

@@ -162,6 +162,50 @@ class TestInvert:
         assert isinstance(run("--traceback", "invert", files, "--shape", "-3").exception, ValueError)
 
 
+class TestPartsOfTheData:
+    """``--region``, ``--channels`` and ``--quantiles``."""
+
+    def test_region(self, folder, files):
+        assert run("invert", files, "-o", "part.fits", "--region", -300, -200, 300, 200).exit_code == 0
+        whole, part = run("invert", files, "-o", "all.fits"), DEMCube.read("part.fits")
+        assert whole.exit_code == 0
+        assert part.shape[1] < part.shape[2] < 32
+        assert np.isin(part.data[5], DEMCube.read("all.fits").data[5]).all()
+
+    def test_channels(self, folder, files):
+        (files / "aia_335.fits").rename(folder / "hidden")
+        try:
+            assert_one_line(run("invert", files, "-o", "dem.fits"), "335")
+            result = run("invert", files, "-o", "dem.fits", "--channels", "94,131,171,193,211")
+        finally:
+            (folder / "hidden").rename(files / "aia_335.fits")
+        assert result.exit_code == 0, result.output
+        assert np.isnan(DEMCube.read("dem.fits").intensity.value).all(axis=(1, 2)).tolist() == [False] * 5 + [True]
+
+    def test_quantiles(self, folder, files):
+        assert run("invert", files, "-o", "dem.fits", "--quantiles", "0.16,0.84").exit_code == 0
+        assert len(names(folder)) == 9
+        low, high = (sunpy.map.Map(f"dem_em_6-6.3_q{q}.fits") for q in (0.16, 0.84))
+        assert (low.data <= high.data).all()
+        assert (low.data < high.data).mean() > 0.9
+        Path("dem.fits").unlink()
+        assert_one_line(run("invert", files, "-o", "dem.fits", "--quantiles", "0.5,0.84"), "q0.84.fits exists")
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--region", "300", "0", "-300", "100"], "LEFT < RIGHT"),
+            (["--channels", "94;131"], "wavelengths in Å"),
+            (["--channels", "94,131"], "channels"),
+            (["--quantiles", "16,84"], "between 0 and 1"),
+            (["--quantiles", "0.5", "--method", "basis-pursuit"], "basis-pursuit has none"),
+        ],
+    )
+    def test_one_line_errors(self, folder, files, arguments, words):
+        assert_one_line(run("invert", files, *arguments), words)
+        assert names(folder) == []
+
+
 class TestInvertMany:
     @pytest.fixture(scope="class")
     @classmethod
@@ -184,7 +228,7 @@ class TestInvertMany:
             "deepem_2014-01-01T000205.fits",
             "report.json",
         ]
-        assert "Found 2 sets of six channels, 0 incomplete or ambiguous; ignored maps: 1." in result.stderr
+        assert "Found 2 sets of channels, 0 incomplete or ambiguous; ignored maps: 1." in result.stderr
         assert "2 inverted, 0 skipped as done before, 0 failed" in result.stderr
         assert f"Report: {Path('dem') / 'report.json'}" in result.stderr
 
@@ -212,12 +256,35 @@ class TestInvertMany:
         assert len(lines) > 4
         assert max(map(len, lines)) <= 80
 
+    def test_plots_and_maps(self, folder, many):
+        assert run("invert", many, "-o", "dem", "--plot", "--quantiles", "0.5", "-q").exit_code == 0
+        assert len(list(Path("dem").glob("*.png"))) == 2
+        assert len(list(Path("dem").glob("*_q0.5.fits"))) == 8
+        first = min(Path("dem").glob("*.png"))
+        first.unlink()
+        assert run("invert", many, "-o", "dem", "--plot", "-q").exit_code == 0
+        assert first.exists()
+
+    def test_without_a_channel(self, folder, many):
+        files = [path for path in sorted(many.iterdir()) if not path.name.endswith("0193.fits")]
+        result = run("invert", *files, "-o", "dem", "--channels", "94,131,171,211", "-q")
+        assert result.exit_code == 0, result.output
+        assert len(list(Path("dem").glob("*.fits"))) == 2
+
+    def test_the_report_of_a_good_run_stays(self, folder, many):
+        run("invert", many, "-o", "dem", "--shape", "32", "-q")
+        good = Path("dem/report.json").read_text(encoding="utf-8")
+        result = run("invert", many, "-o", "dem", "--shape", "16")
+        assert result.exit_code == 1
+        assert "made with other" in " ".join(result.stderr.split())
+        assert Path("dem/report.json").read_text(encoding="utf-8") == good
+
     def test_job_array(self, folder, many):
         for k in (1, 2, 3):
             result = run("invert", many, "-o", "dem", "--part", f"{k}/3")
             assert result.exit_code == 0, result.output
             assert f"Report: {Path('dem') / f'report-{k}-of-3.json'}" in result.stderr
-            assert f"Found {k < 3:d} sets of six channels" in result.stderr
+            assert f"Found {k < 3:d} sets of channels" in result.stderr
         assert len(list(Path("dem").glob("*.fits"))) == 2
 
     def test_since(self, folder, many):
@@ -250,14 +317,12 @@ class TestInvertMany:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ([], "MAPS are of many times (2 sets of six channels, 0 incomplete or ambiguous)"),
+            ([], "MAPS are of many times (2 sets of channels, 0 incomplete or ambiguous)"),
             (["-o", "dem.fits"], "out must be a folder"),
-            (["-o", "dem", "--plot"], "--plot draws one cube"),
             (["-o", "dem", "--weights", "none.safetensors"], "none.safetensors"),
             (["-o", "dem", "--scheduler", "abacus"], "scheduler must be"),
             (["-o", "file/dem"], "cannot be written to"),
             (["--part", "1/2"], "--part needs maps of many times and a folder for their cubes, --out FOLDER"),
-            (["-o", "dem", "--part", "1/2", "--plot"], "without --plot"),
             (["-o", "dem.fits", "--since", "2014-01-01"], "out must be a folder"),
         ],
     )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from astropy.coordinates import SkyCoord
 from helpers import changed, true_cube
+from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import (
     CHANNELS,
@@ -163,8 +164,21 @@ class TestInputs:
         assert part.synthesize()[0].data.shape == part.chi2.shape == (corner[1] + 1, corner[0] + 1)
 
     def test_unknown_options(self, small):
-        with pytest.raises(TypeError, match="shpae"):
+        with pytest.raises(TypeError, match=r"invert\(\) .* 'shpae'. Did you mean 'shape'?"):
             invert(small, shpae=512)
+        with pytest.raises(TypeError, match=r"unexpected keyword argument 'abacus'\.$"):
+            invert(small, abacus=1)
+
+    def test_pattern_of_files(self, small, tmp_path):
+        for smap in small:
+            smap.save(tmp_path / f"aia_{smap.wavelength.value:.0f}.fits")
+        assert invert(str(tmp_path / "aia_*.fits")).shape == invert(tmp_path).shape
+        with pytest.raises(FileNotFoundError, match="no file matches"):
+            invert(str(tmp_path / "hmi_*.fits"))
+
+    def test_nothing_is_upsampled(self, small):
+        with pytest.warns(SunpyUserWarning, match="Maps are not upsampled"):
+            assert max(invert(small, shape=2000).shape[1:]) == max(small[0].data.shape)
 
     def test_what_went_in_is_told(self, dem):
         told = dem.meta["provenance"]

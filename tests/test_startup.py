@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sunpy_deepem.cli import _METHODS
+from sunpy_deepem.cli.inversion import METHODS as CLI_METHODS
 from sunpy_deepem.methods import METHODS
 
 # Each takes between a tenth of a second and seconds to import.
@@ -90,4 +90,4 @@ def test_completion(tmp_path):
 
 
 def test_choices_of_the_command():
-    assert METHODS == _METHODS
+    assert METHODS == CLI_METHODS

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from aiapy import calibrate
 from astropy.table import Table
-from sunpy.map import GenericMap, Map, contains_full_disk
+from sunpy.map import GenericMap, Map, MapSequence, contains_full_disk
 from sunpy.map.sources import AIAMap
 
 from sunpy_deepem.utils.compat import get_pointing_table
@@ -67,6 +67,7 @@ def prepare(
     aiapy.calibrate.update_pointing, aiapy.calibrate.respike, aiapy.psf.deconvolve, aiapy.calibrate.register
     """
     maps = [maps] if isinstance(maps, GenericMap) else maps
+    maps = maps.maps if isinstance(maps, MapSequence) else maps
     if not isinstance(maps, Iterable):
         msg = f"maps must be AIA maps, found {type(maps).__name__}. Read files with sunpy.map.Map first."
         raise TypeError(msg)

@@ -13,6 +13,7 @@ from sunpy.map import GenericMap
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.stack.headers import header_channel, observation_time
+from sunpy_deepem.stack.maps import checked_channels
 from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.files import FITS_SUFFIXES
 from sunpy_deepem.utils.fits import headers
@@ -137,12 +138,13 @@ class _Exposures:
 
 
 @u.quantity_input
-def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
+def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s, channels=None):
     """
     Group AIA maps of many times into sets of one map per channel.
 
-    A set has an exposure in 193 Å and the nearest exposure of each other channel, unless that one is nearer to another
-    exposure in 193 Å. A map belongs to at most one set. Only headers are read.
+    A set has an exposure in 193 Å, or the first channel if that is not used, and the nearest exposure of each other
+    channel, unless that one is nearer to another of the former. A map belongs to at most one set. Only headers are
+    read.
 
     Parameters
     ----------
@@ -152,6 +154,8 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
         Whether to search subfolders.
     max_time_span : `~astropy.units.Quantity`, optional
         Maximum time between the first and the last map of a set.
+    channels : sequence of `int`, optional
+        Channels of a complete set, at least three, by default all six.
 
     Returns
     -------
@@ -176,6 +180,7 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
     if not max_time_span >= 0 * u.s:
         msg = f"max_time_span must not be negative, found {max_time_span:g}. The default is 60 s."
         raise ValueError(msg)
+    channels = checked_channels(channels)
     frames, failed, ignored = [], [], []
     for item in _expanded(source, recursive):
         try:
@@ -183,17 +188,17 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s):
         except (OSError, ValueError, TypeError) as error:
             failed.append(ChannelSet(None, (item,), f"its header cannot be read ({type(error).__name__}: {error})"))
             continue
-        if channel in CHANNELS:
+        if channel in channels:
             frames.append((channel, time, item))
         else:
-            ignored.append((item, "not of the six channels" if channel else "not an AIA map"))
+            ignored.append((item, "not of the channels used" if channel else "not an AIA map"))
     if not frames:
         return ChannelSets((), tuple(failed), tuple(ignored))
     times = Time([time for _, time, _ in frames])
     seconds = (times - times.min()).to_value(u.s)
     exposures = {
         channel: _exposures([(at, item) for at, (of, _, item) in zip(seconds, frames, strict=True) if of == channel])
-        for channel in CHANNELS
+        for channel in channels
     }
     sets, superfluous = _sets(exposures, times.min(), max_time_span.to_value(u.s))
     complete = tuple(each for each in sets if each.reason is None)
@@ -318,15 +323,16 @@ def _exposures(frames):
 
 def _sets(exposures, start, span):
     """Return the sets in order of time, and the exposures that no set needs."""
-    reference = exposures[REFERENCE_CHANNEL]
+    reference_channel = REFERENCE_CHANNEL if REFERENCE_CHANNEL in exposures else next(iter(exposures))
+    reference = exposures[reference_channel]
     chosen, leftover = {}, []
     for channel, of_channel in exposures.items():
         chosen[channel], unmatched = _matched(reference, of_channel, span)
         leftover += [(of_channel.seconds[index], channel, of_channel.sources[index]) for index in unmatched]
     sets = []
     for index, at in enumerate(reference.seconds):
-        members = {channel: chosen[channel][index] for channel in CHANNELS}
-        sources = tuple(item for channel in CHANNELS for item in _member(exposures, members, channel))
+        members = {channel: chosen[channel][index] for channel in exposures}
+        sources = tuple(item for channel in exposures for item in _member(exposures, members, channel))
         reason = _problem(exposures, members, at, span)
         sets.append(ChannelSet(start + at * u.s, sources, reason))
     superfluous = []
@@ -334,12 +340,12 @@ def _sets(exposures, start, span):
         first = group[0][0]
         near = len(reference.seconds) and abs(reference.seconds[reference.nearest(first)] - first) <= span
         if near:
-            why = f"another exposure is nearer to the one in {REFERENCE_CHANNEL} Å"
+            why = f"another exposure is nearer to the one in {reference_channel} Å"
             superfluous += [(item, why) for _, _, items in group for item in items]
         else:
             there = {channel for _, channel, _ in group}
             items = tuple(item for _, _, items in group for item in items)
-            sets.append(ChannelSet(start + first * u.s, items, _missing(c for c in CHANNELS if c not in there)))
+            sets.append(ChannelSet(start + first * u.s, items, _missing(c for c in exposures if c not in there)))
     return sorted(sets, key=lambda each: each.time), superfluous
 
 
@@ -372,9 +378,9 @@ def _member(exposures, members, channel):
 
 def _problem(exposures, members, at, span):
     """Return the reason why a set cannot be inverted, or `None`."""
-    if missing := [channel for channel in CHANNELS if members[channel] is None]:
+    if missing := [channel for channel in exposures if members[channel] is None]:
         return _missing(missing)
-    double = {channel: _member(exposures, members, channel) for channel in CHANNELS}
+    double = {channel: _member(exposures, members, channel) for channel in exposures}
     if double := {channel: items for channel, items in double.items() if len(items) > 1}:
         listed = "; ".join(f"{channel} Å ({', '.join(map(describe, items))})" for channel, items in double.items())
         return f"ambiguous, more than one map of the same exposure: {listed}"

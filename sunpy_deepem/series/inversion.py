@@ -87,7 +87,12 @@ def invert_series(
     """
     sets = source
     if not isinstance(source, ChannelSets):
-        sets = group_maps(source, recursive=recursive, max_time_span=max_time_span)
+        sets = group_maps(
+            source,
+            recursive=recursive,
+            max_time_span=max_time_span,
+            channels=invert_options.get("channels"),
+        )
     # A part of few sets may be empty.
     if not (sets.complete or sets.failed) and sets.since is sets.part is None:
         msg = f"source holds no AIA map of the six channels, found {len(sets.ignored)} maps of other kinds."
@@ -116,7 +121,10 @@ def invert_series(
             # Also after an interrupt.
             report = make_report(sets, jobs, finished)
             if folder is not None:
-                report.write(folder / report_name(sets.part))
+                path = folder / report_name(sets.part)
+                # A run with other options must not replace the report of the files that are there.
+                if report.paths or not path.exists():
+                    report.write(path)
                 # Those of workers that were killed.
                 remove_orphans(folder)
     if folder is not None:

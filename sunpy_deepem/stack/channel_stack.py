@@ -28,8 +28,8 @@ __all__ = ["ChannelStack", "Observation"]
 
 # Largest number of pixels per band, and of native pixels in it, that stay in a CPU's cache.
 _BAND_PIXELS, _NATIVE_BAND_PIXELS = 2**18, 2**21
-# Misalignment is not measured on smaller images.
-_MIN_SIZE_TO_ALIGN = 64
+# Default number of pixels along the longer side; and size of images from which misalignment is measured.
+_SHAPE, _MIN_SIZE_TO_ALIGN = 512, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +225,7 @@ class Observation:
         self,
         maps,
         *,
-        shape=512,
+        shape=_SHAPE,
         region=None,
         channels=None,
         min_channels=MIN_CHANNELS,
@@ -277,6 +277,10 @@ class Observation:
         self._field = common_field(self._counts.values(), self._grid)
         native = tuple(part.stop - part.start for part in self._field)
         self._binning = Binning(native, output_shape(native, shape))
+        if isinstance(shape, int) and shape > max(native) and shape != _SHAPE:
+            warn_user(
+                f"shape={shape} exceeds the {native} native pixels. Maps are not upsampled: they keep their pixels."
+            )
         header = binned_header(self._grid.smap, self._field, self._binning.shape)
         self._rows, self._columns, self._inside = resolve_region(region, sky_wcs(header), self._binning.shape)
         self.header = part_header(header, self._rows, self._columns)

@@ -1,6 +1,7 @@
 """Selection of the maps of an observation: from folders, paths and sequences to one map per channel."""
 
 from collections import Counter
+from glob import glob, has_magic
 from pathlib import Path
 
 import astropy.units as u
@@ -42,6 +43,11 @@ def load_maps(maps):
 
 
 def _files_in(folder):
+    if has_magic(str(folder)) and not folder.exists():
+        if files := sorted(map(Path, glob(str(folder)))):
+            return files
+        msg = f"maps: no file matches {folder}."
+        raise FileNotFoundError(msg)
     if not folder.is_dir():
         msg = f"maps must be a folder or six maps or paths, found the single path {folder}, which is not a folder."
         raise FileNotFoundError(msg)

@@ -30,8 +30,9 @@ def resolve_region(region, wcs, shape):
 
     Parameters
     ----------
-    region : `~astropy.coordinates.SkyCoord`, `tuple`, map, header, WCS, region, `~numpy.ndarray` or `None`
-        A coordinate: the pixel that contains it. Two coordinates: the bottom left and top right of a rectangle. A map,
+    region : coordinates, quantity, map, header, WCS, region, array or `None`
+        A `~astropy.coordinates.SkyCoord`: the pixel that contains it. Two coordinates: the bottom left and top right of
+        a rectangle. A quantity: its left, bottom, right and top, four angles in the frame of the grid. A map,
         a FITS header with NAXIS1 and NAXIS2 or a WCS with an ``array_shape``: its field of view. A sky or pixel region
         of the package ``regions``: the pixels whose centers it contains. A boolean mask of the given shape. `None`:
         the whole grid.
@@ -56,6 +57,8 @@ def resolve_region(region, wcs, shape):
     """
     if region is None:
         return slice(0, shape[0]), slice(0, shape[1]), None
+    if isinstance(region, u.Quantity):
+        region = _rectangle(region, wcs)
     if isinstance(region, SkyCoord) and region.isscalar:
         return _pixel(*_to_pixel(region, wcs), shape)
     if isinstance(region, np.ndarray) and region.dtype == bool:
@@ -67,6 +70,14 @@ def resolve_region(region, wcs, shape):
     if rows.start >= rows.stop or columns.start >= columns.stop:
         raise ValueError(_OUTSIDE)
     return rows, columns, None
+
+
+def _rectangle(limits, wcs):
+    """Return the bottom left and top right of left, bottom, right and top."""
+    if limits.shape != (4,) or not limits.unit.is_equivalent(u.arcsec):
+        msg = f"region as a quantity must be four angles, left, bottom, right and top, found {limits}."
+        raise ValueError(msg)
+    return SkyCoord(limits[::2], limits[1::2], frame=wcs_to_celestial_frame(wcs))
 
 
 def _to_pixel(coordinates, wcs):

@@ -39,6 +39,12 @@ def test_no_steps():
     assert prepared is smap
 
 
+def test_sequence_of_maps():
+    maps = sample_maps((16, 16))
+    prepared = prepare(maps)
+    assert [smap.wavelength for smap in prepared] == [smap.wavelength for smap in maps]
+
+
 def test_level_1_5_is_unchanged():
     maps = list(sample_maps((32, 32)))
     assert prepare(maps) == maps

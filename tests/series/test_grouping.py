@@ -100,7 +100,7 @@ class TestGrouping:
         foreign = aia_map(171, np.ones((4, 4)), instrume="SECCHI", telescop="STEREO")
         sets = grouped(frames(0), others, [foreign])
         assert len(sets.complete) == 1
-        assert [why for _, why in sets.ignored] == ["not of the six channels"] * 2 + ["not an AIA map"]
+        assert [why for _, why in sets.ignored] == ["not of the channels used"] * 2 + ["not an AIA map"]
         assert repr(sets) == "<ChannelSets 1 complete, 0 failed, 3 ignored>"
 
     def test_no_map_is_lost(self):

@@ -142,7 +142,7 @@ class TestInvertSeries:
         assert "aia_0_0131.fits" in truncated.reason
         assert incomplete.reason == "missing: 94 Å"
         assert len(incomplete.inputs) == 5
-        assert report.ignored == ((str(folder / "aia_304.fits"), "not of the six channels"),)
+        assert report.ignored == ((str(folder / "aia_304.fits"), "not of the channels used"),)
 
     def test_report_as_json(self, tmp_path, folder):
         (folder / "aia_2_0094.fits").unlink()

@@ -373,6 +373,7 @@ def test_region(value, expected):
 
 @QUICK
 @given(shape=ANYTHING)
+@pytest.mark.filterwarnings("ignore:shape=")
 def test_any_shape_is_valid_or_rejected(shape):
     try:
         stack = ChannelStack.from_maps(maps(), shape=shape)

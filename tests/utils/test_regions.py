@@ -51,6 +51,15 @@ def test_rectangle(grid, kind):
     assert resolved(corners, grid) == (slice(4, 6), slice(3, 9), None)
 
 
+def test_four_angles(grid):
+    low, high = at(grid, 2.6, 3.6), at(grid, 8.4, 5.4)
+    limits = u.Quantity([low.Tx, low.Ty, high.Tx, high.Ty])
+    assert resolved(limits, grid) == (slice(4, 6), slice(3, 9), None)
+    for wrong in (limits[:3], limits.value * u.s):
+        with pytest.raises(ValueError, match="region as a quantity must be four angles"):
+            resolved(wrong, grid)
+
+
 def test_rectangle_is_cut_at_the_edge(grid):
     assert resolved((at(grid, -9, 3.6), at(grid, 2.4, 99)), grid) == (slice(4, 12), slice(0, 3), None)
 
