@@ -251,26 +251,26 @@ def _log_evidence(space, d):
 
 
 @compiled
-def _draw_components(pixel, draws, space, log_weights, means, scales):
+def _draw_components(pixel, draws, space, log_weights, means, scales, index):
     """
-    Move the components to where the data put them, in ``draws``.
+    Move the components of these indices to where the data put them, in ``draws``.
 
     Returns
     -------
     weights : `~numpy.ndarray`
         Weight of each, their sum is one.
     """
-    m = len(log_weights)
+    m = len(index)
     for b in range(means.shape[1]):
         for d in range(m):
-            draws.anchor[b, d] = draws.y[b, d] = means[d, b]
-            draws.scale[b, d] = scales[d, b]
+            draws.anchor[b, d] = draws.y[b, d] = means[index[d], b]
+            draws.scale[b, d] = scales[index[d], b]
     _update(draws, pixel, space, m)
     for _ in range(COMPONENT_STEPS):
         _step(draws, pixel, space, m)
     weights = np.empty(m, np.float32)
     for d in range(m):
-        weights[d] = log_weights[d] + _log_evidence(space, d)
+        weights[d] = log_weights[index[d]] + _log_evidence(space, d)
     weights = np.exp(weights - weights.max())
     return weights / weights.sum()
 
@@ -323,7 +323,7 @@ def _finish(draws, few, pixel, space, m):
 
 
 @compiled
-def draw_pixels(mixture, data, matrix, numbers, scale, out):
+def draw_pixels(mixture, data, matrix, numbers, followed, scale, out):
     """
     Draw from the posterior of pixels.
 
@@ -338,6 +338,8 @@ def draw_pixels(mixture, data, matrix, numbers, scale, out):
         Response, shape ``(channels, bins)``.
     numbers : `tuple` of `~numpy.ndarray`
         As `~sunpy_deepem.network.sampling.CommonNumbers`.
+    followed : `int`
+        Number of the most likely components that take part.
     scale : `~numpy.ndarray`
         Factor of the EM of each pixel, shape ``(n,)``.
     out : `~numpy.ndarray`
@@ -350,8 +352,7 @@ def draw_pixels(mixture, data, matrix, numbers, scale, out):
     n_channels, n_bins = matrix.shape
     n_draws = len(choice)
     log_matrix = np.log(np.maximum(matrix, _F(1e-30)))
-    n_components = log_weights.shape[1]
-    m = max(n_draws, n_components)
+    m = max(n_draws, followed)
     space = _Space(
         np.empty((n_bins, m), np.float32),
         np.empty((n_bins, m), np.float32),
@@ -366,14 +367,15 @@ def draw_pixels(mixture, data, matrix, numbers, scale, out):
         pixel = _prepare(matrix, log_matrix, root_weight[p], log_most[p], factors[p])
         for c in range(n_channels):
             start = target[p, c]
-            for d in range(n_components):
+            for d in range(followed):
                 few.target[c, d] = start
             # A channel without weight stays without.
             spread = _ONE if root_weight[p, c] > 0 else _ZERO
             for d in range(n_draws):
                 draws.target[c, d] = start + spread * noise[c, d]
-        weights = _draw_components(pixel, few, space, log_weights[p], means[p], scales[p])
-        _set_em(space.em, few.y, pixel.log_most, n_components)
+        index = np.argsort(-log_weights[p], kind="mergesort")[:followed]
+        weights = _draw_components(pixel, few, space, log_weights[p], means[p], scales[p], index)
+        _set_em(space.em, few.y, pixel.log_most, followed)
         chosen = _choose(space.em, weights, choice)
         for b in range(n_bins):
             for d in range(n_draws):

@@ -43,9 +43,9 @@ __all__ = [
 _MULTIPLE, _FLOOR = 1.4, 0.15
 # Multiplicative updates before the first Gauss-Newton step, and the residual in units of its noise from which a channel
 # takes part in them, by no more than this factor.
-UPDATES, SIGNIFICANT, LARGEST_FACTOR = 1, 3.0, 20.0
+UPDATES, SIGNIFICANT, LARGEST_FACTOR = 3, 3.0, 20.0
 # Gauss-Newton steps of components, and of draws.
-COMPONENT_STEPS, DRAW_STEPS = 1, 2
+COMPONENT_STEPS, DRAW_STEPS = 2, 2
 # Sum of squared residuals of a draw above which it gets more steps, and how many.
 POOR, MORE_STEPS = 20.0, 3
 # Largest increase of ln(EM) in a step.

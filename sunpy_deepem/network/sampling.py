@@ -23,6 +23,8 @@ from sunpy_deepem.units import COVERAGE, EM_SCALE, TRACE
 
 __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 
+# Components followed up in each pixel, those of the largest weights.
+_FOLLOWED = 16
 # Multiple of σ by which a channel may be fainter than what is behind it.
 _CERTAIN = 4.0
 # Largest root of a weight, relative to brightness.
@@ -103,9 +105,9 @@ def _draw(mixture, widening, data, matrix, numbers, scale):
     """Return the draws, shape ``(pixels, draws, bins)``."""
     log_most = (data.log_most[..., None] - torch.log(matrix.clamp_min(1e-30))).amin(dim=1).clamp_max(LARGEST_LOG_EM)
     extra = Extra(data.target, data.root_weight[..., None] * matrix, log_most)
-    gaussians = Gaussians(mixture.means, widening * torch.exp(mixture.log_scales), mixture.factor())
+    gaussians, log_weights = _followed(mixture, widening)
     log_em, log_evidence = condition_components(gaussians, extra)
-    weights = torch.softmax(torch.log_softmax(mixture.log_weights, 1) + log_evidence, 1)
+    weights = torch.softmax(log_weights + log_evidence, 1)
     index = _choose(to_em(log_em, extra), weights, numbers.choice)
     shift = take(log_em - gaussians.mean, index)
     gaussians = gaussians.take(index)
@@ -126,7 +128,8 @@ def _draw_compiled(mixture, widening, data, matrix, numbers, scale):
         tuple(np.ascontiguousarray(values.numpy()) for values in part) for part in (gaussians, data, numbers)
     )
     em = np.empty((len(scale), matrix.shape[1], len(numbers[0])), np.float32)
-    draw_pixels(gaussians, data, matrix.numpy(), numbers, scale.numpy(), em)
+    followed = min(_FOLLOWED, gaussians[0].shape[1])
+    draw_pixels(gaussians, data, matrix.numpy(), numbers, followed, scale.numpy(), em)
     return torch.from_numpy(em).mT
 
 
@@ -135,6 +138,14 @@ def half_width(draws):
     draws = torch.as_tensor(draws).sort(dim=0).values
     low, high = (draws[round(part * (len(draws) - 1))] for part in (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2))
     return 0.5 * (high - low)
+
+
+def _followed(mixture, widening):
+    """Return the most likely components of each pixel, and the logarithm of their weights."""
+    n = min(_FOLLOWED, mixture.log_weights.shape[1])
+    log_weights, index = torch.log_softmax(mixture.log_weights, 1).topk(n, dim=1)
+    scales = widening * torch.exp(mixture.log_scales)
+    return Gaussians(mixture.means, scales, mixture.factor()).take(index), log_weights
 
 
 def _choose(em, weights, choice):
