@@ -6,7 +6,6 @@ import socket
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,9 +30,10 @@ from sunpy.util.parfive_helpers import Downloader, SessionConfig
 from sunpy.util.parfive_helpers import config as sunpy_session
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.stack.maps import channel_of, load_maps
+from sunpy_deepem.stack.headers import header_channel, observation_time
 from sunpy_deepem.utils.checks import one_time, whole_number
 from sunpy_deepem.utils.files import checked_path
+from sunpy_deepem.utils.fits import check_complete, headers
 from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["fetch"]
@@ -361,15 +361,17 @@ class _Session:
 
 def _content(path):
     """Return channel, start in seconds and level of a file, or raise `ValueError` if it is damaged."""
-    with warnings.catch_warnings():
-        # Only damage matters here.
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("error", message=".*truncated")
-        maps = load_maps([path])
-        if len(maps) != 1 or channel_of(maps[0]) is None or maps[0].processing_level is None:
-            msg = f"{path.name} must hold one AIA map of {CHANNELS} Å"
-            raise ValueError(msg)
-        return channel_of(maps[0]), maps[0].date.unix, float(maps[0].processing_level)
+    try:
+        with path.open("rb") as file:
+            # Checksums of compressed files are often those of the image.
+            check_complete(file, sums=False)
+        header = next(header for header in headers(path) if "WAVELNTH" in header)
+        channel, at = header_channel(header, path.name), observation_time(header, path.name)
+        level = float(header["LVL_NUM"])
+    except (ValueError, StopIteration, KeyError) as error:
+        msg = f"{path.name} cannot be read as a map of AIA ({type(error).__name__}: {error})"
+        raise ValueError(msg) from error
+    return channel, at.unix, level
 
 
 def _nearest_set(records, at, limit):
