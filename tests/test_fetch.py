@@ -254,6 +254,8 @@ class TestSeries:
     def test_times_with_the_same_nearest_files(self, archive, get):
         assert len(get(SLOT, "2014-01-01T00:00:40", cadence=20 * u.s)) == 6
 
+    # parfive leaves its event loops to the garbage collector, and pytest repeats warnings of other kinds.
+    @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
     def test_gaps_are_skipped_with_a_warning(self, archive, get):
         archive.add("2014-01-01T00:10")
         with pytest.warns(SunpyUserWarning, match="lacks channels within 120 s of 2014-01-01T00:05:00"):

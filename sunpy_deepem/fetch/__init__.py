@@ -6,34 +6,23 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import aiohttp
 import astropy.units as u
 import sunpy
 from astropy.time import Time
 from sunpy.net import Fido
-from sunpy.net import attrs as a
-from sunpy.net.dataretriever.sources.aia_synopsis import AIASynopsisClient
-from sunpy.net.scraper import Scraper
-from sunpy.time import TimeRange
 from sunpy.util.parfive_helpers import Downloader, SessionConfig
 from sunpy.util.parfive_helpers import config as sunpy_session
 
 from sunpy_deepem.channels import CHANNELS
-from sunpy_deepem.stack.headers import header_channel, observation_time
+from sunpy_deepem.fetch.archives import ARCHIVES, Archive, Record, iso
 from sunpy_deepem.utils.checks import one_time, whole_number
 from sunpy_deepem.utils.files import checked_path
-from sunpy_deepem.utils.fits import check_complete, headers
 from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["fetch"]
@@ -114,124 +103,13 @@ def fetch(
     >>> len(files)  # doctest: +SKIP
     6
     """
-    if str(level) not in _ARCHIVES:
-        msg = f"level must be one of {', '.join(map(repr, _ARCHIVES))}, found {level!r}."
+    if str(level) not in ARCHIVES:
+        msg = f"level must be one of {', '.join(map(repr, ARCHIVES))}, found {level!r}."
         raise ValueError(msg)
-    archive = _ARCHIVES[str(level)]
+    archive = ARCHIVES[str(level)]
     times = _times(start, end, cadence, archive.cadence)
     attempts, timeout = whole_number(attempts, "attempts"), _seconds(timeout, "timeout")
     return _Session(archive, _prepared(folder), attempts, timeout, progress).fetch(times)
-
-
-@dataclass(frozen=True, eq=False)
-class _Record:
-    """A file of an archive, with its row in sunpy's table of results, or a file on disk, with its path."""
-
-    channel: int
-    seconds: float
-    row: Any = None
-    path: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Archive:
-    """
-    An archive.
-
-    Attributes
-    ----------
-    name : `str`
-        Name for messages.
-    level : `float`
-        LVL_NUM of its files.
-    cadence : `float`
-        Seconds between its images, the largest distance from the requested time.
-    time_format : `str`
-        Format of the time in the names of files.
-    search : callable
-        Takes start and end, `~astropy.time.Time`, and returns pairs of channel and row.
-    """
-
-    name: str
-    level: float
-    cadence: float
-    time_format: str
-    search: Callable
-
-    def path(self, folder, record):
-        """Return the path of a record in the folder."""
-        stamp = datetime.fromtimestamp(round(record.seconds), UTC).strftime(self.time_format)
-        return folder / f"AIA{stamp}_{record.channel:04d}.fits"
-
-    def files(self, folder):
-        """Return the records of the files in the folder, by their names."""
-        records = []
-        for path in folder.glob("AIA*_*_*.fits"):
-            stamp, _, channel = path.stem.removeprefix("AIA").rpartition("_")
-            try:
-                seconds = datetime.strptime(stamp, self.time_format).replace(tzinfo=UTC).timestamp()
-                record = _Record(int(channel), seconds, path=path)
-            except ValueError:
-                continue
-            if record.channel in CHANNELS and self.path(folder, record) == path:
-                records.append(record)
-        return records
-
-    def check(self, path, records):
-        """Return the record to which a file belongs, or raise `ValueError`."""
-        channel, seconds, level = _content(path)
-        for record in records:
-            if (channel, level) == (record.channel, self.level) and abs(seconds - record.seconds) <= self.cadence / 2:
-                return record
-        msg = f"it holds {channel} Å of {_iso(seconds)}, level {level:g}, which was not asked for"
-        raise ValueError(msg)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Archives
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _search_synoptic(start, end):
-    # With a wavelength, Fido.search does not find this client; without one, it also asks the VSO.
-    client, query = AIASynopsisClient(), (a.Time(start, end), a.Instrument.aia, a.Level("1.5s"))
-    found = client.search(*query)
-    listings = Scraper(format=client.pattern).range(TimeRange(start, end))
-    empty = [listing for listing in listings if not any(row["url"].startswith(listing) for row in found)]
-    # sunpy takes a folder for empty if the server fails.
-    if any(map(_exists, empty)):
-        found = client.search(*query)
-    return [(int(row["Wavelength"]), row) for row in found]
-
-
-def _exists(url):
-    """Whether a server has a folder; raise `OSError` if it does not say."""
-    try:
-        urlopen(url).close()
-    except HTTPError as error:
-        if error.code == HTTPStatus.NOT_FOUND:
-            return False
-        raise
-    return True
-
-
-def _search_vso(start, end):
-    wavelengths = a.Wavelength(min(CHANNELS) * u.angstrom, max(CHANNELS) * u.angstrom)
-    found = Fido.search(a.Time(start, end), a.Instrument.aia, a.Provider("JSOC"), wavelengths)
-    rows = []
-    for table in found:
-        # The VSO client collects errors instead of raising them.
-        if table.errors:
-            msg = f"{type(table.errors[0]).__name__}: {table.errors[0]}"
-            raise ConnectionError(msg)
-        rows += [(round(row["Wavelength"][0].to_value(u.angstrom)), row) for row in table]
-    return rows
-
-
-_ARCHIVES = {
-    "1.5s": _Archive("JSOC's synoptic archive", 1.5, 120.0, "%Y%m%d_%H%M", _search_synoptic),
-    "1": _Archive("the VSO", 1.0, 12.0, "%Y%m%d_%H%M%S", _search_vso),
-}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -243,7 +121,7 @@ _ARCHIVES = {
 class _Session:
     """One call of `fetch`. ``complete`` holds the paths of checked files, ``errors`` the last error of each URL."""
 
-    archive: _Archive
+    archive: Archive
     folder: Path
     attempts: int
     timeout: float
@@ -295,7 +173,7 @@ class _Session:
                 last = error
             else:
                 return [
-                    _Record(channel, Time(row["Start Time"]).unix, row) for channel, row in rows if channel in CHANNELS
+                    Record(channel, Time(row["Start Time"]).unix, row) for channel, row in rows if channel in CHANNELS
                 ]
         msg = (
             f"Searching {self.archive.name} failed {self.attempts} times ({type(last).__name__}: {last}). Check the "
@@ -359,21 +237,6 @@ class _Session:
         self.errors = {failed.url: _one_line(failed.exception) for failed in results.errors}
 
 
-def _content(path):
-    """Return channel, start in seconds and level of a file, or raise `ValueError` if it is damaged."""
-    try:
-        with path.open("rb") as file:
-            # Checksums of compressed files are often those of the image.
-            check_complete(file, sums=False)
-        header = next(header for header in headers(path) if "WAVELNTH" in header)
-        channel, at = header_channel(header, path.name), observation_time(header, path.name)
-        level = float(header["LVL_NUM"])
-    except (ValueError, StopIteration, KeyError) as error:
-        msg = f"{path.name} cannot be read as a map of AIA ({type(error).__name__}: {error})"
-        raise ValueError(msg) from error
-    return channel, at.unix, level
-
-
 def _nearest_set(records, at, limit):
     """Return the six records nearest to ``at`` that lie within the same `_SPAN`, or `None`."""
     near = [record for record in records if abs(record.seconds - at) <= limit + _SPAN]
@@ -409,25 +272,21 @@ def _gap_message(archive, records, at):
         channel for channel, record in nearest.items() if record is None or abs(record.seconds - at) > archive.cadence
     ]
     listed = ", ".join(
-        f"{channel} Å ({'none within 1 h' if nearest[channel] is None else _iso(nearest[channel].seconds)})"
+        f"{channel} Å ({'none within 1 h' if nearest[channel] is None else iso(nearest[channel].seconds)})"
         for channel in missing or CHANNELS
     )
     if missing:
-        problem = f"lacks channels within {archive.cadence:g} s of {_iso(at)}; their nearest files: {listed}."
+        problem = f"lacks channels within {archive.cadence:g} s of {iso(at)}; their nearest files: {listed}."
     else:
-        problem = f"has no six channels of the same {_SPAN:g} s near {_iso(at)}; the nearest files: {listed}."
+        problem = f"has no six channels of the same {_SPAN:g} s near {iso(at)}; the nearest files: {listed}."
     if complete := _nearest_set(records, at, _NEIGHBORHOOD):
-        advice = f"The nearest complete set is that of {_iso(complete[0].seconds)}."
+        advice = f"The nearest complete set is that of {iso(complete[0].seconds)}."
     else:
         advice = (
             "There is no complete set within 1 h. AIA data begin in May 2010, and synoptic images appear about a week "
             "after the observation."
         )
     return f"{archive.name[0].upper()}{archive.name[1:]} {problem} {advice}"
-
-
-def _iso(seconds):
-    return datetime.fromtimestamp(round(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _one_line(error):
@@ -449,7 +308,7 @@ def _times(start, end, cadence, default):
         return [first]
     last, step = float(one_time(end, "end").unix), default if cadence is None else _seconds(cadence, "cadence")
     if last < first:
-        msg = f"end must not be before start, found {_iso(last)} before {_iso(first)}."
+        msg = f"end must not be before start, found {iso(last)} before {iso(first)}."
         raise ValueError(msg)
     return [first + index * step for index in range(int((last - first) / step + 1e-6) + 1)]
 
