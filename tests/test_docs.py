@@ -29,6 +29,8 @@ REFERRING = [*PAGES, *sorted((ROOT / "docs" / "reference").glob("*.rst")), *sort
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TUTORIAL = ROOT / "examples" / "plot_0_tutorial.py"
 _BLOCK = re.compile(r"^\.\. code-block:: python\n(?:   :.*\n)*\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
+# Columns of code that a page of 1280 pixels shows without scrolling
+_PAGE_WIDTH = 100
 _REFERENCE = re.compile(r"(?:`~?|^\.\. auto\w+:: )(sunpy_deepem(?:\.\w+)+)(?:`|$)", re.MULTILINE)
 
 # Pages, and the numbers of their code blocks that run in this order without changes
@@ -87,6 +89,11 @@ def test_code_in_pages_imports_existing_names(page):
     for block in code:
         for module, name in imports(block):
             assert hasattr(importlib.import_module(module), name), f"{page.name}: from {module} import {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_code_in_pages_fits_the_page(page):
+    assert [line for block in blocks(page) for line in block.splitlines() if len(line) > _PAGE_WIDTH] == []
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
