@@ -9,6 +9,7 @@ from pathlib import Path
 
 from astropy.io.registry import UnifiedReadWrite
 
+from sunpy_deepem.cube.precision import round_cube
 from sunpy_deepem.utils.files import checked_path
 
 __all__ = ["DEMCubeRead", "DEMCubeWrite", "check_path", "identify_asdf", "identify_fits"]
@@ -93,6 +94,9 @@ class DEMCubeWrite(UnifiedReadWrite):
         Whether to replace an existing file.
     compress : `bool`, optional
         Whether to compress the arrays, without loss.
+    precision : `float`, optional
+        Largest relative error of EM and intensities, such as 0.01; five times that for σ and χ². The arrays are
+        rounded and compressed. Masks, flags and NaN are exact. By default nothing is rounded.
 
     Raises
     ------
@@ -101,7 +105,9 @@ class DEMCubeWrite(UnifiedReadWrite):
     FileNotFoundError
         If the folder does not exist.
     ValueError
-        If the suffix is unknown, or the cube lacks an axis.
+        If the suffix is unknown, the cube lacks an axis, or ``precision`` is not above 0 and at most 0.1.
+    TypeError
+        If ``precision`` is not a number.
     ImportError
         If the file is ASDF and the extra ``asdf`` is not installed.
 
@@ -124,14 +130,17 @@ class DEMCubeWrite(UnifiedReadWrite):
         _register_formats()
         super().__init__(instance, cls, "write")
 
-    def __call__(self, path, *, format=None, overwrite=False, compress=False):
+    def __call__(self, path, *, format=None, overwrite=False, compress=False, precision=None):
         """Write a cube, see the class."""
         check_path(path)
         path = Path(path)
         self._instance._require_3d("write")
         if format is None:
             (format,) = self.registry.identify_format("write", self._cls, path, None, [path], {})
-        self.registry.write(self._instance, path, format=format, overwrite=overwrite, compress=compress)
+        cube = self._instance
+        if precision is not None:
+            cube, compress = round_cube(cube, precision), True
+        self.registry.write(cube, path, format=format, overwrite=overwrite, compress=compress)
 
 
 def check_path(path):
