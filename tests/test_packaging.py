@@ -140,3 +140,21 @@ def test_without_optional_packages(tmp_path):
     assert "pip install fiasco" in lines.pop("fiasco")
     assert not lines
     assert not (tmp_path / "cube.asdf").exists()
+
+
+@pytest.mark.slow
+def test_products_have_types_where_sunpy_has_none(tmp_path, monkeypatch):
+    mypy = pytest.importorskip("mypy.api")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from sunpy_deepem import invert\n"
+        "dem = invert([])\n"
+        "reveal_type((dem, dem.total_em(), dem.curve(), dem.rebin((1, 2, 2)), dem.chi2))\n",
+        encoding="utf-8",
+    )
+    options = ["--ignore-missing-imports", "--follow-imports=silent", f"--cache-dir={tmp_path}", "--no-incremental"]
+    monkeypatch.setenv("MYPYPATH", str(ROOT))
+    found, _, _ = mypy.run([*options, str(script)])
+    cube = "sunpy_deepem.cube.dem_cube.DEMCube"
+    types = (cube, "sunpy_deepem.utils.product_maps.DerivedMap", "sunpy_deepem.analysis.curves.EMCurve", cube)
+    assert f'Revealed type is "tuple[{", ".join(types)}, numpy.ndarray' in found

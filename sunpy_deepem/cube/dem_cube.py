@@ -225,12 +225,12 @@ class DEMCube(Description, PosteriorDraws, PriorSensitivity, Products, ChannelPr
         return self.bins.centers
 
     @property
-    def chi2(self):
+    def chi2(self) -> np.ndarray:
         """Mean over channels of ((synthetic − observed) / σ)², shape ``(ny, nx)``."""
         return self.meta["chi2"]
 
     @property
-    def quality(self):
+    def quality(self) -> np.ndarray:
         """Bit flags of each pixel, see `Quality`, shape ``(ny, nx)``."""
         return self.meta["quality"]
 

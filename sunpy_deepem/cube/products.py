@@ -1,13 +1,14 @@
 """Maps and curves that follow from the EM of a cube: a mixin of `DEMCube`."""
 
 from functools import partial
+from typing import overload
 
 import astropy.units as u
 import numpy as np
 import sunpy.map
 
 from sunpy_deepem.analysis import derived
-from sunpy_deepem.analysis.curves import em_curve
+from sunpy_deepem.analysis.curves import EMCurve, em_curve
 from sunpy_deepem.forward import content_cards
 from sunpy_deepem.quality import Quality
 from sunpy_deepem.temperature import BANDS
@@ -65,6 +66,12 @@ class Products:
             raise ValueError(msg)
         index = int(np.searchsorted(edges, log_t, side="right")) - 1
         return self.total_em(edges[index], edges[index + 1], quantiles=quantiles, **draws)
+
+    @overload
+    def total_em(self, low=None, high=None, *, quantiles: None = None, **draws) -> DerivedMap: ...
+
+    @overload
+    def total_em(self, low=None, high=None, *, quantiles, **draws) -> sunpy.map.MapSequence: ...
 
     def total_em(self, low=None, high=None, *, quantiles=None, **draws):
         """
@@ -383,7 +390,7 @@ class Products:
             unit, content, scale = u.erg, "thermal energy per pixel", scale * self._pixel_area().to_value(u.cm**2)
         return self._maps_of(function, unit, content, quantiles, draws, scale=scale)
 
-    def curve(self, region=None, *, n=500, seed=0, method=None):
+    def curve(self, region=None, *, n=500, seed=0, method=None) -> EMCurve:
         """
         Return the mean EM curve of a region, with its interval and the observed intensities.
 

@@ -1,6 +1,7 @@
 """Rebinning and reprojection of cubes: a mixin of `DEMCube`."""
 
 from collections.abc import Mapping
+from typing import Self
 
 import astropy.units as u
 import numpy as np
@@ -27,7 +28,7 @@ _ALGORITHMS = {"interpolation": reproject_interp, "adaptive": reproject_adaptive
 class Resampling:
     """Methods of `DEMCube` that return a cube on another grid."""
 
-    def rebin(self, bin_shape, operation=None, *, handle_mask=np.any, propagate_uncertainties=True):
+    def rebin(self, bin_shape, operation=None, *, handle_mask=np.any, propagate_uncertainties=True) -> Self:
         """
         Return a cube with larger pixels: the mean over pixels of the sky, the sum over bins of log T.
 
