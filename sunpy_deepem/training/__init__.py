@@ -8,8 +8,9 @@ from sunpy_deepem.methods.base import SolveStatus, Teacher
 from sunpy_deepem.methods.basis_pursuit import BasisPursuit, BasisPursuitSolution
 from sunpy_deepem.methods.demreg import Demreg
 from sunpy_deepem.training.dataset import PriorStream, TrainingSet
+from sunpy_deepem.training.observing import simulate_observation
 from sunpy_deepem.training.options import Checkpoint, TrainingOptions
-from sunpy_deepem.training.prior import DEMPrior, simulate_observation
+from sunpy_deepem.training.prior import DEMPrior
 
 __all__ = [
     "BasisPursuit",

@@ -11,7 +11,7 @@ from sunpy_deepem.methods.base import get_method
 from sunpy_deepem.methods.factors import checked_factors
 from sunpy_deepem.stack.channel_stack import ChannelStack
 from sunpy_deepem.temperature import LogTBins
-from sunpy_deepem.training.prior import generator, simulate_observation, usual_uncertainty
+from sunpy_deepem.training.observing import generator, simulate_observation, usual_uncertainty
 from sunpy_deepem.utils.checks import plain_array, whole_number
 from sunpy_deepem.utils.files import atomic_path, checked_path
 
