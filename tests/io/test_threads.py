@@ -40,8 +40,10 @@ def test_writing_leaves_arrays_alone(shared, tmp_path, compress):
     with ThreadPoolExecutor(N_THREADS) as pool:
         watching = pool.submit(watch)
         paths = [tmp_path / f"{index}.fits" for index in range(4 * N_THREADS)]
-        list(pool.map(lambda path: shared.write(path, compress=compress), paths))
-        stop.set()
+        try:
+            list(pool.map(lambda path: shared.write(path, compress=compress), paths))
+        finally:
+            stop.set()
         watching.result()
     assert not changed
     for path in paths[:: N_THREADS // 2]:
