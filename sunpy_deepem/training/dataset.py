@@ -106,7 +106,7 @@ class TrainingSet:
         seed : `int` or sequence of `int`
             The same seed gives the same pixels.
         **noise
-            Passed to `~sunpy_deepem.training.prior.simulate_observation`.
+            Passed to `~sunpy_deepem.training.simulate_observation`.
 
         Returns
         -------
