@@ -260,10 +260,12 @@ class TestInvertMany:
         assert run("invert", many, "-o", "dem", "--plot", "--quantiles", "0.5", "-q").exit_code == 0
         assert len(list(Path("dem").glob("*.png"))) == 2
         assert len(list(Path("dem").glob("*_q0.5.fits"))) == 8
-        first = min(Path("dem").glob("*.png"))
+        first, second = sorted(Path("dem").glob("*.png"))
         first.unlink()
+        second.write_text("mine", encoding="utf-8")
         assert run("invert", many, "-o", "dem", "--plot", "-q").exit_code == 0
         assert first.exists()
+        assert second.read_text(encoding="utf-8") == "mine"
 
     def test_without_a_channel(self, folder, many):
         files = [path for path in sorted(many.iterdir()) if not path.name.endswith("0193.fits")]

@@ -17,8 +17,6 @@ __all__ = ["METHODS", "invert"]
 
 # As in sunpy_deepem.methods, whose import takes longer than the help of this command.
 METHODS = ("network", "basis-pursuit", "demregpy")
-# As in sunpy_deepem.temperature.
-_BANDS = ((5.6, 6.0), (6.0, 6.3), (6.3, 6.6), (6.6, 7.0))
 # Names of the files of samples.
 _SAMPLES = {"real": "sample", "synthetic": "synthetic"}
 # Suffixes of the files of cubes; other names are those of folders.
@@ -202,15 +200,15 @@ class _Extras(NamedTuple):
     say: Callable
 
     def names(self, path):
-        """Return the paths of plot and maps, the latter by band and quantile."""
+        """Return the paths of plots, and those of maps by band and quantile."""
         plots = [path.with_suffix(".png")] if self.plot else []
+        if not self.quantiles:
+            return plots, {}
+        from sunpy_deepem.temperature import BANDS
+
         stem = path.name.removesuffix(".gz").rpartition(".")[0]
-        maps = {
-            (band, q): path.with_name(f"{stem}_em_{band[0]:g}-{band[1]:g}_q{q:g}.fits")
-            for band in (_BANDS if self.quantiles else ())
-            for q in self.quantiles
-        }
-        return plots, maps
+        name = "{}_em_{:g}-{:g}_q{:g}.fits"
+        return plots, {(band, q): path.with_name(name.format(stem, *band, q)) for band in BANDS for q in self.quantiles}
 
     def check(self, path):
         """Check all output files before the inversion."""
@@ -219,28 +217,35 @@ class _Extras(NamedTuple):
             check_output(one, self.overwrite)
 
     def write(self, cube, path):
-        """Write plot and maps of a cube."""
-        plots, maps = self.names(path)
+        """Write plot and maps of a cube; those that exist are kept without ``overwrite``."""
+        plots, maps = self._missing(path)
         for plot in plots:
             self.say("Drawing ...")
             draw(cube, plot, overwrite=self.overwrite)
             self.say(f"Wrote {plot}")
         if not maps:
             return
-        self.say("Drawing from the posterior ...")
-        found = cube.band_maps(_BANDS, quantiles=self.quantiles)
-        for smap, target in zip(found, maps.values(), strict=True):
-            with atomic_path(target, overwrite=self.overwrite) as partial:
-                smap.save(partial, filetype="fits")
+        self.say("Sampling the posterior ...")
+        keys = self.names(path)[1]
+        found = cube.band_maps(tuple(dict.fromkeys(band for band, _ in keys)), quantiles=self.quantiles)
+        for key, smap in zip(keys, found, strict=True):
+            if key in maps:
+                with atomic_path(maps[key], overwrite=self.overwrite) as partial:
+                    smap.save(partial, filetype="fits")
         self.say(f"Wrote {len(maps)} maps, {path.stem}_em_*.fits")
 
-    def write_missing(self, path):
-        """Write those of the files of a cube that do not exist, or all with ``overwrite``."""
-        plots, maps = self.names(path)
-        if self.overwrite or not all(one.exists() for one in (*plots, *maps.values())):
+    def write_beside(self, path):
+        """Write plot and maps of a cube in a file."""
+        if any(self._missing(path)):
             from sunpy_deepem import DEMCube
 
-            self._replace(overwrite=True).write(DEMCube.read(path), path)
+            self.write(DEMCube.read(path), path)
+
+    def _missing(self, path):
+        """Return what `names` does, without files that are kept."""
+        plots, maps = self.names(path)
+        kept = [one for one in (*plots, *maps.values()) if one.exists() and not self.overwrite]
+        return [one for one in plots if one not in kept], {key: one for key, one in maps.items() if one not in kept}
 
 
 def _check_sources(paths, sample, date):
@@ -312,7 +317,7 @@ def _invert_series(sets, out, scheduler, extras, quiet, options):
         click.echo(f"Found {found}; ignored maps: {len(sets.ignored)}.", err=True)
     report = invert_series(sets, out, scheduler=scheduler, overwrite=extras.overwrite, progress=not quiet, **options)
     for path in report.paths:
-        extras.write_missing(path)
+        extras.write_beside(path)
     if report.failed or not quiet:
         click.echo(f"{report}\nReport: {out / report_name(sets.part)}", err=True)
     if report.failed:
