@@ -13,7 +13,7 @@ from sunpy_deepem.utils.parallel import tile_map
 
 __all__ = ["PosteriorDraws"]
 
-# Draws times pixels per tile, on a CPU, whose cache they stay in, and on a GPU.
+# Draws times pixels per tile, on a CPU and on a GPU.
 _CPU_TILE, _GPU_TILE = 2**15, 2**20
 # Smallest σ over intensity of the channels of a pixel, from which the network is used alone, and up to which draws are.
 _NETWORK_NOISE, _SHARP_NOISE = 0.08, 0.04

@@ -8,6 +8,7 @@ __all__ = ["compiled", "exp", "log"]
 #: Decorator of functions that Numba compiles; the result is kept on disk.
 compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 
+# Numba calls scalar functions of the C library for np.exp and np.log, which prevents vector instructions.
 # Numbers of type float64 would make all arithmetic slower.
 _F = np.float32
 _HALF, _ONE, _TWO = _F(0.5), _F(1), _F(2)

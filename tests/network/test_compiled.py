@@ -90,3 +90,19 @@ def test_no_pixels(posterior):
     matrix = torch.tensor(TemperatureResponse.default().matrix.value * EM_SCALE, dtype=torch.float32)
     with torch.no_grad():
         assert draw_tile(posterior, empty, empty, None, matrix, common_numbers(4, 0, 18, 6)).shape == (4, 18, 0)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_predict(missing):
+    """PyTorch computes the layers with gradients, and on other devices."""
+    module = DeepEM.load("default").module
+    intensity, sigma = observed()
+    flags = torch.zeros(1, 12, 1, PIXELS, dtype=torch.bool) if missing else None
+    if missing:
+        flags[:, 0, :, ::2] = flags[:, 9, :, 1::3] = True
+    with torch.enable_grad():
+        expected = [values.detach() for values in module(intensity, sigma, flags)]
+    with torch.no_grad():
+        found = module(intensity, sigma, flags)
+    for values, same in zip(found, expected, strict=True):
+        torch.testing.assert_close(values, same, rtol=1e-3, atol=1e-6 * float(same.max()))
