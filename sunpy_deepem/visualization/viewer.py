@@ -198,7 +198,7 @@ def view(cube, *, max_pixels=256):
     It shows, for the pixel under the pointer, the EM curve with the band of its 68 % interval, from 32 posterior draws;
     the EM loci; observed and synthetic intensities and their residual, as in `DEMCube.residual_maps`; χ² and the
     quality flags. A click holds the pixel, another one releases it. In a notebook, call ``bokeh.io.output_notebook()``
-    once and then ``bokeh.io.show(cube.view())``. The draws of 256 × 256 pixels take about half a minute.
+    once and then ``bokeh.io.show(cube.view())``.
 
     Parameters
     ----------
