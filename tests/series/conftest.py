@@ -25,7 +25,7 @@ def sequence(dim_to_bright):
 
 
 @pytest.fixture
-def folder(tmp_path, dim_to_bright):
+def maps_folder(tmp_path, dim_to_bright):
     """Folder with the FITS files of ``dim_to_bright``."""
     folder = tmp_path / "maps"
     folder.mkdir()

@@ -153,9 +153,9 @@ class TestSelect:
         assert seconds_of(both.complete) == [48, 72]
         assert seconds_of(sets.select(since=at(30)).select(part=(2, 2)).complete) == [48, 72]
 
-    def test_files_without_a_time_are_kept(self, tmp_path, folder):
-        (folder / "broken.fits").write_bytes(b"no FITS")
-        assert len(group_maps(folder).select(since="2015-01-01").failed) == 1
+    def test_files_without_a_time_are_kept(self, tmp_path, maps_folder):
+        (maps_folder / "broken.fits").write_bytes(b"no FITS")
+        assert len(group_maps(maps_folder).select(since="2015-01-01").failed) == 1
 
     @pytest.mark.parametrize("part", [(0, 2), (3, 2), (1.5, 2), (1, 2, 3), "1/2", 3, (None, 2)])
     def test_invalid_part(self, sets, part):
@@ -169,53 +169,60 @@ class TestSelect:
 
 
 class TestFiles:
-    def test_kinds_of_source(self, folder):
-        files = sorted(folder.iterdir())
-        for source in (folder, str(folder), files, [*files, folder], folder / "*.fits", [str(folder / "aia_*_0*")]):
+    def test_kinds_of_source(self, maps_folder):
+        files = sorted(maps_folder.iterdir())
+        for source in (
+            maps_folder,
+            str(maps_folder),
+            files,
+            [*files, maps_folder],
+            maps_folder / "*.fits",
+            [str(maps_folder / "aia_*_0*")],
+        ):
             sets = group_maps(source)
             assert [each.sources for each in sets.complete] == [tuple(files[n : n + 6]) for n in (0, 6, 12)]
 
-    def test_recursive(self, tmp_path, folder):
+    def test_recursive(self, tmp_path, maps_folder):
         with pytest.raises(FileNotFoundError, match="recursive=True"):
             group_maps(tmp_path)
         assert len(group_maps(tmp_path, recursive=True).complete) == 3
 
-    def test_hidden_files(self, folder):
-        (folder / ".aia_0_0094.fits").write_bytes(b"")
-        (folder / ".trash").mkdir()
-        (folder / "aia_0_0094.fits").rename(folder / ".trash" / "aia.fits")
-        sets = group_maps(folder, recursive=True)
+    def test_hidden_files(self, maps_folder):
+        (maps_folder / ".aia_0_0094.fits").write_bytes(b"")
+        (maps_folder / ".trash").mkdir()
+        (maps_folder / "aia_0_0094.fits").rename(maps_folder / ".trash" / "aia.fits")
+        sets = group_maps(maps_folder, recursive=True)
         assert [each.reason for each in sets.failed] == ["missing: 94 Å"]
 
-    def test_compressed_images_and_gzip(self, folder):
-        for path in folder.glob("aia_0_*"):
+    def test_compressed_images_and_gzip(self, maps_folder):
+        for path in maps_folder.glob("aia_0_*"):
             data, header = fits.getdata(path, header=True)
             fits.CompImageHDU(data, header).writeto(path.with_suffix(".fits.fz"))
             path.unlink()
-        for path in folder.glob("aia_1_*"):
+        for path in maps_folder.glob("aia_1_*"):
             path.with_suffix(".fits.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
-        assert len(group_maps(folder).complete) == 3
+        assert len(group_maps(maps_folder).complete) == 3
 
-    def test_only_headers_are_read(self, folder):
+    def test_only_headers_are_read(self, maps_folder):
         """Files without data are grouped; they fail when they are inverted."""
-        for path in folder.iterdir():
+        for path in maps_folder.iterdir():
             path.write_bytes(path.read_bytes()[:8640])
-        assert len(group_maps(folder).complete) == 3
+        assert len(group_maps(maps_folder).complete) == 3
 
-    def test_unreadable_header(self, folder):
-        (folder / "aia_0_0094.fits").write_bytes(b"no FITS")
-        with fits.open(folder / "aia_1_0094.fits", mode="update") as hdus:
+    def test_unreadable_header(self, maps_folder):
+        (maps_folder / "aia_0_0094.fits").write_bytes(b"no FITS")
+        with fits.open(maps_folder / "aia_1_0094.fits", mode="update") as hdus:
             del hdus[0].header["DATE-OBS"], hdus[0].header["T_OBS"]
-        sets = group_maps(folder)
+        sets = group_maps(maps_folder)
         assert len(sets.complete) == 1
         without_time = [each for each in sets.failed if each.time is None]
         assert [each.sources[0].name for each in without_time] == ["aia_0_0094.fits", "aia_1_0094.fits"]
         assert all("its header cannot be read" in each.reason for each in without_time)
 
-    def test_cubes_are_ignored(self, folder):
-        invert_series(folder, folder)
-        sets = group_maps(folder)
+    def test_cubes_are_ignored(self, maps_folder):
+        invert_series(maps_folder, maps_folder)
+        sets = group_maps(maps_folder)
         assert len(sets.complete) == 3
         assert [why for _, why in sets.ignored] == ["not an AIA map"] * 3
 

@@ -31,79 +31,79 @@ START = Time("2014-01-01T00:00:00")
 
 
 class TestInvertSeries:
-    def test_one_file_per_set(self, tmp_path, folder):
-        report = invert_series(folder, tmp_path / "a" / "dem")
+    def test_one_file_per_set(self, tmp_path, maps_folder):
+        report = invert_series(maps_folder, tmp_path / "a" / "dem")
         names = [f"deepem_2014-01-01T000{minute}05.fits" for minute in (0, 2, 4)]
         assert [path.name for path in report.paths] == names
         assert sorted(path.name for path in (tmp_path / "a" / "dem").iterdir()) == [*names, "report.json"]
         assert (len(report.done), len(report.skipped), len(report.failed)) == (3, 0, 0)
         assert list(report.times.isot) == [f"2014-01-01T00:0{minute}:05.840" for minute in (0, 2, 4)]
 
-    def test_equals_invert(self, tmp_path, folder):
-        report = invert_series(folder, tmp_path / "dem", shape=16, systematic=0.2)
+    def test_equals_invert(self, tmp_path, maps_folder):
+        report = invert_series(maps_folder, tmp_path / "dem", shape=16, systematic=0.2)
         for step, path in enumerate(report.paths):
-            expected = invert(sorted(folder.glob(f"aia_{step}_*")), shape=16, systematic=0.2)
+            expected = invert(sorted(maps_folder.glob(f"aia_{step}_*")), shape=16, systematic=0.2)
             cube = DEMCube.read(path)
             np.testing.assert_array_equal(cube.data, expected.data)
             np.testing.assert_array_equal(cube.uncertainty.array, expected.uncertainty.array)
             assert cube.inputs == expected.inputs
 
-    def test_skip_done_sets(self, tmp_path, folder):
-        first = invert_series(folder, tmp_path)
+    def test_skip_done_sets(self, tmp_path, maps_folder):
+        first = invert_series(maps_folder, tmp_path)
         written = [path.stat().st_mtime_ns for path in first.paths]
-        second = invert_series(folder, tmp_path)
+        second = invert_series(maps_folder, tmp_path)
         assert (len(second.done), len(second.skipped)) == (0, 3)
         assert [path.stat().st_mtime_ns for path in second.paths] == written
         assert second.paths == first.paths
 
-    def test_parts_write_the_files_of_the_whole(self, tmp_path, folder):
-        sets = group_maps(folder)
+    def test_parts_write_the_files_of_the_whole(self, tmp_path, maps_folder):
+        sets = group_maps(maps_folder)
         reports = [invert_series(sets.select(part=(k, 4)), tmp_path / "dem") for k in (1, 2, 3, 4)]
         assert [len(report.done) for report in reports] == [1, 1, 1, 0]
-        assert len(invert_series(folder, tmp_path / "dem").skipped) == 3
+        assert len(invert_series(maps_folder, tmp_path / "dem").skipped) == 3
         reports = [f"report-{k}-of-4.json" for k in (1, 2, 3, 4)]
         assert sorted(path.name for path in (tmp_path / "dem").glob("*.json")) == [*reports, "report.json"]
 
-    def test_packaged_weights_by_name(self, tmp_path, folder):
-        sets = group_maps(folder).select(part=(1, 3))
+    def test_packaged_weights_by_name(self, tmp_path, maps_folder):
+        sets = group_maps(maps_folder).select(part=(1, 3))
         assert len(invert_series(sets, tmp_path, weights="neutral").done) == 1
 
-    def test_explicit_defaults_are_the_same_options(self, tmp_path, folder):
-        invert_series(folder, tmp_path)
-        report = invert_series(folder, tmp_path, shape=512, systematic=0.1, weights="default", device="cpu")
+    def test_explicit_defaults_are_the_same_options(self, tmp_path, maps_folder):
+        invert_series(maps_folder, tmp_path)
+        report = invert_series(maps_folder, tmp_path, shape=512, systematic=0.1, weights="default", device="cpu")
         assert len(report.skipped) == 3
 
-    def test_network_is_identified_by_weights(self, tmp_path, folder):
+    def test_network_is_identified_by_weights(self, tmp_path, maps_folder):
         network = DeepEM.load("default")
         network.save(tmp_path / "mine.safetensors")
-        invert_series(folder, tmp_path, weights=network)
-        assert len(invert_series(folder, tmp_path, weights=tmp_path / "mine.safetensors").skipped) == 3
+        invert_series(maps_folder, tmp_path, weights=network)
+        assert len(invert_series(maps_folder, tmp_path, weights=tmp_path / "mine.safetensors").skipped) == 3
         network.module.layers[0].bias.data += 0.1
-        assert len(invert_series(folder, tmp_path, weights=network).failed) == 3
+        assert len(invert_series(maps_folder, tmp_path, weights=network).failed) == 3
 
-    def test_damaged_file_is_replaced(self, tmp_path, folder):
-        first, second, third = invert_series(folder, tmp_path).paths
+    def test_damaged_file_is_replaced(self, tmp_path, maps_folder):
+        first, second, third = invert_series(maps_folder, tmp_path).paths
         expected = DEMCube.read(second).data
         first.write_bytes(first.read_bytes()[:20_000])
         content = bytearray(second.read_bytes())
         content[len(content) // 2] ^= 0xFF
         second.write_bytes(content)
-        report = invert_series(folder, tmp_path)
+        report = invert_series(maps_folder, tmp_path)
         assert [result.path for result in report.done] == [first, second]
         assert [result.path for result in report.skipped] == [third]
         np.testing.assert_array_equal(DEMCube.read(second).data, expected)
 
-    def test_other_options(self, tmp_path, folder):
-        before = [path.read_bytes() for path in invert_series(folder, tmp_path).paths]
-        report = invert_series(folder, tmp_path, systematic=0.2, shape=16)
+    def test_other_options(self, tmp_path, maps_folder):
+        before = [path.read_bytes() for path in invert_series(maps_folder, tmp_path).paths]
+        report = invert_series(maps_folder, tmp_path, systematic=0.2, shape=16)
         assert len(report.failed) == 3
         assert "made with other shape, systematic. Pass overwrite=True" in report.failed[0].reason
         assert [path.read_bytes() for path in sorted(tmp_path.glob("deepem_*"))] == before
-        assert len(invert_series(folder, tmp_path, systematic=0.2, shape=16, overwrite=True).done) == 3
+        assert len(invert_series(maps_folder, tmp_path, systematic=0.2, shape=16, overwrite=True).done) == 3
         assert DEMCube.read(tmp_path / "deepem_2014-01-01T000005.fits").shape == (18, 16, 16)
 
     @pytest.mark.parametrize("option", ["method", "response", "region"])
-    def test_other_objects_as_options(self, tmp_path, folder, sun, option):
+    def test_other_objects_as_options(self, tmp_path, maps_folder, sun, option):
         def flat(intensity, uncertainty, response):
             em = np.ones((18, *intensity.shape[1:])) * intensity.sum(axis=0) / response.matrix.value.sum()
             return em, np.zeros(intensity.shape[1:], dtype=int)
@@ -118,36 +118,36 @@ class TestInvertSeries:
             "region": (corners[:2], corners[1:]),
         }[option]
         options = {"method": flat, option: one}
-        assert len(invert_series(folder, tmp_path, **options).done) == 3
-        assert len(invert_series(folder, tmp_path, **options).skipped) == 3
-        report = invert_series(folder, tmp_path, **options | {option: other})
+        assert len(invert_series(maps_folder, tmp_path, **options).done) == 3
+        assert len(invert_series(maps_folder, tmp_path, **options).skipped) == 3
+        report = invert_series(maps_folder, tmp_path, **options | {option: other})
         assert f"made with other {option}" in report.failed[0].reason
 
-    def test_other_inputs(self, tmp_path, folder):
-        invert_series(folder, tmp_path)
-        os.utime(folder / "aia_1_0171.fits", (0, 0))
-        report = invert_series(folder, tmp_path)
+    def test_other_inputs(self, tmp_path, maps_folder):
+        invert_series(maps_folder, tmp_path)
+        os.utime(maps_folder / "aia_1_0171.fits", (0, 0))
+        report = invert_series(maps_folder, tmp_path)
         assert [len(part) for part in (report.done, report.skipped, report.failed)] == [0, 2, 1]
         assert "made with other inputs" in report.failed[0].reason
 
-    def test_bad_set_does_not_stop_others(self, tmp_path, folder):
-        path = folder / "aia_0_0131.fits"
+    def test_bad_set_does_not_stop_others(self, tmp_path, maps_folder):
+        path = maps_folder / "aia_0_0131.fits"
         path.write_bytes(path.read_bytes()[:8640])
-        (folder / "aia_2_0094.fits").unlink()
-        (folder / "aia_304.fits").write_bytes((folder / "aia_1_0094.fits").read_bytes())
-        fits.setval(folder / "aia_304.fits", "WAVELNTH", value=304)
-        report = invert_series(folder, tmp_path / "dem")
+        (maps_folder / "aia_2_0094.fits").unlink()
+        (maps_folder / "aia_304.fits").write_bytes((maps_folder / "aia_1_0094.fits").read_bytes())
+        fits.setval(maps_folder / "aia_304.fits", "WAVELNTH", value=304)
+        report = invert_series(maps_folder, tmp_path / "dem")
         assert [path.name for path in report.paths] == ["deepem_2014-01-01T000205.fits"]
         truncated, incomplete = report.failed
         assert "aia_0_0131.fits" in truncated.reason
         assert incomplete.reason == "missing: 94 Å"
         assert len(incomplete.inputs) == 5
-        assert report.ignored == ((str(folder / "aia_304.fits"), "not of the channels used"),)
+        assert report.ignored == ((str(maps_folder / "aia_304.fits"), "not of the channels used"),)
 
-    def test_report_as_json(self, tmp_path, folder):
-        (folder / "aia_2_0094.fits").unlink()
-        (folder / "broken.fits").write_bytes(b"")
-        report = invert_series(folder, tmp_path)
+    def test_report_as_json(self, tmp_path, maps_folder):
+        (maps_folder / "aia_2_0094.fits").unlink()
+        (maps_folder / "broken.fits").write_bytes(b"")
+        report = invert_series(maps_folder, tmp_path)
         stored = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
         assert stored == json.loads(report.to_json())
         assert stored["format"] == "sunpy_deepem report 1"
@@ -156,18 +156,18 @@ class TestInvertSeries:
         assert stored["sets"][0] == {
             "status": "done",
             "time": "2014-01-01T00:00:05.840",
-            "inputs": [str(folder / f"aia_0_{channel:04}.fits") for channel in CHANNELS],
+            "inputs": [str(maps_folder / f"aia_0_{channel:04}.fits") for channel in CHANNELS],
             "file": "deepem_2014-01-01T000005.fits",
             "reason": None,
         }
         assert stored["sets"][3]["time"] is None
         assert stored["ignored"] == []
 
-    def test_report_as_text(self, tmp_path, folder):
-        for path in folder.glob("aia_*_0094.fits"):
+    def test_report_as_text(self, tmp_path, maps_folder):
+        for path in maps_folder.glob("aia_*_0094.fits"):
             path.write_bytes(path.read_bytes()[:8640])
-        (folder / "broken.fits").write_bytes(b"")
-        lines = str(invert_series(folder, tmp_path)).splitlines()
+        (maps_folder / "broken.fits").write_bytes(b"")
+        lines = str(invert_series(maps_folder, tmp_path)).splitlines()
         assert lines[0] == "0 inverted, 0 skipped as done before, 4 failed"
         assert max(map(len, lines[:4])) <= 80
         assert lines[1].startswith("  2014-01-01T00:00:05: ")
@@ -177,7 +177,7 @@ class TestInvertSeries:
         assert str(report).splitlines()[-2:] == ["  2014-01-01T00:00:00: dark", "  and 2 more"]
         assert len(json.loads(report.to_json())["sets"]) == 12
 
-    def test_continue_after_interrupt(self, tmp_path, folder, monkeypatch):
+    def test_continue_after_interrupt(self, tmp_path, maps_folder, monkeypatch):
         calls = []
 
         @functools.wraps(invert)
@@ -189,26 +189,26 @@ class TestInvertSeries:
 
         monkeypatch.setattr(jobs, "invert", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            invert_series(folder, tmp_path)
+            invert_series(maps_folder, tmp_path)
         stored = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
         assert [each["reason"] for each in stored["sets"]] == [None, *["interrupted before it was inverted"] * 2]
         assert len(list(tmp_path.glob("deepem_*"))) == 1
-        report = invert_series(folder, tmp_path)
+        report = invert_series(maps_folder, tmp_path)
         assert (len(report.skipped), len(report.done)) == (1, 2)
         assert len(calls) == 4
 
-    def test_full_disk(self, tmp_path, folder, monkeypatch):
+    def test_full_disk(self, tmp_path, maps_folder, monkeypatch):
         """No partial file is left."""
 
         def full(cube, path, **options):
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(DEMCube, "write", full)
-        report = invert_series(folder, tmp_path)
+        report = invert_series(maps_folder, tmp_path)
         assert [result.reason for result in report.failed] == ["OSError: [Errno 28] No space left on device"] * 3
         assert sorted(path.name for path in tmp_path.iterdir()) == ["maps", "report.json"]
 
-    def test_remove_partial_files_of_killed_runs_only(self, tmp_path, folder):
+    def test_remove_partial_files_of_killed_runs_only(self, tmp_path, maps_folder):
         """Files of a run that lives, in this or another process, stay."""
         with atomic_path(tmp_path / "other.fits") as of_another_run:
             of_another_run.write_bytes(b"half")
@@ -216,30 +216,30 @@ class TestInvertSeries:
             for path in killed:
                 path.with_name(f"{path.name}.part").write_bytes(b"half")
                 path.with_name(f"{path.name}.lock").touch()
-            invert_series(folder, tmp_path)
+            invert_series(maps_folder, tmp_path)
             found = {path.name for path in tmp_path.iterdir() if path.suffix in (".part", ".lock")}
             assert found == {of_another_run.name, of_another_run.with_suffix(".lock").name}
 
-    def test_invalid_folder(self, tmp_path, folder):
+    def test_invalid_folder(self, tmp_path, maps_folder):
         (tmp_path / "file").write_text("no folder")
         for out in (tmp_path / "file", tmp_path / "file" / "out"):
             with pytest.raises(OSError, match="cannot be written to"):
-                invert_series(folder, out)
+                invert_series(maps_folder, out)
         if Path("/proc/self").is_dir():  # even root cannot write there
             with pytest.raises(OSError, match="the folder /proc cannot be written to"):
-                invert_series(folder, "/proc")
+                invert_series(maps_folder, "/proc")
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-    def test_read_only_folder(self, tmp_path, folder):
+    def test_read_only_folder(self, tmp_path, maps_folder):
         (tmp_path / "out").mkdir(mode=0o555)
         with pytest.raises(PermissionError, match="cannot be written to"):
-            invert_series(folder, tmp_path / "out")
+            invert_series(maps_folder, tmp_path / "out")
 
-    def test_invalid_arguments(self, tmp_path, folder):
+    def test_invalid_arguments(self, tmp_path, maps_folder):
         with pytest.raises(ValueError, match=r"out must be a folder, found .*dem.fits"):
-            invert_series(folder, tmp_path / "dem.fits")
+            invert_series(maps_folder, tmp_path / "dem.fits")
         with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
-            invert_series(folder, tmp_path, weights="none.safetensors")
+            invert_series(maps_folder, tmp_path, weights="none.safetensors")
         with pytest.raises(ValueError, match="source holds no AIA map of the six channels"):
             invert_series(ChannelSets(()))
         with pytest.raises(ValueError, match="source holds no AIA map"):

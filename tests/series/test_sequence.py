@@ -79,9 +79,9 @@ class TestSequence:
         assert np.isfinite(curve["total_em"]).all()
         assert np.isnan(curve["total_em_uncertainty"]).all()
 
-    def test_read(self, tmp_path, folder, sequence):
-        invert_series(folder, tmp_path)
-        (tmp_path / "other.fits").write_bytes((folder / "aia_0_0094.fits").read_bytes())
+    def test_read(self, tmp_path, maps_folder, sequence):
+        invert_series(maps_folder, tmp_path)
+        (tmp_path / "other.fits").write_bytes((maps_folder / "aia_0_0094.fits").read_bytes())
         read = DEMCubeSequence.read(tmp_path)
         assert read.shape == sequence.shape
         assert list(read.times) == list(sequence.times)
@@ -91,8 +91,8 @@ class TestSequence:
         np.testing.assert_array_equal(read[1:][0].data, DEMCube.read(tmp_path / "deepem_2014-01-01T000205.fits").data)
         assert list(read[::2].times) == list(sequence.times[::2])
 
-    def test_read_on_access(self, tmp_path, folder, monkeypatch):
-        invert_series(folder, tmp_path)
+    def test_read_on_access(self, tmp_path, maps_folder, monkeypatch):
+        invert_series(maps_folder, tmp_path)
         read, original = [], DEMCube.read
         monkeypatch.setattr(DEMCube, "read", lambda path: read.append(path.name) or original(path))
         sequence = DEMCubeSequence.read(tmp_path)
