@@ -36,7 +36,8 @@ class ChannelProducts:
         degraded : `bool`, optional
             Whether to apply the degradation at the date of the observation, for comparison with level 1.5 data divided
             by exposure time. The factor of each channel, by which the intensities were corrected, is in its DEGRFACT
-            keyword. Such maps can be inverted like observed ones.
+            keyword: that of the inversion, or of the ``correction_table`` that was given with ``degradation=None``, by
+            default the packaged one. Such maps can be inverted like observed ones.
         quantiles, **draws
             As for `total_em`.
 
@@ -83,6 +84,8 @@ class ChannelProducts:
             return float(observation["degradation"])
         if corrected == "response":
             return 1.0
+        if "earlier_correction" in observation:
+            return float(observation["earlier_correction"])
         epoch = self.meta["response"].meta.get("obstime")
         epoch = None if epoch is None else Time(epoch)
         return degradation_factor(observation["channel"], Time(observation["date"]), epoch=epoch)

@@ -103,7 +103,7 @@ class TemperatureResponse:
 
     @classmethod
     def default(
-        cls, *, eve: bool = True, chiantifix: bool = True, obstime=None, bins: LogTBins | None = None
+        cls, *, eve: bool = True, chiantifix: bool = True, obstime=None, correction_table=None, bins=None
     ) -> "TemperatureResponse":
         """
         Read the packaged response: SolarSoft's V10, by default EVE-normalised and with chiantifix.
@@ -116,8 +116,10 @@ class TemperatureResponse:
             Add the empirical correction for lines missing from CHIANTI in the 94 Å band (Boerner et al. 2014). Without
             it, fits of quiet Sun put emission above log T 6.6. It is meant for an EVE-normalised response.
         obstime : `~astropy.time.Time`, optional
-            Time of the response: the packaged table degrades the channels to it. The default is launch, which suits
-            intensities that are corrected for degradation.
+            Time of the response, to which the channels are degraded. The default is launch, which suits intensities
+            that are corrected for degradation.
+        correction_table : optional
+            As for `sunpy_deepem.calibrate.correction_table`, by default the packaged table.
         bins : `LogTBins`, optional
             Bins of log T, by default 18 with centers from 5.5 to 7.2.
 
@@ -148,7 +150,7 @@ class TemperatureResponse:
         if chiantifix:
             curves[CHANNELS.index(94)] += table["chiantifix_94"]
         if obstime is not None:
-            correction, degraded_by = get_correction_table()
+            correction, degraded_by = get_correction_table(correction_table)
             known_until(correction, obstime)
             degraded = [degradation_factor(channel, obstime, table=correction) for channel in CHANNELS]
             curves = curves * np.array(degraded)[:, np.newaxis]
@@ -451,9 +453,7 @@ class TemperatureResponse:
             msg = f"{path} cannot be read as ECSV ({type(error).__name__}: {error}). Write it again."
             raise ValueError(msg) from error
         if table.meta.get("format") != _FORMAT:
-            msg = (
-                f"{path} contains no response (no format: {_FORMAT}). Use a file written by TemperatureResponse.write."
-            )
+            msg = f"{path} contains no response (no format: {_FORMAT}). Use a file of TemperatureResponse.write."
             raise ValueError(msg)
         try:
             names = [name for name in table.colnames if name != "temperature"]

@@ -7,18 +7,18 @@ import astropy.units as u
 import numpy as np
 
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL, measure_misalignment
-from sunpy_deepem.calibrate.degradation import correction_table as get_correction_table
 from sunpy_deepem.calibrate.degradation import degradation_factor, known_until
 from sunpy_deepem.calibrate.photometry import common_fraction, counts_uncertainty, error_table, native_pixels
-from sunpy_deepem.channels import CHANNELS, SYNTHETIC
+from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
 from sunpy_deepem.stack.binning import Binning
 from sunpy_deepem.stack.counts import ChannelCounts, unused_provenance
 from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header
 from sunpy_deepem.stack.headers import check_fields, check_observers
 from sunpy_deepem.stack.maps import channel_of, check_times, checked_channels, load_maps, one_of_each
+from sunpy_deepem.stack.options import check_synthetic, checked_degradation, checked_min_channels, degradation_table
 from sunpy_deepem.units import INTENSITY_UNIT, MIN_CHANNELS
-from sunpy_deepem.utils.checks import fraction_of_one, one_time, whole_number
+from sunpy_deepem.utils.checks import fraction_of_one, one_time
 from sunpy_deepem.utils.messages import warn_user
 from sunpy_deepem.utils.parallel import thread_map
 from sunpy_deepem.utils.regions import resolve_region
@@ -178,7 +178,8 @@ class Observation:
     epoch : `~astropy.time.Time` or `str`, optional
         Time of the response, by default launch.
     correction_table : optional
-        As for `sunpy_deepem.calibrate.correction_table`.
+        As for `sunpy_deepem.calibrate.correction_table`. With ``degradation=None`` it is the table by which the maps
+        were corrected, for `DEMCube.synthesize`.
     calibration_error, chianti_error : optional
         Further terms of σ, common to all pixels, as for `sunpy_deepem.calibrate.counts_uncertainty`; by default
         ``systematic`` covers them.
@@ -240,21 +241,22 @@ class Observation:
     ):
         self._systematic = fraction_of_one(systematic, "systematic")
         self._pixel_error = fraction_of_one(pixel_error, "pixel_error")
-        degradation = _check_degradation(degradation)
+        degradation = checked_degradation(degradation)
         self._used = checked_channels(channels)
-        self._min_channels = _check_min_channels(min_channels, self._used)
+        self._min_channels = checked_min_channels(min_channels, self._used)
         maps = one_of_each(load_maps(maps), self._used)
         check_times(maps, max_time_span)
         check_observers(maps)
         check_fields(maps)
-        _check_synthetic(maps, degradation)
+        check_synthetic(maps, degradation)
         epoch = None if epoch is None else one_time(epoch, "epoch")
-        table, table_origin = get_correction_table(correction_table) if degradation == "data" else (None, None)
+        table, table_origin = degradation_table(degradation, correction_table)
         known = None if table is None else known_until(table, max(smap.date for smap in maps))
         self._counts = {channel_of(smap): ChannelCounts.from_map(smap) for smap in maps}
         self._place(shape, region)
         self._errors = {"calibration_error": calibration_error, "chianti_error": chianti_error}
-        self.inputs = tuple(self._input(channel, epoch, table) for channel in CHANNELS)
+        corrected = degradation == "data"
+        self.inputs = tuple(self._input(channel, epoch, table, corrected=corrected) for channel in CHANNELS)
         self.meta = {
             "systematic": self._systematic,
             "pixel_error": self._pixel_error,
@@ -262,7 +264,7 @@ class Observation:
             "degradation": degradation,
             "correction_table": table_origin,
             "degradation_known_until": None if known is None else known.utc.isot,
-            "epoch": epoch.utc.isot if degradation == "data" and epoch is not None else None,
+            "epoch": epoch.utc.isot if corrected and epoch is not None else None,
             "calibration_error": calibration_error,
             "chianti_error": bool(chianti_error),
             "native_pixels": native_pixels(self._scale),
@@ -286,15 +288,17 @@ class Observation:
         self.header = part_header(header, self._rows, self._columns)
         self.shape = self._rows.stop - self._rows.start, self._columns.stop - self._columns.start
 
-    def _input(self, channel, epoch, table):
+    def _input(self, channel, epoch, table, *, corrected):
         """Return facts about a channel's input and processing; one that is not used has the time of another."""
         counts = self._counts.get(channel, self._grid)
         if channel in self._counts:
             facts = counts.provenance() | {"reprojected": self._offsets[channel] is None}
         else:
             facts = unused_provenance(channel, counts.smap) | {"reprojected": False}
-        factor = 1.0 if table is None else degradation_factor(channel, counts.smap.date, epoch=epoch, table=table)
-        return facts | {"degradation": factor}
+        if table is None:
+            return facts | {"degradation": 1.0}
+        factor = degradation_factor(channel, counts.smap.date, epoch=epoch, table=table)
+        return facts | ({"degradation": factor} if corrected else {"degradation": 1.0, "earlier_correction": factor})
 
     def _common_error(self, facts):
         """Return the error of a channel that is common to all pixels, as a fraction of the intensity."""
@@ -433,27 +437,6 @@ class Observation:
         """
         block = self.shape[0] // intensity.shape[1]
         return _misalignment(intensity, self._scale * block)
-
-
-def _check_synthetic(maps, degradation):
-    if degradation == "data" and any(smap.meta.get("content") == SYNTHETIC for smap in maps):
-        msg = "maps are synthetic, from DEMCube.synthesize, and not degraded. Pass degradation=None."
-        raise ValueError(msg)
-
-
-def _check_degradation(degradation):
-    if not isinstance(degradation, str | bool | None) or degradation not in ("data", "response", None, True, False):
-        msg = f"degradation must be 'data', 'response' or None, found {degradation!r}."
-        raise ValueError(msg)
-    return {True: "data", False: None}.get(degradation, degradation)
-
-
-def _check_min_channels(min_channels, channels):
-    number = whole_number(min_channels, "min_channels")
-    if number > len(channels):
-        msg = f"min_channels must be at most the number of channels, {len(channels)}, found {number}. The default is 3."
-        raise ValueError(msg)
-    return number
 
 
 def _misalignment(intensity, scale):

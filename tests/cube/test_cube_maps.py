@@ -7,7 +7,7 @@ from astropy.time import Time
 from helpers import true_cube
 
 from sunpy_deepem import ChannelStack, TemperatureResponse, invert
-from sunpy_deepem.calibrate.degradation import degradation_factor
+from sunpy_deepem.calibrate.degradation import correction_table, degradation_factor
 from sunpy_deepem.sample import sample_maps
 
 
@@ -35,6 +35,13 @@ def test_residual_maps(truth):
         residual = (observed[row].data - synthetic[row].data) / truth.intensity_uncertainty[row].value
         np.testing.assert_allclose(smap.data, residual, rtol=1e-4, atol=1e-6)
         assert (smap.uncertainty.array == 1).all()
+
+
+def table_of_half():
+    """Return a table of degradation in which the channels lose half more after launch."""
+    table = correction_table()[0].copy()
+    table["EFF_AREA"][table["T_START"] > table["T_START"].min()] *= 0.5
+    return table
 
 
 class TestDegraded:
@@ -84,6 +91,22 @@ class TestDegraded:
         for plain, degraded in zip(cube.synthesize(), cube.synthesize(degraded=True), strict=True):
             np.testing.assert_array_equal(plain.data, degraded.data)
             assert degraded.meta["degrfact"] == 1
+
+    def test_table_of_an_earlier_correction(self, maps):
+        table = table_of_half()
+        cube = invert(maps, degradation=None, correction_table=table)
+        assert cube.meta["provenance"]["correction_table"] == "table given by the user"
+        np.testing.assert_array_equal(cube.intensity.value, invert(maps, degradation=None).intensity.value)
+        for smap in cube.synthesize(degraded=True):
+            factor = degradation_factor(round(smap.wavelength.value), smap.date, table=table)
+            assert smap.meta["degrfact"] == pytest.approx(factor)
+            assert factor < degradation_factor(round(smap.wavelength.value), smap.date)
+
+    def test_table_of_the_inversion(self, maps):
+        table = table_of_half()
+        for smap in invert(maps, correction_table=table).synthesize(degraded=True):
+            factor = degradation_factor(round(smap.wavelength.value), smap.date, table=table)
+            assert smap.meta["degrfact"] == pytest.approx(factor)
 
     def test_response_of_another_epoch(self, truth):
         part = truth[:]

@@ -11,6 +11,7 @@ from hypothesis import given
 from sunpy.util.exceptions import SunpyUserWarning
 
 from sunpy_deepem import CHANNELS, ChannelStack, Quality, invert
+from sunpy_deepem.calibrate import correction_table
 from sunpy_deepem.series import group_maps
 
 maps_table = Table("Maps")
@@ -347,6 +348,15 @@ def test_systematic(value, expected):
 def test_degradation(value, expected):
     with expected:
         invert(maps(), degradation=value)
+
+
+@options_table(
+    "invert(maps, correction_table=)",
+    ("with degradation='response'", ValueError("Pass response=TemperatureResponse.default(obstime=..., correction_")),
+)
+def test_correction_table(expected):
+    with expected:
+        invert(maps(), degradation="response", correction_table=correction_table()[0], method="basis-pursuit")
 
 
 @options_table("invert(maps, epoch=)", ("no time", ValueError("epoch must be a time such as")))
