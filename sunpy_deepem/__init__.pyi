@@ -24,6 +24,7 @@ from .series.inversion import invert_series
 from .series.sequence import DEMCubeSequence
 from .stack.channel_stack import ChannelStack
 from .temperature import LogTBins
+from .utils.logger import log
 
 __all__ = [
     "CHANNELS",
@@ -42,6 +43,7 @@ __all__ = [
     "invert",
     "invert_series",
     "io",
+    "log",
     "methods",
     "network",
     "prepare",

@@ -4,6 +4,7 @@ from collections import Counter
 from difflib import get_close_matches
 from functools import partial
 from inspect import signature
+from time import perf_counter
 
 import astropy.units as u
 import numpy as np
@@ -22,10 +23,11 @@ from sunpy_deepem.quality import MASKED, Quality, image_deviation, unusual_flags
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.stack.channel_stack import ChannelStack, Observation
 from sunpy_deepem.units import INTENSITY_UNIT
-from sunpy_deepem.utils.files import atomic_path, check_distinct, check_target
+from sunpy_deepem.utils.files import atomic_path, check_distinct, check_target, checked_path
+from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.parallel import thread_map
 
-__all__ = ["invert", "invert_part"]
+__all__ = ["check_names", "invert", "invert_part"]
 
 # Misalignment is measured on images of about this size.
 _ALIGNED = 512
@@ -121,30 +123,51 @@ def invert(
     >>> invert(maps, method="basis-pursuit", region=corners).shape
     (18, 12, 16)
     """
-    _check_names(stack_options)
-    in_memory = out is None and chunks is None
-    if out is not None:
-        check_distinct(out, maps)
+    check_names(stack_options)
+    start, in_memory = perf_counter(), out is None and chunks is None
+    _check_sink(maps, out, chunks, overwrite=overwrite)
     method = _configured(method, weights, device, progress=progress and in_memory)
     observation, response = _observation_and_response(maps, response, stack_options, method_bins(method))
     _check_response(method, response)
-    if in_memory:
-        return _to_memory(observation, method, response)
-    _check_streaming(observation, out, chunks)
     if chunks is not None:
         return _to_dask(observation, method, response, chunks)
-    _to_fits(observation, method, response, out, overwrite=overwrite, progress=progress)
-    return DEMCube.read(out, chunks="auto")
+    if in_memory:
+        cube = _to_memory(observation, method, response)
+    else:
+        _to_fits(observation, method, response, out, overwrite=overwrite, progress=progress)
+        cube = DEMCube.read(out, chunks="auto")
+    _log_inversion(cube, perf_counter() - start)
+    return cube
 
 
-def _check_names(options):
-    """Raise `TypeError` for the first option that neither `invert` nor `Observation` has."""
+def _log_inversion(cube, seconds):
+    ny, nx = cube.shape[1:]
+    log.info(
+        "Inverted maps of %s: %d × %d pixels by %s in %.1f s.",
+        cube.date.utc.isot[:19],
+        ny,
+        nx,
+        cube.meta["provenance"]["method"],
+        seconds,
+    )
+
+
+def check_names(options, function="invert"):
+    """
+    Raise `TypeError` for the first option that neither `invert` nor `Observation` has.
+
+    Parameters
+    ----------
+    options : iterable of `str`
+    function : `str`, optional
+        Name of the function that got them.
+    """
     known = [*signature(invert).parameters, *signature(Observation).parameters]
     for name in options:
         if name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            msg = f"invert() got an unexpected keyword argument {name!r}.{hint}"
+            msg = f"{function}() got an unexpected keyword argument {name!r}.{hint}"
             raise TypeError(msg)
 
 
@@ -233,7 +256,9 @@ def _cube(planes, observation, method, response, **facts):
 
 def _to_memory(observation, method, response):
     """Return the `DEMCube` of an `Observation` or a `ChannelStack`."""
+    start = perf_counter()
     stack = observation if isinstance(observation, ChannelStack) else observation.stack()
+    log.debug("Calibrated, aligned and binned the maps in %.1f s.", perf_counter() - start)
     # χ² is computed in double precision, like everything that is derived from the cube.
     planes = _invert_stack(stack, method, response, dtype=np.float64)
     return _cube(planes, stack, method, response, unsolved=dict(planes.unsolved))
@@ -242,17 +267,12 @@ def _to_memory(observation, method, response):
 def _to_dask(observation, method, response, chunks):
     """Return the `DEMCube` of dask arrays of an `Observation`."""
     steps = _checked_chunks(chunks)
-    import_dask_array()  # before any work
     part = partial(invert_part, observation, method, response, deviation=_survey(observation, method))
     return _cube(lazy_planes(part, observation.shape, steps), observation, method, response)
 
 
 def _to_fits(observation, method, response, path, *, overwrite, progress):
     """Invert an `Observation` into a FITS file, band by band of rows."""
-    if not str(path).lower().endswith(".fits"):
-        msg = f"out must end in .fits, found {path}. Other formats are written by DEMCube.write."
-        raise ValueError(msg)
-    check_target(path, overwrite=overwrite)
     block = min(max(1, max(observation.shape) // _ALIGNED), *observation.shape)
     bands = observation.bands(multiple=block)
     part = partial(
@@ -346,13 +366,25 @@ def _observation_and_response(maps, response, options, bins):
     return observation, response
 
 
-def _check_streaming(observation, out, chunks):
-    if isinstance(observation, ChannelStack):
+def _check_sink(maps, out, chunks, *, overwrite):
+    """Check before any work where the cube is to be."""
+    if out is None and chunks is None:
+        return
+    if isinstance(maps, ChannelStack):
         msg = "maps is a ChannelStack, which is in memory already; out and chunks need the maps themselves."
         raise TypeError(msg)
     if out is not None and chunks is not None:
         msg = "out and chunks exclude each other. Pass one of them."
         raise TypeError(msg)
+    import_dask_array()
+    if chunks is not None:
+        _checked_chunks(chunks)
+        return
+    if not checked_path(out, "out").name.lower().endswith(".fits"):
+        msg = f"out must end in .fits, found {out}. Other formats are written by DEMCube.write."
+        raise ValueError(msg)
+    check_distinct(out, maps)
+    check_target(out, overwrite=overwrite)
 
 
 def _check_epoch(observation, epoch):

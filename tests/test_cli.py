@@ -14,8 +14,9 @@ import sunpy.map
 from click.testing import CliRunner
 from helpers import changed, later
 
-from sunpy_deepem import DEMCube, invert, sample
+from sunpy_deepem import DeepEM, DEMCube, invert, sample
 from sunpy_deepem.cli import main
+from sunpy_deepem.network import ScaledNetwork
 from sunpy_deepem.sample import real_maps, sample_maps
 
 
@@ -67,7 +68,8 @@ class TestInvert:
         result = run("invert", files)
         assert result.exit_code == 0, result.output
         (name,) = names(folder)
-        assert name.startswith("deepem_2014-01-01T0000")
+        assert name == "deepem_2014-01-01T000005.fits"  # as in a series, by the exposure in 193 Å
+        assert DEMCube.read(name).date.isot.startswith("2014-01-01T00:00:05")
         assert DEMCube.read(name).data.shape == (18, 32, 32)
         assert f"Wrote {name}" in result.stderr
 
@@ -130,6 +132,12 @@ class TestInvert:
         assert names(folder) == ["a.png"]
         assert_one_line(run("invert", files, "-o", "none/a.fits"), "none/a.fits lies in a folder that does not exist")
 
+    def test_default_name_is_checked_first(self, folder, files):
+        Path("deepem_2014-01-01T000005.fits").write_text("precious")
+        result = run("invert", files)
+        assert_one_line(result, "deepem_2014-01-01T000005.fits exists. Pass --overwrite")
+        assert "Reading" not in result.stderr
+
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
@@ -171,6 +179,13 @@ class TestPartsOfTheData:
         assert whole.exit_code == 0
         assert part.shape[1] < part.shape[2] < 32
         assert np.isin(part.data[5], DEMCube.read("all.fits").data[5]).all()
+
+    def test_quantiles_of_weights_without_a_posterior(self, folder, files, response):
+        network = ScaledNetwork(response.matrix.value.sum(axis=1) * 1e25, 18, hidden=(8,))
+        DeepEM(network, bins=response.bins, response=response).save("mine.safetensors")
+        result = run("invert", files, "--quantiles", "0.5", "--weights", "mine.safetensors")
+        assert_one_line(result, "mine.safetensors has none")
+        assert "Reading" not in result.stderr
 
     def test_channels(self, folder, files):
         (files / "aia_335.fits").rename(folder / "hidden")
@@ -278,7 +293,9 @@ class TestInvertMany:
         good = Path("dem/report.json").read_text(encoding="utf-8")
         result = run("invert", many, "-o", "dem", "--shape", "16")
         assert result.exit_code == 1
-        assert "made with other" in " ".join(result.stderr.split())
+        said = " ".join(result.stderr.split())
+        assert "made with other shape. Pass --overwrite to replace it" in said
+        assert "overwrite=True" not in said
         assert Path("dem/report.json").read_text(encoding="utf-8") == good
 
     def test_job_array(self, folder, many):
@@ -319,7 +336,7 @@ class TestInvertMany:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ([], "MAPS are of many times (2 sets of channels, 0 incomplete or ambiguous)"),
+            ([], "MAPS are of many times (2 sets of channels, 0 incomplete or ambiguous; ignored maps: 1)"),
             (["-o", "dem.fits"], "out must be a folder"),
             (["-o", "dem", "--weights", "none.safetensors"], "none.safetensors"),
             (["-o", "dem", "--scheduler", "abacus"], "scheduler must be"),
@@ -366,6 +383,10 @@ class TestSynthesize:
         if content is not None:
             Path("cube.fits").write_bytes(content)
         assert_one_line(run("synthesize", "cube.fits", "-o", "maps"), "cube.fits")
+
+    def test_file_instead_of_a_folder(self, folder, dem):
+        Path("file").write_text("precious")
+        assert_one_line(run("synthesize", dem, "-o", "file"), "--out must be a folder, found the file file")
         assert not Path("maps").exists()
 
 
@@ -405,12 +426,22 @@ class TestShow:
 
 
 class TestInfo:
-    def test_default_weights(self):
-        result = run("info")
+    @pytest.mark.parametrize("weights", ["default", "neutral"])
+    def test_packaged_weights(self, weights):
+        result = run("info", weights)
         assert result.exit_code == 0
-        assert result.output.startswith("<DeepEM")
-        assert "seed: " in result.output
-        assert max(map(len, result.output.splitlines())) < 300
+        assert result.output.startswith(f"Weights          {weights}\nNetwork          scaled, 25→")
+        for words in ("5.5 to 7.2 in 18 bins", "Seed             0", "deepem train --prior"):
+            assert words in result.output
+        assert max(map(len, result.output.splitlines())) <= 80
+
+    def test_weights_in_a_long_path(self, folder):
+        path = folder / ("long" * 30) / "mine.safetensors"
+        path.parent.mkdir()
+        DeepEM.load().save(path)
+        result = run("info", path)
+        assert result.exit_code == 0
+        assert max(map(len, result.output.splitlines())) <= 80
 
     def test_missing_weights(self, folder):
         assert_one_line(run("info", "none.safetensors"), "none.safetensors")

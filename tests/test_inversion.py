@@ -169,6 +169,16 @@ class TestInputs:
         with pytest.raises(TypeError, match=r"unexpected keyword argument 'abacus'\.$"):
             invert(small, abacus=1)
 
+    def test_where_to_write_is_checked_before_the_maps_are_read(self, tmp_path):
+        precious = tmp_path / "dem.fits"
+        precious.write_text("precious", encoding="utf-8")
+        with pytest.raises(FileExistsError, match=r"Pass overwrite=True"):
+            invert("no folder", out=precious)
+        with pytest.raises(ValueError, match=r"out must end in \.fits, found .*dem\.asdf"):
+            invert("no folder", out=tmp_path / "dem.asdf")
+        with pytest.raises(ValueError, match="chunks must be a positive whole number"):
+            invert("no folder", chunks=0)
+
     def test_pattern_of_files(self, small, tmp_path):
         for smap in small:
             smap.save(tmp_path / f"aia_{smap.wavelength.value:.0f}.fits")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import click
 
+from sunpy_deepem.cli.common import in_shell
 from sunpy_deepem.cli.inversion import invert
 from sunpy_deepem.cli.products import fetch, show, synthesize
 from sunpy_deepem.cli.training import info, train
@@ -28,7 +29,7 @@ class _Group(click.Group):
         except (ValueError, TypeError, ImportError, OSError) as error:
             if ctx.params.get("traceback"):
                 raise
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(in_shell(" ".join(str(error).split()))) from error
 
 
 @contextmanager

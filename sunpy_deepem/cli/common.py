@@ -1,19 +1,47 @@
 """What several subcommands need."""
 
+import logging
+import re
+import textwrap
 from pathlib import Path
 
 import click
 
-from sunpy_deepem.utils.files import atomic_path
+from sunpy_deepem.utils.files import atomic_path, check_target
 
-__all__ = ["check_output", "check_weights", "draw", "quiet_sunpy"]
+__all__ = ["check_output", "check_weights", "draw", "in_shell", "prepare_logs"]
 
 
-def quiet_sunpy():
-    """Hide sunpy's messages about single maps. Its logger must not be used before sunpy is imported."""
-    import sunpy
+def in_shell(text):
+    """Return a message with options as they are given in the shell: ``--overwrite`` for ``overwrite=True``."""
+    return re.sub(r"\b(overwrite|recursive)=True\b", r"--\1", text)
 
-    sunpy.log.setLevel("WARNING")
+
+def prepare_logs(*, quiet=False):
+    """Hide sunpy's records of single maps and, with ``quiet``, this package's progress, until the command ends."""
+    import sunpy  # whose logger must not be named before
+
+    from sunpy_deepem.utils.logger import console, log
+
+    levels, formatter = {each: each.level for each in (sunpy.log, log)}, console.formatter
+
+    def restore():
+        console.setFormatter(formatter)
+        for each, level in levels.items():
+            each.setLevel(level)
+
+    click.get_current_context().call_on_close(restore)
+    sunpy.log.setLevel(logging.WARNING)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    console.setFormatter(_ShellFormatter())
+
+
+class _ShellFormatter(logging.Formatter):
+    """Formats records as plain text, as wide as a usual terminal."""
+
+    def format(self, record):
+        lines = in_shell(record.getMessage()).splitlines()
+        return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ", break_long_words=False) for line in lines)
 
 
 def check_weights(weights):
@@ -24,13 +52,11 @@ def check_weights(weights):
 
 
 def check_output(path, overwrite):
-    """Raise if a file exists that may not be replaced, or its folder does not exist."""
-    if path.exists() and not overwrite:
-        msg = f"{path} exists. Pass --overwrite to replace it."
-        raise click.ClickException(msg)
-    if not path.absolute().parent.is_dir():
-        msg = f"{path} lies in a folder that does not exist. Make {path.parent} first."
-        raise click.ClickException(msg)
+    """Raise if a file exists that may not be replaced, or its folder does not exist or cannot be written to."""
+    try:
+        check_target(path, overwrite=overwrite)
+    except OSError as error:
+        raise click.ClickException(in_shell(str(error))) from error
 
 
 def draw(cube, path, *, overwrite):

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import click
 
-from sunpy_deepem.cli.common import check_output, check_weights, draw, quiet_sunpy
-from sunpy_deepem.utils.files import atomic_path, check_distinct
+from sunpy_deepem.cli.common import check_output, check_weights, draw, prepare_logs
+from sunpy_deepem.utils.files import atomic_path, check_distinct, cube_name
 
 __all__ = ["METHODS", "invert"]
 
@@ -151,7 +151,7 @@ def invert(maps, sample, date, out, plot, quantiles, shape, region, degradation,
     selection = {name: value for name, value in selection.items() if value is not None}
     _check_selection(selection, sample, out)
     check_weights(options["weights"])
-    _check_quantiles(quantiles, options["method"])
+    _check_quantiles(quantiles, options)
     extras = _Extras(plot, quantiles, overwrite, say)
     if out is None and sample:
         out = Path(f"deepem_{_SAMPLES[sample]}.fits")
@@ -161,7 +161,7 @@ def invert(maps, sample, date, out, plot, quantiles, shape, region, degradation,
         out, into_folder = out / f"deepem_{_SAMPLES[sample]}.fits", False
     if out is not None and not into_folder:
         extras.check(out)
-    quiet_sunpy()
+    prepare_logs(quiet=quiet)
     if date:
         from sunpy_deepem.fetch import fetch as fetch_files
 
@@ -174,6 +174,7 @@ def invert(maps, sample, date, out, plot, quantiles, shape, region, degradation,
             return
         if len(sets.complete) == 1 and not sets.failed:
             source = sets.complete[0].sources
+            out = Path(cube_name(sets.complete[0].time)) if out is None else out
         if sets.ignored:
             say(f"Ignored maps of other channels or times: {len(sets.ignored)}.")
     if out is not None:
@@ -184,7 +185,7 @@ def invert(maps, sample, date, out, plot, quantiles, shape, region, degradation,
 
     cube = invert_maps(source, progress=not quiet, **options)
     if out is None:
-        out = Path(f"deepem_{cube.sky_header['date-obs'][:19].replace(':', '')}.fits")
+        out = Path(cube_name(cube.date))
         extras.check(out)
     cube.write(out, overwrite=overwrite)
     say(f"Wrote {out}")
@@ -299,27 +300,29 @@ def _is_folder(out):
     return True
 
 
-def _check_quantiles(quantiles, method):
+def _check_quantiles(quantiles, options):
+    method, weights = options["method"], options["weights"]
     if quantiles and method != "network":
         msg = f"--quantiles are those of the network's posterior; {method} has none. Leave out --method or --quantiles."
+        raise click.UsageError(msg)
+    if not quantiles or weights == "default":
+        return
+    from sunpy_deepem import DeepEM
+
+    if not DeepEM.load(weights).has_posterior:
+        msg = f"--quantiles are those of the network's posterior; {weights} has none. Leave out --quantiles."
         raise click.UsageError(msg)
 
 
 def _invert_series(sets, out, scheduler, extras, quiet, options):
     from sunpy_deepem.series import invert_series
-    from sunpy_deepem.series.report import report_name
 
-    found = f"{len(sets.complete)} sets of channels, {len(sets.failed)} incomplete or ambiguous"
     if out is None:
-        msg = f"MAPS are of many times ({found}). Name a folder for their cubes: --out FOLDER."
+        msg = f"MAPS are of many times ({sets}). Name a folder for their cubes: --out FOLDER."
         raise click.UsageError(msg)
-    if not quiet:
-        click.echo(f"Found {found}; ignored maps: {len(sets.ignored)}.", err=True)
     report = invert_series(sets, out, scheduler=scheduler, overwrite=extras.overwrite, progress=not quiet, **options)
     for path in report.paths:
         extras.write_beside(path)
-    if report.failed or not quiet:
-        click.echo(f"{report}\nReport: {out / report_name(sets.part)}", err=True)
     if report.failed:
         sys.exit(1)
 

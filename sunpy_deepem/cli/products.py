@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sunpy_deepem.cli.common import check_output, draw, quiet_sunpy
+from sunpy_deepem.cli.common import check_output, draw, prepare_logs
 from sunpy_deepem.utils.files import atomic_path
 
 __all__ = ["fetch", "show", "synthesize"]
@@ -36,7 +36,7 @@ def fetch(start, end, cadence, level, out, quiet):
 
     from sunpy_deepem.fetch import fetch as fetch_files
 
-    quiet_sunpy()
+    prepare_logs(quiet=quiet)
     step = None if cadence is None else u.Quantity(cadence)
     for path in fetch_files(start, end, cadence=step, level=level, folder=out, progress=not quiet):
         click.echo(path)
@@ -48,15 +48,18 @@ def fetch(start, end, cadence, level, out, quiet):
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def synthesize(cube, out, overwrite):
     """Write the six synthetic AIA maps of CUBE, a file written by 'deepem invert'."""
-    from sunpy_deepem import DEMCube
+    from sunpy_deepem import CHANNELS, DEMCube
 
-    quiet_sunpy()
-    maps = DEMCube.read(cube).synthesize()
-    out.mkdir(parents=True, exist_ok=True)
-    paths = [out / f"{cube.stem}_synthetic_{smap.wavelength.value:04.0f}.fits" for smap in maps]
-    for path in paths:
+    prepare_logs()
+    dem = DEMCube.read(cube)
+    if out.exists() and not out.is_dir():
+        msg = f"--out must be a folder, found the file {out}."
+        raise click.UsageError(msg)
+    paths = [out / f"{cube.stem}_synthetic_{channel:04d}.fits" for channel in CHANNELS]
+    for path in paths if out.is_dir() else ():
         check_output(path, overwrite)
-    for smap, path in zip(maps, paths, strict=True):
+    out.mkdir(parents=True, exist_ok=True)
+    for smap, path in zip(dem.synthesize(), paths, strict=True):
         with atomic_path(path, overwrite=overwrite) as partial:
             smap.save(partial, filetype="fits")
         click.echo(f"Wrote {path}", err=True)
@@ -81,7 +84,7 @@ def show(cube, out, in_browser, overwrite):
     check_output(out, overwrite)
     from sunpy_deepem import DEMCube
 
-    quiet_sunpy()
+    prepare_logs()
     if out.suffix == ".png":
         draw(DEMCube.read(cube), out, overwrite=overwrite)
     else:

@@ -1,12 +1,14 @@
 """``deepem train`` and ``info``."""
 
+import json
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 
 import click
 
-from sunpy_deepem.cli.common import check_output, check_weights, quiet_sunpy
+from sunpy_deepem.cli.common import check_output, check_weights, prepare_logs
 
 __all__ = ["info", "train"]
 
@@ -67,7 +69,7 @@ def train(
     from sunpy_deepem import TemperatureResponse, __version__
     from sunpy_deepem.training import Checkpoint, TrainingOptions, fit
 
-    quiet_sunpy()
+    prepare_logs(quiet=quiet)
     response = TemperatureResponse.default(bins=_bins(*log_t))
     posterior_epochs = options.pop("posterior_epochs")
     checkpoint = Checkpoint(out.with_name(f"{out.name}.checkpoint"), resume=resume)
@@ -97,14 +99,28 @@ def info(weights):
     check_weights(weights)
     from sunpy_deepem import DeepEM
 
-    network = DeepEM.load(weights)
-    click.echo(repr(network))
-    for key, value in sorted(network.meta.items()):
-        click.echo(f"{key}: {value if len(value) < 200 else value[:197] + '...'}")
-    if network.prior:
-        click.echo("prior:")
-        for family, fraction in network.prior.items():
-            click.echo(f"  {family}: {fraction:.1%}")
+    for name, value in _facts(DeepEM.load(weights)).items():
+        # As wide as a usual terminal; longer words, such as paths, are broken.
+        click.echo("\n".join(textwrap.wrap(value, 80, initial_indent=f"{name:<17}", subsequent_indent=17 * " ")))
+
+
+def _facts(network):
+    """Return what `info` prints, by name."""
+    meta = dict(network.meta)
+    history, first = json.loads(meta.pop("history", "[]")), network.bins.centers[0]
+    facts = {
+        "Weights": network.source,
+        "Network": f"{network.module.name}, {network.widths}",
+        "Posterior": "yes" if network.has_posterior else "no",
+        "Channels": ", ".join(f"{channel} Å" for channel in network.channels),
+        "log10(T / K)": f"{first:.1f} to {network.bins.centers[-1]:.1f} in {len(network.bins)} bins",
+        "Response": network.response_fingerprint or "unknown",
+        "Prior": ", ".join(f"{family} {fraction:.1%}" for family, fraction in network.prior.items()) or "none",
+    }
+    if history:
+        losses = [", ".join(f"{key} {loss:.3f}" for key, loss in each.items() if key != "epoch") for each in history]
+        facts["Training"] = f"{len(history)} epochs; loss after the first: {losses[0]}; after the last: {losses[-1]}"
+    return facts | {name.replace("_", " ").capitalize(): str(value) for name, value in sorted(meta.items())}
 
 
 def _train_on_prior(name, response, *, posterior_epochs, **given):

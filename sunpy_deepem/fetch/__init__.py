@@ -23,6 +23,7 @@ from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.fetch.archives import ARCHIVES, Archive, Record, iso
 from sunpy_deepem.utils.checks import one_time, whole_number
 from sunpy_deepem.utils.files import checked_path
+from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["fetch"]
@@ -146,7 +147,10 @@ class _Session:
         if gaps:
             self._report(gaps, warn=bool(sets))
         records = {self._path(record): record for at in times for record in sets.get(at, ())}
-        self._download({path: record for path, record in records.items() if not self._is_complete(record)})
+        missing = {path: record for path, record in records.items() if not self._is_complete(record)}
+        if missing:
+            log.info("Downloading %d of %d files to %s.", len(missing), len(records), self.folder)
+        self._download(missing)
         return list(records)
 
     def _path(self, record):
@@ -164,6 +168,7 @@ class _Session:
         return path in self.complete
 
     def _search(self, start, end):
+        log.debug("Searching %s from %s to %s.", self.archive.name, iso(start), iso(end))
         for pause in self._pauses():
             time.sleep(pause)
             try:
@@ -171,6 +176,7 @@ class _Session:
                     rows = self.archive.search(*(Time(at, format="unix") for at in (start, end)))
             except OSError as error:
                 last = error
+                log.info("Searching %s failed: %s", self.archive.name, _one_line(error))
             else:
                 return [
                     Record(channel, Time(row["Start Time"]).unix, row) for channel, row in rows if channel in CHANNELS
@@ -235,6 +241,8 @@ class _Session:
         if any(isinstance(failed.exception, asyncio.CancelledError) for failed in results.errors):
             raise KeyboardInterrupt
         self.errors = {failed.url: _one_line(failed.exception) for failed in results.errors}
+        for url, error in self.errors.items():
+            log.info("%s did not arrive: %s", url, error)
 
 
 def _nearest_set(records, at, limit):

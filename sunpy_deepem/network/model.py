@@ -482,11 +482,15 @@ class DeepEM(PosteriorDraws):
         """Number of channels."""
         return len(self.channels)
 
-    def __repr__(self):
+    @property
+    def widths(self) -> str:
+        """Number of inputs, of features of each layer and of outputs, as ``"25→64→36"``."""
         convolutions = [layer for layer in self.module.layers if isinstance(layer, PointwiseConvolution)]
         widths = [convolutions[0].in_channels, *(layer.out_channels for layer in convolutions)]
-        shape = "→".join(str(width) for width in widths)
-        return f"<DeepEM {self.module.name} {shape}, {self.bins!r}, response {self.response_fingerprint}>"
+        return "→".join(str(width) for width in widths)
+
+    def __repr__(self):
+        return f"<DeepEM {self.module.name} {self.widths}, {self.bins!r}, response {self.response_fingerprint}>"
 
 
 def _flat(arrays):

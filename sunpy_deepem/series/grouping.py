@@ -119,6 +119,10 @@ class ChannelSets:
             part=self.part if part is None else part,
         )
 
+    def __str__(self):
+        unusable = f"{len(self.failed)} incomplete or ambiguous"
+        return f"{len(self.complete)} sets of channels, {unusable}; ignored maps: {len(self.ignored)}"
+
     def __repr__(self):
         return f"<ChannelSets {len(self.complete)} complete, {len(self.failed)} failed, {len(self.ignored)} ignored>"
 

@@ -1,16 +1,19 @@
 """Inversion of many observations: `invert_series`."""
 
 import tempfile
+from logging import INFO, WARNING
 
 import astropy.units as u
 from tqdm.auto import tqdm
 
+from sunpy_deepem.inversion import check_names
 from sunpy_deepem.series.cluster import open_pool
 from sunpy_deepem.series.grouping import ChannelSets, group_maps
 from sunpy_deepem.series.jobs import check_file, error_reason, invert_set, make_jobs
 from sunpy_deepem.series.report import make_report, report_name
 from sunpy_deepem.series.sequence import DEMCubeSequence
 from sunpy_deepem.utils.files import FITS_SUFFIXES, check_distinct, checked_path, remove_orphans
+from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["invert_series"]
@@ -64,7 +67,7 @@ def invert_series(
     Raises
     ------
     FileNotFoundError, TypeError
-        See `group_maps`; or if the weights do not exist.
+        See `group_maps`; or if the weights do not exist, or `invert` does not have an option.
     ValueError
         If ``source`` holds no map of the six channels, ``scheduler`` is invalid, or, without ``out``, all sets failed.
     OSError
@@ -85,6 +88,7 @@ def invert_series(
     >>> sequence.shape
     (2, 18, 32, 32)
     """
+    check_names(invert_options, "invert_series")
     sets = source
     if not isinstance(source, ChannelSets):
         sets = group_maps(
@@ -97,6 +101,7 @@ def invert_series(
     if not (sets.complete or sets.failed) and sets.since is sets.part is None:
         msg = f"source holds no AIA map of the six channels, found {len(sets.ignored)} maps of other kinds."
         raise ValueError(msg)
+    log.info("Found %s.", sets)
     folder = None if out is None else _writable(checked_path(out, "out"))
     if folder is not None:
         remove_orphans(folder)
@@ -127,9 +132,17 @@ def invert_series(
                     report.write(path)
                 # Those of workers that were killed.
                 remove_orphans(folder)
+            _log_report(report, None if out is None else checked_path(out) / report_name(sets.part))
     if folder is not None:
         return report
     return _sequence([cubes[index] for index in sorted(cubes) if cubes[index] is not None], report)
+
+
+def _log_report(report, path):
+    if path is None:
+        log.info("%s", report.counts)  # failed sets are a warning or an error
+    else:
+        log.log(WARNING if report.failed else INFO, "%s\nReport: %s", report, path)
 
 
 def _outcomes(pool, function, jobs):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import Parameter, signature
 from pathlib import Path
@@ -19,6 +19,8 @@ from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.series.grouping import describe
 from sunpy_deepem.series.report import SetResult, input_names
 from sunpy_deepem.stack.channel_stack import Observation
+from sunpy_deepem.utils.files import cube_name
+from sunpy_deepem.utils.logger import log
 
 __all__ = ["Job", "check_file", "error_reason", "invert_set", "make_jobs"]
 
@@ -44,6 +46,8 @@ class Job:
         Identity of inputs and options, stored in the file to recognize it.
     path : `pathlib.Path` or `None`
         File to write.
+    log_level : `int`
+        Level of the package's logger in the process that made the job, for those that run it.
     """
 
     time: Time
@@ -51,6 +55,7 @@ class Job:
     options: dict
     record: dict
     path: Path | None
+    log_level: int = field(default_factory=lambda: log.level)
 
     def done(self, status):
         """Return the result of a set that was inverted or skipped."""
@@ -70,8 +75,8 @@ def make_jobs(sets, folder, options):
         # Workers may have another working directory.
         sources = tuple(item if isinstance(item, GenericMap) else item.absolute() for item in each.sources)
         record = {"inputs": [_identity(item) for item in sources], "options": recipe}
-        name = f"deepem_{each.time.utc.isot[:19].replace(':', '')}.fits"
-        jobs.append(Job(each.time, sources, options, record, None if folder is None else folder / name))
+        path = None if folder is None else folder / cube_name(each.time)
+        jobs.append(Job(each.time, sources, options, record, path))
     return jobs
 
 
@@ -97,6 +102,7 @@ def check_file(job):
 
 def invert_set(job):
     """Invert a set and return its result, and its cube unless it was written to a file."""
+    log.setLevel(job.log_level)
     try:
         cube = invert(list(job.sources), **_with_network(job))
         cube.meta["provenance"]["series"] = job.record

@@ -126,8 +126,13 @@ class SeriesReport:
     def _of(self, status):
         return tuple(result for result in self.results if result.status == status)
 
+    @property
+    def counts(self):
+        """How many sets were inverted, skipped and failed, `str`."""
+        return f"{len(self.done)} inverted, {len(self.skipped)} skipped as done before, {len(self.failed)} failed"
+
     def __str__(self):
-        lines = [f"{len(self.done)} inverted, {len(self.skipped)} skipped as done before, {len(self.failed)} failed"]
+        lines = [self.counts]
         for result in self.failed[:_MAX_FAILURES_SHOWN]:
             name = ", ".join(result.inputs) if result.time is None else result.time.utc.isot[:19]
             lines += textwrap.wrap(f"{name}: {result.reason}", 78, initial_indent="  ", subsequent_indent="    ")

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from tqdm.auto import tqdm
 
 from sunpy_deepem.utils.files import atomic_path
+from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.parallel import background
 
 __all__ = ["TrainingRun"]
@@ -131,6 +132,7 @@ class TrainingRun:
         """
         if checkpoint is not None and checkpoint.exists:
             self.restore(checkpoint.path, description)
+            log.info("Continuing the %s after epoch %d of %s.", name, len(self.history), checkpoint.path)
         bar = tqdm(total=self.options.epochs, initial=len(self.history), desc=name, unit="epoch", disable=not progress)
         with background() as executor:
             following = None if self.finished else executor.submit(prepare, len(self.history))

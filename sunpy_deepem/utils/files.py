@@ -14,7 +14,15 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
     import msvcrt
 
-__all__ = ["FITS_SUFFIXES", "atomic_path", "check_distinct", "check_target", "checked_path", "remove_orphans"]
+__all__ = [
+    "FITS_SUFFIXES",
+    "atomic_path",
+    "check_distinct",
+    "check_target",
+    "checked_path",
+    "cube_name",
+    "remove_orphans",
+]
 
 #: Suffixes of FITS files, compressed ones included.
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
@@ -30,6 +38,11 @@ def checked_path(path, name="path"):
     except TypeError:
         msg = f"{name} must be a str or pathlib.Path, found {type(path).__name__}."
         raise TypeError(msg) from None
+
+
+def cube_name(time):
+    """Return the name of the file of a cube, by its `~astropy.time.Time`."""
+    return f"deepem_{time.utc.isot[:19].replace(':', '')}.fits"
 
 
 def check_target(path, *, overwrite=True):

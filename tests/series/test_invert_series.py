@@ -245,6 +245,11 @@ class TestInvertSeries:
         with pytest.raises(ValueError, match="source holds no AIA map"):
             invert_series([aia_map(304, np.ones((4, 4)))], tmp_path)
 
+    def test_unknown_options(self, tmp_path, folder):
+        with pytest.raises(TypeError, match=r"invert_series\(\) got .* 'shpae'\. Did you mean 'shape'\?"):
+            invert_series(folder, tmp_path / "dem", shpae=None)
+        assert not (tmp_path / "dem").exists()
+
 
 class TestInMemory:
     def test_sequence(self, dim_to_bright):

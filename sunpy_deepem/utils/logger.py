@@ -1,0 +1,45 @@
+"""The package's logger, with the habits of sunpy's."""
+
+import logging
+import sys
+
+from astropy.logger import AstropyLogger, conf
+from tqdm import tqdm
+
+__all__ = ["console", "log"]
+
+
+class _Console(logging.Handler):
+    """Writes records to standard error, above progress bars; standard output is for results."""
+
+    def emit(self, record):
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:
+            self.handleError(record)
+
+
+def _init_log():
+    """Return the logger, at astropy's default level unless its level is set already."""
+    logger_class = logging.getLoggerClass()
+    logging.setLoggerClass(AstropyLogger)
+    try:
+        logger = logging.getLogger("sunpy_deepem")
+    finally:
+        logging.setLoggerClass(logger_class)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(conf.log_level)
+    # A logger that was made before this import is not astropy's, whose records have an origin.
+    console.setFormatter(
+        logging.Formatter("%(levelname)s: %(message)s [%(origin)s]", defaults={"origin": "sunpy_deepem"})
+    )
+    logger.addHandler(console)
+    # drms, which aiapy imports, adds a handler to the root logger, which would print every record again.
+    logger.propagate = False
+    return logger
+
+
+#: Handler that prints its records.
+console = _Console()
+#: Logger of this package, an `astropy.logger.AstropyLogger`.
+log = _init_log()
