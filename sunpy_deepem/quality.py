@@ -119,8 +119,10 @@ def image_deviation(deviation, intensity, sigma):
     valid = np.isfinite(deviation).all(axis=0)
     if not valid.any():
         return np.zeros(len(deviation))
-    signal = (intensity[:, valid] / sigma[:, valid]).mean(axis=0)
-    return np.median(deviation[:, valid][:, signal >= np.median(signal)], axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        signal = (intensity / sigma).mean(axis=0)
+        bright = valid & (signal >= np.median(signal[valid]))
+    return np.array([np.median(channel[bright]) for channel in deviation])
 
 
 def unusual_flags(deviation, of_image):

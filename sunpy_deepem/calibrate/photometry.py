@@ -98,6 +98,8 @@ def common_fraction(channel, *, calibration_error=None, chianti_error=False):
     `float`
         Fraction of the counts.
     """
+    if calibration_error is None and not chianti_error:
+        return 0.0
     counts = 1e4
     options = {"calibration_error": calibration_error, "chianti_error": chianti_error}
     total, noise = (counts_uncertainty(counts, channel, **given) for given in (options, {}))
