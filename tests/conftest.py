@@ -1,12 +1,19 @@
 """Options and fixtures for all tests."""
 
+import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 from hypothesis import settings
+
+NETWORK = Path(__file__).parents[1] / "sunpy_deepem" / "network"
+# Numba compiles a function again when its own file changes, but not when that of a function which it calls does.
+sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(NETWORK.glob("*.py")))).hexdigest()[:16]
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"sunpy_deepem_numba_{sources}"))
 
 mpl.use("agg")
 # No deadline: the duration of an example depends on the load of the machine

@@ -74,9 +74,9 @@ class PointwiseLayers(nn.Sequential):
         pixels = values.movedim(1, -1).flatten(0, -2).contiguous()
         outputs, bias = self.fused(pixels, n_outputs, channels_last=channels_last)
         outputs = outputs.to(values.dtype)
-        outputs += bias if channels_last else bias[:, None]
         if channels_last:
             return outputs.unflatten(0, (values.shape[0], *values.shape[2:])).movedim(-1, 1)
+        outputs += bias[:, None]
         return outputs.unflatten(1, (values.shape[0], *values.shape[2:])).movedim(1, 0)
 
     def is_fused(self, device_type):
@@ -97,10 +97,10 @@ class PointwiseLayers(nn.Sequential):
         Returns
         -------
         outputs : `~torch.Tensor`
-            Outputs without bias in the type of the weights, shape ``(n_outputs, n)``, or transposed with
-            ``channels_last``.
+            Outputs without bias in the type of the weights, shape ``(n_outputs, n)``; with ``channels_last`` transposed
+            and with bias.
         bias : `~torch.Tensor`
-            Their bias.
+            The bias.
         """
         layer = torch.ops.mkldnn._linear_pointwise
         *hidden, last = self
@@ -110,9 +110,10 @@ class PointwiseLayers(nn.Sequential):
             pixels = layer(pixels.to(weight.dtype), weight, convolution.bias, "leaky_relu", slope, "")
         weight, bias = last.weight[:n_outputs].flatten(1), last.bias[:n_outputs]
         pixels = pixels.to(weight.dtype)
+        if channels_last:
+            return layer(pixels, weight, bias, "none", [], ""), bias
         # Exchanging weights and pixels gives a product with channels first.
-        operands = (pixels, weight) if channels_last else (weight, pixels)
-        return layer(*operands, None, "none", [], ""), bias
+        return layer(weight, pixels, None, "none", [], ""), bias
 
 
 def dtype_of(precision, device):

@@ -10,12 +10,12 @@ from torch import nn
 from sunpy_deepem.network.inputs import n_inputs, network_inputs
 from sunpy_deepem.network.layers import PointwiseLayers
 
-__all__ = ["Mixture", "PosteriorNetwork"]
+__all__ = ["LARGEST_ELEMENT", "LOG_SCALES", "Mixture", "PosteriorNetwork"]
 
-# Range of the standard deviations of ln(EM) along the axes of a component, in ln.
-_LOG_SCALES = (-3.5, 3.0)
-# Largest element of L; up to 5 occurs in pixels of the prior.
-_LARGEST_FACTOR = 20.0
+#: Range of the standard deviations of ln(EM) along the axes of a component, in ln.
+LOG_SCALES = (-3.5, 3.0)
+#: Largest element of L; up to 5 occurs in pixels of the prior.
+LARGEST_ELEMENT = 20.0
 
 
 class Mixture(NamedTuple):
@@ -47,7 +47,7 @@ class Mixture(NamedTuple):
             self.inverse_factor
         )
         factor = torch.linalg.solve_triangular(self.inverse_factor, unit, upper=False, unitriangular=True)
-        return factor.contiguous().nan_to_num_(0.0).clamp_(-_LARGEST_FACTOR, _LARGEST_FACTOR)
+        return factor.contiguous().nan_to_num_(0.0, 0.0, 0.0).clamp_(-LARGEST_ELEMENT, LARGEST_ELEMENT)
 
 
 class PosteriorNetwork(nn.Module):
@@ -115,16 +115,31 @@ class PosteriorNetwork(nn.Module):
         brightness : `~torch.Tensor`
             In units of 10^25 cm^-5, shape ``(n,)``.
         """
-        inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
-        outputs = self.layers(inputs, channels_last=True)[0, :, 0].T.contiguous()
+        outputs, brightness = self.outputs(intensity, uncertainty, flags)
+        return self.mixture(outputs), brightness
+
+    def mixture(self, outputs):
+        """Return the `Mixture` of the outputs of the layers."""
         log_weights, means, log_scales, triangle = outputs.split(self.sizes, dim=1)
         inverse_factor = torch.eye(self.n_bins, dtype=outputs.dtype, device=outputs.device).repeat(len(outputs), 1, 1)
         inverse_factor[:, self.triangle[0], self.triangle[1]] = triangle
         shape = (-1, self.components, self.n_bins)
-        mixture = Mixture(
-            log_weights, means.reshape(shape), log_scales.reshape(shape).clamp(*_LOG_SCALES), inverse_factor
-        )
-        return mixture, brightness[0, 0, 0]
+        return Mixture(log_weights, means.reshape(shape), log_scales.reshape(shape).clamp(*LOG_SCALES), inverse_factor)
+
+    def outputs(self, intensity, uncertainty, flags=None):
+        """
+        Return the outputs of the layers, of which `forward` makes a mixture.
+
+        Returns
+        -------
+        outputs : `~torch.Tensor`
+            Logarithms of the weights, means and logarithms of the scales of the components, and the elements of the
+            triangle below its diagonal, shape ``(n, sum(sizes))``.
+        brightness : `~torch.Tensor`
+            Shape ``(n,)``.
+        """
+        inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
+        return self.layers(inputs, channels_last=True)[0, :, 0].T.contiguous(), brightness[0, 0, 0]
 
     def architecture(self):
         """Return the arguments that build the network again, as a `dict` for JSON."""

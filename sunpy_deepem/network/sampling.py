@@ -84,7 +84,7 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
         EM in cm^-5, shape ``(draws, bins, pixels)``.
     """
     coarse, fraction = split_uncertainty(intensity, uncertainty)
-    mixture, brightness = network(intensity, coarse, flags)
+    outputs, brightness = network.outputs(intensity, coarse, flags)
     root_weight = fraction * (brightness / uncertainty).clamp_max(_LARGEST_WEIGHT)
     target = root_weight * (intensity / brightness)
     # No bin can have more EM than explains a channel alone, with some noise.
@@ -98,14 +98,14 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
     target, root_weight, most = (values[0, :, 0].T.contiguous() for values in (target, root_weight, most))
     data = Data(target, root_weight, torch.log(most))
     draw = _draw_compiled if matrix.device.type == "cpu" else _draw
-    return draw(mixture, network.widening, data, matrix, numbers, brightness * EM_SCALE).movedim(0, 2)
+    return draw(network, outputs, data, matrix, numbers, brightness * EM_SCALE)
 
 
-def _draw(mixture, widening, data, matrix, numbers, scale):
-    """Return the draws, shape ``(pixels, draws, bins)``."""
+def _draw(network, outputs, data, matrix, numbers, scale):
+    """Return the draws, shape ``(draws, bins, pixels)``."""
     log_most = (data.log_most[..., None] - torch.log(matrix.clamp_min(1e-30))).amin(dim=1).clamp_max(LARGEST_LOG_EM)
     extra = Extra(data.target, data.root_weight[..., None] * matrix, log_most)
-    gaussians, log_weights = _followed(mixture, widening)
+    gaussians, log_weights = _followed(network.mixture(outputs), network.widening)
     log_em, log_evidence = condition_components(gaussians, extra)
     weights = torch.softmax(log_weights + log_evidence, 1)
     index = _choose(to_em(log_em, extra), weights, numbers.choice)
@@ -115,22 +115,20 @@ def _draw(mixture, widening, data, matrix, numbers, scale):
     em = condition_draws(anchor, anchor + shift, numbers.noise, gaussians, extra)
     em *= scale[:, None, None]
     least = TRACE * em.sum(dim=2, keepdim=True)
-    return torch.where(numbers.bare[:, None], (em - least).clamp_min(0), em)
+    return torch.where(numbers.bare[:, None], (em - least).clamp_min(0), em).movedim(0, 2)
 
 
-def _draw_compiled(mixture, widening, data, matrix, numbers, scale):
+def _draw_compiled(network, outputs, data, matrix, numbers, scale):
     """Return the same, much faster on a CPU."""
     # Numba takes a while to import.
-    from sunpy_deepem.network.compiled_draws import draw_pixels
+    from sunpy_deepem.network.compiled_draws import LANES, draw_pixels
 
-    gaussians = (mixture.log_weights, mixture.means, widening * torch.exp(mixture.log_scales), mixture.factor())
-    gaussians, data, numbers = (
-        tuple(np.ascontiguousarray(values.numpy()) for values in part) for part in (gaussians, data, numbers)
-    )
-    em = np.empty((len(scale), matrix.shape[1], len(numbers[0])), np.float32)
-    followed = min(_FOLLOWED, gaussians[0].shape[1])
-    draw_pixels(gaussians, data, matrix.numpy(), numbers, followed, scale.numpy(), em)
-    return torch.from_numpy(em).mT
+    data, numbers = (tuple(np.ascontiguousarray(values.numpy()) for values in part) for part in (data, numbers))
+    em = np.empty((len(numbers[0]), matrix.shape[1], -(-len(scale) // LANES), LANES), np.float32)
+    widening, followed = np.float32(network.widening), min(_FOLLOWED, network.components)
+    arrays = (matrix.numpy(), numbers, scale.numpy(), em)
+    draw_pixels(outputs.numpy(), network.components, widening, followed, data, *arrays)
+    return torch.from_numpy(em).flatten(2)[..., : len(scale)]
 
 
 def half_width(draws):

@@ -3,10 +3,13 @@
 import numpy as np
 from numba import njit
 
-__all__ = ["compiled", "exp", "log"]
+__all__ = ["compiled", "exp", "inlined", "log"]
 
 #: Decorator of functions that Numba compiles; the result is kept on disk.
 compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+
+#: The same for functions that become a part of those that call them, so that their arguments are not counted.
+inlined = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy", forceinline=True)
 
 # Numba calls scalar functions of the C library for np.exp and np.log, which prevents vector instructions.
 # Numbers of type float64 would make all arithmetic slower.
