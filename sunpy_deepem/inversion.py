@@ -27,7 +27,7 @@ from sunpy_deepem.utils.files import atomic_path, check_distinct, check_target, 
 from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.parallel import thread_map
 
-__all__ = ["check_names", "invert", "invert_part"]
+__all__ = ["check_names", "invert", "invert_part", "read_stack"]
 
 # Misalignment is measured on images of about this size.
 _ALIGNED = 512
@@ -138,6 +138,33 @@ def invert(
         cube = DEMCube.read(out, chunks="auto")
     _log_inversion(cube, perf_counter() - start)
     return cube
+
+
+def read_stack(maps, *, method="network", weights="default", response=None, device="auto", **stack_options):
+    """
+    Do the first half of `invert`: read, calibrate, align and bin maps.
+
+    Parameters
+    ----------
+    maps, method, weights, response, device, **stack_options
+        As for `invert`.
+
+    Returns
+    -------
+    stack : `ChannelStack`
+    options : `dict`
+        Method and response with which to `invert` it.
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError, ImportError
+        As `invert`.
+    """
+    check_names(stack_options)
+    method = _configured(method, weights, device, progress=False)
+    observation, response = _observation_and_response(maps, response, stack_options, method_bins(method))
+    _check_response(method, response)
+    return observation.stack(), {"method": method, "response": response}
 
 
 def _log_inversion(cube, seconds):

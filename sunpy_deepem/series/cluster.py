@@ -1,15 +1,16 @@
 """Where the jobs of a series run: in this process, in threads, in processes or on a dask cluster."""
 
 import logging
+import warnings
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 
-from sunpy_deepem.utils.parallel import n_cores, thread_pool
+from sunpy_deepem.utils.parallel import background, n_cores, thread_pool
 
-__all__ = ["JobPool", "open_pool"]
+__all__ = ["JobPool", "SerialPool", "open_pool"]
 
 _WORKER_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 _LOG_WARNINGS_ONLY = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "warning"}
@@ -30,7 +31,7 @@ class JobPool:
     executor: Executor
     n_slots: Callable
 
-    def run(self, function, jobs):
+    def run(self, function, jobs, prepare=None):
         """
         Call a function for each job.
 
@@ -38,6 +39,8 @@ class JobPool:
         ----------
         function : callable
         jobs : `dict`
+        prepare : callable, optional
+            Not used, because the next job of a worker is not known; see `SerialPool`.
 
         Yields
         ------
@@ -66,22 +69,55 @@ class JobPool:
             return failed
 
 
-class _SerialExecutor(Executor):
-    """Runs each job when it is submitted."""
+class SerialPool:
+    """Runs jobs one after the other in this thread, while another thread prepares the next one."""
 
-    def submit(self, fn, /, *args, **kwargs):
-        future = Future()
+    def run(self, function, jobs, prepare=None):
+        """
+        Call a function for each job.
+
+        Parameters
+        ----------
+        function : callable
+            Called with a job and, if ``prepare`` is given, the future of its result.
+        jobs : `dict`
+        prepare : callable, optional
+            Called with each job in another thread, one job ahead of ``function``.
+
+        Yields
+        ------
+        key, future
+            Key of a job and its completed `~concurrent.futures.Future`, in the order of ``jobs``.
+        """
+        thread, ahead, keys = background(), {}, list(jobs)
         try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
+            for index, key in enumerate(keys):
+                if prepare is None:
+                    yield key, _called(function, jobs[key])
+                    continue
+                for near in keys[index : index + 2]:
+                    if near not in ahead:
+                        ahead[near] = thread.submit(prepare, jobs[near])
+                yield key, _called(function, jobs[key], ahead[key])
+                del ahead[key]
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+def _called(function, *args):
+    """Return a completed future."""
+    future = Future()
+    try:
+        future.set_result(function(*args))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 @contextmanager
 def open_pool(scheduler):
     """
-    Yield the `JobPool` of a scheduler.
+    Yield the `JobPool` or `SerialPool` of a scheduler.
 
     Parameters
     ----------
@@ -89,7 +125,9 @@ def open_pool(scheduler):
         See `invert_series`.
     """
     if scheduler is None:
-        yield JobPool(_SerialExecutor(), lambda: 1)
+        # Its threads share the warning filters, which some of astropy's functions change and restore.
+        with warnings.catch_warnings():
+            yield SerialPool()
     elif scheduler == "threads":
         with thread_pool() as executor:
             yield JobPool(executor, n_cores)

@@ -9,14 +9,14 @@ from tqdm.auto import tqdm
 from sunpy_deepem.inversion import check_names
 from sunpy_deepem.series.cluster import open_pool
 from sunpy_deepem.series.grouping import ChannelSets, group_maps
-from sunpy_deepem.series.jobs import check_file, error_reason, invert_set, make_jobs
+from sunpy_deepem.series.jobs import check_file, error_reason, invert_set, make_jobs, read_set
 from sunpy_deepem.series.report import make_report, report_name
 from sunpy_deepem.series.sequence import DEMCubeSequence
 from sunpy_deepem.utils.files import FITS_SUFFIXES, check_distinct, checked_path, remove_orphans
 from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.messages import warn_user
 
-__all__ = ["invert_series"]
+__all__ = ["invert_series", "run_jobs"]
 
 
 def invert_series(
@@ -49,8 +49,9 @@ def invert_series(
         See `group_maps`; ``max_time_span`` is also passed to `ChannelStack.from_maps`.
     scheduler : `str`, `~concurrent.futures.Executor` or ``distributed.Client``, optional
         Where to run: ``"threads"`` or ``"processes"``, one per core; the address of a dask scheduler,
-        ``"tcp://HOST:PORT"``, or its client; or any executor. By default sets are inverted one after the other in
-        this process. Workers on other machines need this package and the same files at the same paths.
+        ``"tcp://HOST:PORT"``, or its client; or any executor. By default this process inverts one set after the
+        other and reads the next one meanwhile. Workers on other machines need this package and the same files at the
+        same paths.
     overwrite : `bool`, optional
         Whether to invert all sets again. Without it, files made with other options count as failed.
     progress : `bool`, optional
@@ -111,17 +112,10 @@ def invert_series(
             check_distinct(job.path, job.sources)
     finished, cubes = {}, {}
     with open_pool(scheduler) as pool, tqdm(total=len(jobs), desc="Sets", unit="set", disable=not progress) as bar:
-
-        def run(function, selected):
-            for index, (result, cube) in _outcomes(pool, function, selected):
-                if result is not None:
-                    finished[index], cubes[index] = result, cube
-                    bar.update()
-
         try:
-            if folder is not None and not overwrite:
-                run(check_file, {index: job for index, job in jobs.items() if job.path.exists()})
-            run(invert_set, {index: job for index, job in jobs.items() if index not in finished})
+            for index, result, cube in run_jobs(pool, jobs, overwrite=overwrite):
+                finished[index], cubes[index] = result, cube
+                bar.update()
         finally:
             # Also after an interrupt.
             report = make_report(sets, jobs, finished)
@@ -138,6 +132,34 @@ def invert_series(
     return _sequence([cubes[index] for index in sorted(cubes) if cubes[index] is not None], report)
 
 
+def run_jobs(pool, jobs, *, overwrite=False):
+    """
+    Invert the sets of jobs; those whose file exists are checked first.
+
+    Parameters
+    ----------
+    pool : `JobPool` or `SerialPool`
+    jobs : `dict`
+    overwrite : `bool`, optional
+        Whether to invert all sets again.
+
+    Yields
+    ------
+    key, result, cube
+        Key of a job, its `SetResult`, and its `DEMCube` unless that was written to a file.
+    """
+    finished = set()
+    if not overwrite:
+        existing = {key: job for key, job in jobs.items() if job.path is not None and job.path.exists()}
+        for key, (result, _) in _outcomes(pool, check_file, existing):
+            if result is not None:
+                finished.add(key)
+                yield key, result, None
+    missing = {key: job for key, job in jobs.items() if key not in finished}
+    for key, (result, cube) in _outcomes(pool, invert_set, missing, read_set):
+        yield key, result, cube
+
+
 def _log_report(report, path):
     if path is None:
         log.info("%s", report.counts)  # failed sets are a warning or an error
@@ -145,12 +167,12 @@ def _log_report(report, path):
         log.log(WARNING if report.failed else INFO, "%s\nReport: %s", report, path)
 
 
-def _outcomes(pool, function, jobs):
-    """Yield ``(index, (result, cube))`` of each job."""
-    for index, future in pool.run(function, jobs):
+def _outcomes(pool, function, jobs, prepare=None):
+    """Yield ``(key, (result, cube))`` of each job."""
+    for key, future in pool.run(function, jobs, prepare):
         error = future.exception()
         # dask retries the job of a killed worker; an error that arrives here is final.
-        yield index, future.result() if error is None else (jobs[index].failed(error_reason(error)), None)
+        yield key, future.result() if error is None else (jobs[key].failed(error_reason(error)), None)
 
 
 def _writable(folder):

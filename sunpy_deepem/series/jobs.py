@@ -14,7 +14,7 @@ from astropy.time import Time
 from sunpy.map import GenericMap
 
 from sunpy_deepem.cube.dem_cube import DEMCube
-from sunpy_deepem.inversion import invert
+from sunpy_deepem.inversion import invert, read_stack
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.series.grouping import describe
 from sunpy_deepem.series.report import SetResult, input_names
@@ -22,7 +22,7 @@ from sunpy_deepem.stack.channel_stack import Observation
 from sunpy_deepem.utils.files import cube_name
 from sunpy_deepem.utils.logger import log
 
-__all__ = ["Job", "check_file", "error_reason", "invert_set", "make_jobs"]
+__all__ = ["Job", "check_file", "error_reason", "invert_set", "make_jobs", "read_set"]
 
 # Options without influence on the result.
 _NOT_RECORDED = ("chunks", "device", "out", "overwrite", "progress")
@@ -100,11 +100,29 @@ def check_file(job):
     return job.failed(reason), None
 
 
-def invert_set(job):
-    """Invert a set and return its result, and its cube unless it was written to a file."""
+def read_set(job):
+    """Return the arguments of `invert` for a set: its calibrated maps, and options."""
+    log.setLevel(job.log_level)
+    options = _with_network(job)
+    if options.get("chunks") is not None:  # maps are read when chunks are computed
+        return list(job.sources), options
+    return read_stack(list(job.sources), **{name: value for name, value in options.items() if name != "chunks"})
+
+
+def invert_set(job, ahead=None):
+    """
+    Invert a set and return its result, and its cube unless it was written to a file.
+
+    Parameters
+    ----------
+    job : `Job`
+    ahead : `~concurrent.futures.Future`, optional
+        Future of `read_set`; by default the maps are read now.
+    """
     log.setLevel(job.log_level)
     try:
-        cube = invert(list(job.sources), **_with_network(job))
+        maps, options = read_set(job) if ahead is None else ahead.result()
+        cube = invert(maps, **options)
         cube.meta["provenance"]["series"] = job.record
         if job.path is None:
             return job.done("done"), cube

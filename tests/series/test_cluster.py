@@ -103,17 +103,17 @@ class Deadly(distributed.WorkerPlugin):
         self.prefix = prefix
 
     def setup(self, worker):
-        prefix, self.invert = self.prefix, jobs.invert
+        prefix, self.read_stack = self.prefix, jobs.read_stack
 
         def deadly(sources, **options):
             if sources[0].name.startswith(prefix):
                 os.kill(os.getpid(), signal.SIGKILL)
-            return invert(sources, **options)
+            return self.read_stack(sources, **options)
 
-        jobs.invert = deadly
+        jobs.read_stack = deadly
 
     def teardown(self, worker):
-        jobs.invert = self.invert
+        jobs.read_stack = self.read_stack
 
 
 def test_same_files_as_serial(client, tmp_path, folder, serial):
