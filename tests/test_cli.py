@@ -110,8 +110,11 @@ class TestInvert:
         assert_one_line(run("invert", files, "-o", "b.fits", "--method", "abacus"), "method")
 
     def test_native_resolution(self, folder, files):
-        assert run("invert", files, "-o", "a.fits", "--shape", "native").exit_code == 0
-        assert DEMCube.read("a.fits").data.shape == (18, 32, 32)
+        result = run("invert", files, "-o", "a.fits", "--shape", "native", "--plot", "--quantiles", "0.5")
+        assert result.exit_code == 0, result.output
+        assert len(names(folder)) == 6
+        np.testing.assert_allclose(DEMCube.read("a.fits").data, invert(files, shape=None).data, rtol=1e-6)
+        assert_one_line(run("invert", files, "-o", "a.fits", "--shape", "native"), "a.fits exists", "--overwrite")
 
     def test_quiet(self, folder, files):
         result = run("invert", files, "-o", "a.fits", "-q")

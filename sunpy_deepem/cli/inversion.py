@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from glob import has_magic
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,11 +184,16 @@ def invert(maps, sample, date, out, plot, quantiles, shape, region, degradation,
     say("Reading maps, calibrating, aligning, binning and inverting ...")
     from sunpy_deepem import invert as invert_maps
 
+    # In memory, 4096 × 4096 pixels take 10 GB.
+    streamed = options["shape"] is None and out is not None and out.suffix == ".fits" and find_spec("dask") is not None
+    if streamed:
+        options |= {"out": out, "overwrite": overwrite}
     cube = invert_maps(source, progress=not quiet, **options)
     if out is None:
         out = Path(cube_name(cube.date))
         extras.check(out)
-    cube.write(out, overwrite=overwrite)
+    if not streamed:
+        cube.write(out, overwrite=overwrite)
     say(f"Wrote {out}")
     extras.write(cube, out)
 

@@ -21,6 +21,7 @@ from sunpy_deepem.visualization.panels import (
     intensity_norm,
     log_t_norm,
     low_signal,
+    picked_pixels,
     show_sky,
     sky_axes,
     sky_grid,
@@ -85,7 +86,7 @@ def plot_bins(cube, *, fig=None, norm=None, cmap="viridis"):
     Plot the EM of every bin of log T on one logarithmic scale over four decades.
 
     EM is faded and hatched where the prior determines it, its 68 % interval includes values near zero, or pixels are
-    flagged LOW_SIGNAL, as in `plot_summary`.
+    flagged LOW_SIGNAL, as in `plot_summary`. Of cubes with more than 1024 pixels along a side every k-th pixel is used.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def plot_bins(cube, *, fig=None, norm=None, cmap="viridis"):
     >>> from sunpy_deepem.visualization import plot_bins
     >>> fig = plot_bins(sample_cube((64, 64)))
     """
-    checked_cube(cube)
+    cube = picked_pixels(checked_cube(cube))
     frame = cube.em_weighted_log_t()
     columns = min(_COLUMNS, len(cube.bins))
     rows = -(-len(cube.bins) // columns)
@@ -156,7 +157,7 @@ def plot_contraction(cube, bands=BANDS, *, fig=None, norm=None, cmap="cividis", 
     >>> from sunpy_deepem.visualization import plot_contraction
     >>> fig = plot_contraction(invert(sample_maps((64, 64))), n=16)
     """
-    checked_cube(cube)
+    cube = picked_pixels(checked_cube(cube))
     frame = cube.em_weighted_log_t()
     images = cube.contraction(bands, **draws)
     fig, panels = _grid_figure(fig, frame, 1, len(images))
@@ -173,7 +174,8 @@ def plot_roundtrip(cube, *, fig=None, norm=None, cmap="PuOr"):
     """
     Plot the observed and the synthetic map of each channel and their ratio.
 
-    The ratio is faded where pixels are flagged LOW_SIGNAL.
+    The ratio is faded where pixels are flagged LOW_SIGNAL. Of cubes with more than 1024 pixels along a side every k-th
+    pixel is used.
 
     Parameters
     ----------
@@ -199,8 +201,7 @@ def plot_roundtrip(cube, *, fig=None, norm=None, cmap="PuOr"):
     >>> from sunpy_deepem.visualization import plot_roundtrip
     >>> fig = plot_roundtrip(sample_cube((64, 64)))
     """
-    checked_cube(cube)
-    cube = cube.compute()
+    cube = picked_pixels(checked_cube(cube))
     frame = cube.em_weighted_log_t()
     fig, panels = _grid_figure(fig, frame, 3, len(CHANNELS))
     observed, synthetic = _draw_roundtrip(panels[:2], cube, frame)
@@ -247,7 +248,8 @@ def plot_temperature(cube, *, axes=None, norm=None, cmap="plasma"):
     >>> from sunpy_deepem.visualization import plot_temperature
     >>> axes = plot_temperature(sample_cube((64, 64)))
     """
-    checked_cube(cube)
+    # Axes that are given have the pixels of the cube.
+    cube = picked_pixels(checked_cube(cube)) if axes is None else checked_cube(cube)
     frame = cube.em_weighted_log_t()
     axes = sky_axes(frame, axes)
     style = {"norm": log_t_norm() if norm is None else norm, "cmap": cmap}

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter
 
 from sunpy_deepem.utils.checks import real_number
-from sunpy_deepem.utils.files import check_target, checked_path
+from sunpy_deepem.utils.files import atomic_path, check_target, checked_path
 from sunpy_deepem.visualization.panels import (
     checked_cube,
     color_bar,
@@ -34,7 +34,8 @@ def animate(cube, path=None, *, axes=None, interval=300, norm=None, cmap="viridi
     ----------
     cube : `DEMCube`
     path : `str` or `pathlib.Path`, optional
-        File to write, which ends in ``.gif`` or ``.mp4``. An existing file is replaced. MP4 needs the program ffmpeg.
+        File to write, which ends in ``.gif`` or ``.mp4``. An existing file is replaced. MP4 needs the extra ``movies``
+        or the program ffmpeg.
     axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
         Axes to draw on, see `plot_temperature`.
     interval : `float`, optional
@@ -54,7 +55,7 @@ def animate(cube, path=None, *, axes=None, interval=300, norm=None, cmap="viridi
     ValueError
         If ``axes`` have other pixels, ``interval`` is not positive, ``path`` has another suffix, or the cube lacks an
         axis.
-    RuntimeError
+    ImportError
         If ffmpeg is needed and not installed.
 
     Examples
@@ -114,7 +115,7 @@ def animate_series(cubes, path=None, *, low=None, high=None, axes=None, interval
     ------
     ValueError
         If the cubes have several shapes, or as of `animate` and `DEMCube.total_em`.
-    RuntimeError
+    ImportError
         As of `animate`.
 
     Examples
@@ -159,7 +160,15 @@ def _frame(cube, low, high):
 
 def _written(animation, path, movie):
     if path is not None:
-        animation.save(checked_path(path), writer=movie, dpi=100)
+        path = checked_path(path)
+        with atomic_path(path) as partial:
+            # Writers find the format by the suffix.
+            named = partial.with_name(f"{partial.name}{path.suffix.lower()}")
+            try:
+                animation.save(named, writer=movie, dpi=100)
+                named.replace(partial)
+            finally:
+                named.unlink(missing_ok=True)
     return animation
 
 
@@ -182,7 +191,23 @@ def _movie_writer(path, interval):
     if suffix != ".mp4":
         msg = f"path must end in .gif or .mp4, found {path}."
         raise ValueError(msg)
-    if not FFMpegWriter.isAvailable():
-        msg = f"{path}: MP4 needs the program ffmpeg, which is not installed. Write a .gif, or install ffmpeg."
-        raise RuntimeError(msg)
-    return FFMpegWriter(fps=1000 / interval, codec="h264", extra_args=["-pix_fmt", "yuv420p"])
+    writer = FFMpegWriter if FFMpegWriter.isAvailable() else _packaged_ffmpeg()
+    return writer(fps=1000 / interval, codec="h264", extra_args=["-pix_fmt", "yuv420p"])
+
+
+def _packaged_ffmpeg():
+    """Return a writer that runs the ffmpeg of the package imageio-ffmpeg."""
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        program = get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        msg = 'MP4 needs ffmpeg, which is not installed: pip install "sunpy_deepem[movies]". GIF needs nothing else.'
+        raise ImportError(msg) from error
+
+    class _PackagedFFMpeg(FFMpegWriter):
+        @classmethod
+        def bin_path(cls):
+            return program
+
+    return _PackagedFFMpeg

@@ -21,6 +21,7 @@ from sunpy_deepem.visualization.panels import (
     is_doubtful,
     log_t_norm,
     low_signal,
+    picked_pixels,
     show_sky,
     sky_grid,
     thinned,
@@ -55,6 +56,9 @@ def plot_summary(cube, *, fig=None, norm=None, cmap="viridis"):
     Pixels flagged LOW_SIGNAL are faded. EM is faded and hatched where the prior determines it or its 68 % interval
     includes values near zero; this is decided by posterior draws of at most 64 × 64 pixels.
 
+    Of cubes with more than 1024 pixels along a side every k-th pixel is used, so that native resolution needs little
+    time and memory.
+
     Parameters
     ----------
     cube : `DEMCube`
@@ -79,8 +83,7 @@ def plot_summary(cube, *, fig=None, norm=None, cmap="viridis"):
     >>> from sunpy_deepem.visualization import plot_summary
     >>> fig = plot_summary(sample_cube((64, 64)))
     """
-    checked_cube(cube)
-    cube = cube.compute()
+    cube = picked_pixels(checked_cube(cube))
     frame = cube.em_weighted_log_t()
     fig = checked_figure(fig, (21, 16))
     margins = {"left": 0.045, "right": 0.955, "wspace": 0.42, "hspace": 0.2}

@@ -32,6 +32,7 @@ __all__ = [
     "is_doubtful",
     "log_t_norm",
     "low_signal",
+    "picked_pixels",
     "show_sky",
     "sky_axes",
     "sky_grid",
@@ -47,6 +48,8 @@ CHANNEL_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 #: Range of synthetic over observed that the color scale resolves.
 RATIO_NORM = (1 / 1.5, 1.5)
 
+# Pixels along the longer side of a panel: more than a printed page shows.
+_PANEL = 1024
 # Pixels along the longer side of the grid on which draws decide where the prior dominates.
 _GRID = 64
 # The interval is drawn as including zero where its lower end is below this fraction of the median.
@@ -159,6 +162,12 @@ def visible_em(cube):
 def low_signal(cube):
     """Return where a pixel is flagged LOW_SIGNAL, shape ``(ny, nx)``."""
     return (np.asarray(cube.quality) & np.uint16(Quality.LOW_SIGNAL)) != 0
+
+
+def picked_pixels(cube):
+    """Return the cube in memory, or every k-th pixel of it, so that panels have at most 1024 along a side."""
+    large = max(cube.data.shape[1:]) > _PANEL
+    return (thinned(cube, _PANEL)[0] if large else cube).compute()
 
 
 def thinned(cube, most):

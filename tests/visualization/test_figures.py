@@ -1,5 +1,7 @@
 """Tests of the content of figures; test_baseline_figures.py compares their look."""
 
+import sys
+
 import astropy.units as u
 import matplotlib.pyplot as plt
 import numpy as np
@@ -413,9 +415,24 @@ class TestAnimation:
         assert (tmp_path / "em.gif").read_bytes()[:3] == b"GIF"
         with pytest.raises(ValueError, match=r"path must end in \.gif or \.mp4"):
             cube.animate(tmp_path / "em.avi")
+        assert [path.name for path in tmp_path.iterdir()] == ["em.gif"]
+
+    def test_mp4(self, cube, tmp_path, monkeypatch):
+        imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+        monkeypatch.setattr(FFMpegWriter, "isAvailable", classmethod(lambda cls: False))  # without the program ffmpeg
+        axes = plt.figure(figsize=(2.01, 1.51)).add_subplot(projection=cube.em_weighted_log_t())
+        cube[4:8].animate(tmp_path / "em.mp4", axes=axes, interval=500)
+        frames = imageio_ffmpeg.read_frames(str(tmp_path / "em.mp4"))
+        meta = next(frames)
+        assert (meta["codec"], meta["pix_fmt"][:7], meta["fps"]) == ("h264", "yuv420p", 2)
+        assert len(list(frames)) == 4
+
+    def test_mp4_without_ffmpeg(self, cube, tmp_path, monkeypatch):
         monkeypatch.setattr(FFMpegWriter, "isAvailable", classmethod(lambda cls: False))
-        with pytest.raises(RuntimeError, match="MP4 needs the program ffmpeg"):
+        monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+        with pytest.raises(ImportError, match=r"pip install \"sunpy_deepem\[movies\]\""):
             cube.animate(tmp_path / "em.mp4")
+        assert not plt.get_fignums()
 
     @pytest.mark.filterwarnings("ignore:Animation was deleted without rendering")
     def test_undetermined_bins_are_faded(self):
