@@ -12,6 +12,7 @@ from typing import NamedTuple
 import click
 
 from sunpy_deepem.cli.common import check_output, check_weights, draw, prepare_logs
+from sunpy_deepem.cli.watching import check_watch, watch_folder
 from sunpy_deepem.utils.files import atomic_path, check_distinct, cube_name
 
 __all__ = ["METHODS", "invert"]
@@ -100,6 +101,13 @@ def _quantiles(context, parameter, text):
 @click.option(
     "--part", callback=_part, metavar="K/N", help="Invert every Nth set from the Kth on, as task K of N of a job array."
 )
+@click.option("--watch", is_flag=True, help="Invert sets of maps as they arrive in the folder MAPS, until Ctrl-C.")
+@click.option(
+    "--until-idle",
+    type=click.FloatRange(min=0),
+    metavar="MINUTES",
+    help="With --watch: end when no map has arrived for so long.",
+)
 @click.option("--plot", is_flag=True, help="Also write a summary plot (PNG) beside each FITS file.")
 @click.option(
     "--quantiles",
@@ -151,6 +159,9 @@ def invert(maps, sample, date, out, plot, quantiles, shape, region, degradation,
     selection = {name: options.pop(name) for name in ("since", "part")}
     selection = {name: value for name, value in selection.items() if value is not None}
     _check_selection(selection, sample, out)
+    watch, until_idle = options.pop("watch"), options.pop("until_idle")
+    if watch or until_idle is not None:
+        check_watch(maps, out, given={"--watch": watch, "--part": "part" in selection, "--overwrite": overwrite})
     check_weights(options["weights"])
     _check_quantiles(quantiles, options)
     extras = _Extras(plot, quantiles, overwrite, say)
@@ -163,6 +174,10 @@ def invert(maps, sample, date, out, plot, quantiles, shape, region, degradation,
     if out is not None and not into_folder:
         extras.check(out)
     prepare_logs(quiet=quiet)
+    if watch:
+        options |= {"recursive": recursive, "scheduler": scheduler, "since": selection.get("since")}
+        watch_folder(maps[0], out, until_idle, extras, options)
+        return
     if date:
         from sunpy_deepem.fetch import fetch as fetch_files
 

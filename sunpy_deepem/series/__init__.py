@@ -4,6 +4,7 @@ from sunpy_deepem.series.grouping import ChannelSet, ChannelSets, group_maps
 from sunpy_deepem.series.inversion import invert_series
 from sunpy_deepem.series.report import SeriesReport, SetResult
 from sunpy_deepem.series.sequence import DEMCubeSequence
+from sunpy_deepem.series.watching import watch_series
 
 __all__ = [
     "ChannelSet",
@@ -13,4 +14,5 @@ __all__ = [
     "SetResult",
     "group_maps",
     "invert_series",
+    "watch_series",
 ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
@@ -18,7 +19,7 @@ from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.files import FITS_SUFFIXES
 from sunpy_deepem.utils.fits import headers
 
-__all__ = ["ChannelSet", "ChannelSets", "group_maps"]
+__all__ = ["ChannelSet", "ChannelSets", "Frame", "found_files", "group_maps", "make_sets", "read_frame"]
 
 # Seconds. Maps of a channel that are closer in time are of the same exposure.
 _SAME_EXPOSURE = 1.0
@@ -127,6 +128,27 @@ class ChannelSets:
         return f"<ChannelSets {len(self.complete)} complete, {len(self.failed)} failed, {len(self.ignored)} ignored>"
 
 
+class Frame(NamedTuple):
+    """
+    What the header of a map says.
+
+    Attributes
+    ----------
+    item : `pathlib.Path` or `~sunpy.map.GenericMap`
+    channel : `int` or `None`
+        Wavelength in Å; `None` if it is not an AIA map.
+    time : `~astropy.time.Time` or `None`
+        Start of the exposure; `None` if the channel is not one of `sunpy_deepem.CHANNELS`.
+    problem : `str` or `None`
+        Reason why the header cannot be read.
+    """
+
+    item: Path | GenericMap
+    channel: int | None = None
+    time: Time | None = None
+    problem: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class _Exposures:
     """Exposures of one channel in order of time, each with a list of sources. More than one source is ambiguous."""
@@ -185,23 +207,39 @@ def group_maps(source, *, recursive=False, max_time_span: u.s = 60 * u.s, channe
         msg = f"max_time_span must not be negative, found {max_time_span:g}. The default is 60 s."
         raise ValueError(msg)
     channels = checked_channels(channels)
-    frames, failed, ignored = [], [], []
-    for item in _expanded(source, recursive):
-        try:
-            channel, time = _channel_and_time(item)
-        except (OSError, ValueError, TypeError) as error:
-            failed.append(ChannelSet(None, (item,), f"its header cannot be read ({type(error).__name__}: {error})"))
-            continue
-        if channel in channels:
-            frames.append((channel, time, item))
+    return make_sets([read_frame(item) for item in found_files(source, recursive)], channels, max_time_span)
+
+
+def make_sets(frames, channels, max_time_span):
+    """
+    Group maps whose headers are read.
+
+    Parameters
+    ----------
+    frames : iterable of `Frame`
+    channels : sequence of `int`
+        Channels of a complete set.
+    max_time_span : `~astropy.units.Quantity`
+        As for `group_maps`.
+
+    Returns
+    -------
+    `ChannelSets`
+    """
+    used, failed, ignored = [], [], []
+    for frame in frames:
+        if frame.problem is not None:
+            failed.append(ChannelSet(None, (frame.item,), frame.problem))
+        elif frame.channel in channels:
+            used.append(frame)
         else:
-            ignored.append((item, "not of the channels used" if channel else "not an AIA map"))
-    if not frames:
+            ignored.append((frame.item, "not of the channels used" if frame.channel else "not an AIA map"))
+    if not used:
         return ChannelSets((), tuple(failed), tuple(ignored))
-    times = Time([time for _, time, _ in frames])
+    times = Time([frame.time for frame in used])
     seconds = (times - times.min()).to_value(u.s)
     exposures = {
-        channel: _exposures([(at, item) for at, (of, _, item) in zip(seconds, frames, strict=True) if of == channel])
+        channel: _exposures([(at, one.item) for at, one in zip(seconds, used, strict=True) if one.channel == channel])
         for channel in channels
     }
     sets, superfluous = _sets(exposures, times.min(), max_time_span.to_value(u.s))
@@ -250,8 +288,8 @@ def _checked_part(part):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _expanded(source, recursive):
-    """Return the maps and file paths of a source."""
+def found_files(source, recursive):
+    """Return the maps and file paths of a source of `group_maps`."""
     if isinstance(source, GenericMap | str | Path):
         source = [source]
     try:
@@ -293,11 +331,14 @@ def _files(path, recursive):
     return files
 
 
-def _channel_and_time(item):
-    """Return the wavelength in Å, or `None` if it is not an AIA map, and the start of the exposure."""
-    header, name = (item.meta, "a map") if isinstance(item, GenericMap) else (_header(item), item.name)
-    channel = None if header is None else header_channel(header, name)
-    return channel, observation_time(header, name) if channel in CHANNELS else None
+def read_frame(item):
+    """Return the `Frame` of a map or file."""
+    try:
+        header, name = (item.meta, "a map") if isinstance(item, GenericMap) else (_header(item), item.name)
+        channel = None if header is None else header_channel(header, name)
+        return Frame(item, channel, observation_time(header, name) if channel in CHANNELS else None)
+    except (OSError, ValueError, TypeError) as error:
+        return Frame(item, problem=f"its header cannot be read ({type(error).__name__}: {error})")
 
 
 def _header(path):

@@ -16,7 +16,7 @@ from sunpy_deepem.utils.files import FITS_SUFFIXES, check_distinct, checked_path
 from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.messages import warn_user
 
-__all__ = ["invert_series", "run_jobs"]
+__all__ = ["invert_series", "log_report", "run_jobs", "writable_folder"]
 
 
 def invert_series(
@@ -103,7 +103,7 @@ def invert_series(
         msg = f"source holds no AIA map of the six channels, found {len(sets.ignored)} maps of other kinds."
         raise ValueError(msg)
     log.info("Found %s.", sets)
-    folder = None if out is None else _writable(checked_path(out, "out"))
+    folder = None if out is None else writable_folder(checked_path(out, "out"))
     if folder is not None:
         remove_orphans(folder)
     jobs = dict(enumerate(make_jobs(sets, folder, {"max_time_span": max_time_span} | invert_options)))
@@ -126,7 +126,7 @@ def invert_series(
                     report.write(path)
                 # Those of workers that were killed.
                 remove_orphans(folder)
-            _log_report(report, None if out is None else checked_path(out) / report_name(sets.part))
+            log_report(report, None if out is None else checked_path(out) / report_name(sets.part))
     if folder is not None:
         return report
     return _sequence([cubes[index] for index in sorted(cubes) if cubes[index] is not None], report)
@@ -160,7 +160,8 @@ def run_jobs(pool, jobs, *, overwrite=False):
         yield key, result, cube
 
 
-def _log_report(report, path):
+def log_report(report, path):
+    """Log a report and the path of its file, which may be `None`."""
     if path is None:
         log.info("%s", report.counts)  # failed sets are a warning or an error
     else:
@@ -175,7 +176,7 @@ def _outcomes(pool, function, jobs, prepare=None):
         yield key, future.result() if error is None else (jobs[key].failed(error_reason(error)), None)
 
 
-def _writable(folder):
+def writable_folder(folder):
     """Create a folder if necessary and return its absolute path; raise if it is not writable."""
     if folder.suffix and folder.name.lower().endswith(FITS_SUFFIXES):
         msg = f"out must be a folder, found the name of a FITS file, {folder}. A series writes one file per set."

@@ -11,7 +11,15 @@ from sunpy.map import GenericMap
 from sunpy_deepem.series.grouping import describe
 from sunpy_deepem.utils.files import atomic_path
 
-__all__ = ["SeriesReport", "SetResult", "input_names", "make_report", "report_name"]
+__all__ = [
+    "SeriesReport",
+    "SetResult",
+    "failed_result",
+    "input_names",
+    "make_report",
+    "report_name",
+    "sorted_report",
+]
 
 _FORMAT = "sunpy_deepem report 1"
 # Failed sets listed when a report is printed; to_json lists all.
@@ -145,10 +153,18 @@ def make_report(sets, jobs, finished):
     """Return the `SeriesReport` of `ChannelSets`, their jobs and the results so far, both by index."""
     interrupted = "interrupted before it was inverted"
     results = [finished[index] if index in finished else job.failed(interrupted) for index, job in jobs.items()]
-    results += [SetResult("failed", each.time, input_names(each.sources), reason=each.reason) for each in sets.failed]
-    results.sort(key=lambda result: (result.time is None, "" if result.time is None else result.time.utc.isot))
-    ignored = tuple((*input_names([item]), reason) for item, reason in sets.ignored)
-    return SeriesReport(tuple(results), ignored)
+    return sorted_report([*results, *map(failed_result, sets.failed)], sets.ignored)
+
+
+def sorted_report(results, ignored):
+    """Return the `SeriesReport` of results in any order and the ignored maps of `ChannelSets`."""
+    results = sorted(results, key=lambda result: (result.time is None, "" if result.time is None else result.time.isot))
+    return SeriesReport(tuple(results), tuple((*input_names([item]), reason) for item, reason in ignored))
+
+
+def failed_result(each):
+    """Return the `SetResult` of a `ChannelSet` that cannot be inverted."""
+    return SetResult("failed", each.time, input_names(each.sources), reason=each.reason)
 
 
 def report_name(part):
