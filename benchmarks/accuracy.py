@@ -2,9 +2,9 @@
 The accuracy table: the package, the limit and other codes on the same noisy pixels of known EM.
 
 Usage: ``python benchmarks/accuracy.py [--pixels 2000] [--limit 150] [--weights default] [--compare OLD]``. Leaves
-``accuracy.csv`` (everything), ``accuracy.rst`` (W1) and ``accuracy.png`` (W1 at 10 % errors) in the output folder, and
-prints both tables and the requirements. Methods that are not installed are named and left out. The first
-run trains the chapter's network on the prior, which takes minutes; it is kept in the output folder.
+``accuracy.csv`` (everything), ``accuracy.rst`` (W1 and the requirements), ``accuracy.json`` and ``accuracy.png`` (W1 at
+10 % errors) in the output folder, and prints all tables. Methods that are not installed are named and left out. The
+first run trains the chapter's network on the prior, which takes minutes; it is kept in the output folder.
 
 OLD is another weights file, which is run as well, or the ``accuracy.csv`` of another version with the same pixels and
 seed; its W1 is shown as "previous". ``--methods package`` makes such a file in a minute.
@@ -30,6 +30,7 @@ import argparse
 import csv
 import hashlib
 import importlib.util
+import json
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,7 @@ import astropy.units as u
 import matplotlib as mpl
 import numpy as np
 from families import CASES, FAMILIES, chi2, covered, observe, prior_of, wasserstein
+from machine import origin
 from tables import Verdicts, list_table, print_table, write_csv
 
 from sunpy_deepem import DeepEM, TemperatureResponse
@@ -359,10 +361,14 @@ def main():
     print_table(rows)
     write_csv(rows, args.output / "accuracy.csv")
     tables = w1_tables(results, found, args.families, previous)
-    (args.output / "accuracy.rst").write_text(tables, encoding="utf-8")
+    asked = verdicts(results, found, args.families, previous).lines
+    card = origin(found["package"][0]) | {"weights": str(args.weights), "asked": asked}
+    (args.output / "accuracy.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = tables + "\n" + list_table("Asked and measured", asked)
+    (args.output / "accuracy.rst").write_text(text, encoding="utf-8")
     plot(results, found, args.families, args.output / "accuracy.png")
     print(f"\n{tables}\n")
-    print_table(verdicts(results, found, args.families, previous).lines)
+    print_table(asked)
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

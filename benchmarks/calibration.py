@@ -2,13 +2,18 @@
 Calibration of a posterior: do 68 % intervals hold the truth in 68 % of cases, and are they as narrow as they can be?
 
 Usage: ``python benchmarks/calibration.py [--method network] [--weights default] [--truths 2000] [--draws 1000]
-[--exact 100] [--quick] [--output benchmarks/output]``. ``--method importance`` tests `Importance` under the training
-prior, which must be calibrated, so that the test itself is tested.
+[--exact 300] [--instrument FILE] [--quick] [--output benchmarks/output]``. ``--method importance`` tests `Importance`
+under the training prior, which must be calibrated, so that the test itself is tested.
 
 - *Simulation-based calibration*: truths are drawn from the prior, observed with noise, and ranked among draws of their
   posterior, for the EM of every bin and for eight derived quantities. Ranks must be uniform (Kolmogorov-Smirnov, Holm's
   correction), intervals must hold as much as they state, and TARP tests the joint distribution of the bins. This is
-  repeated for levels of noise, brightness, missing and saturated channels.
+  repeated for levels of noise and of brightness.
+- *Missing and saturated channels*: the same with random channels left out, or saturated above a random threshold, on
+  pixels of the prior and of two families.
+- *A wrong response*: one channel is 25 % off, which is more than the systematic error that is stated, or the plasma has
+  photospheric abundances. FILE is an instrument file as for `TemperatureResponse.from_aiapy`; the abundances also
+  need xrtpy.
 - *Families unlike the prior*: coverage, hot EM and χ². A wrong prior cannot be calibrated; the exact posterior
   (`Importance`) under the same prior shows the limit.
 - *Quantiles against the exact posterior*, same prior and pixels, where a band holds more than 5 % of the EM.
@@ -30,6 +35,7 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from conditions import MAIN, Condition, pixels, wrong_responses
 from diagnostics import (
     LEVELS,
     binomial_band,
@@ -42,22 +48,21 @@ from diagnostics import (
     uniformity,
     z_score,
 )
-from families import Case, SimulatedNoise, observe, prior_of
+from families import BANDS, DERIVED, Case, SimulatedNoise, names_of, prior_of, quantities, relative
+from machine import origin
 from tables import Verdicts, list_table, print_table, write_csv
 
 from sunpy_deepem import DeepEM, TemperatureResponse
 from sunpy_deepem.methods import Importance
-from sunpy_deepem.training import simulate_observation
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-BANDS = ((5.6, 6.0), (6.0, 6.3), (6.3, 6.6), (6.6, 7.0))
-DERIVED = (*(f"{low}-{high}" for low, high in BANDS), "total", "log T", "width", "energy")
 _HOT = DERIVED.index("6.6-7.0")
 #: Families that the prior does not contain.
 UNLIKE = ("Gaussian", "two components", "cool and hot", "hot minority", "top hat", "loop strands", "loop corona")
-_MAIN = Case(64, 0.1)
+#: Families whose channels are left out, too: loops, and flares, which saturate.
+_FEWER = ("loop strands", "flare")
 _NOISE = tuple(Case(n_sample, systematic) for systematic in (0.1, 0.05, 0.02, 0.0) for n_sample in (64, 1))
 _FLOOR = 1e-3  # of the mean total EM
 _LEAST = 0.01  # of the mean total EM, for a band to be judged
@@ -89,55 +94,13 @@ class Result(NamedTuple):
     hot: np.ndarray
     #: Median over the draws of χ² per channel, shape ``(n,)``.
     chi2: np.ndarray
-
-
-class Observed(NamedTuple):
-    """Pixels of known EM."""
-
-    #: True EM in cm^-5, shape ``(bins, n)``.
-    truth: np.ndarray
-    #: DN s^-1 pix^-1, shape ``(channels, n)``.
-    intensity: np.ndarray
-    uncertainty: np.ndarray
-    #: Saturated channels, of the same shape.
-    lower_limit: np.ndarray
+    #: Fraction of the draws above the lower limits of saturated channels, NaN where there are none, shape ``(n,)``.
+    above: np.ndarray
 
 
 def select(record, chosen):
     """Return a `Result` or `Observed` of some of the pixels."""
     return type(record)(*(value if isinstance(value, tuple) else value[..., chosen] for value in record))
-
-
-def quantities(em, bins, floor=0.0):
-    """
-    Return the quantities of EM distributions, shape ``(..., bins, n)``, as ``(..., bins + 8, n)``.
-
-    EM and energy are given as log10, no less than that of ``floor``.
-    """
-    em = np.asarray(em, dtype=np.float32)
-    low, high = bins.edges[:-1], bins.edges[1:]
-    parts = [(np.minimum(high, b) - np.maximum(low, a)).clip(0) / bins.step for a, b in BANDS]
-    # Mean temperature of a bin that is uniform per dex.
-    heat = (10**high - 10**low) / (np.log(10) * bins.step)
-    sums = np.matmul(np.array([*parts, np.ones(len(bins)), bins.centers, heat], dtype=np.float32), em)
-    total = sums[..., 4, :]
-    mean = sums[..., 5, :] / total
-    spread = np.matmul(((bins.centers[:, np.newaxis] - 6.3) ** 2).T.astype(np.float32), em)[..., 0, :] / total
-    width = np.sqrt(np.maximum(spread - (mean - 6.3) ** 2, 0) + bins.step**2 / 12)
-    log_em = np.log10(np.maximum(np.concatenate([em, sums[..., :5, :]], axis=-2), np.maximum(floor, 1e10)))
-    energy = np.log10(sums[..., 6, :] / np.sqrt(total))
-    return np.concatenate([log_em, np.stack([mean, width, energy], axis=-2)], axis=-2)
-
-
-def relative(values, bins):
-    """Return `quantities` with the EM of bins and bands relative to the total, which the data always constrain."""
-    split = len(bins) + len(BANDS)
-    return np.concatenate([values[..., :split, :] - values[..., [split], :], values[..., split:, :]], axis=-2)
-
-
-def names_of(bins):
-    """Return the names of `quantities`."""
-    return (*(f"EM {center:.1f}" for center in bins.centers), *DERIVED)
 
 
 def evaluate(sample, observed, response, *, draws, seed=0):
@@ -173,8 +136,10 @@ def evaluate(sample, observed, response, *, draws, seed=0):
         linear = np.concatenate([10 ** mean[: bins + 5] / total, np.ones((3, total.size))])
         measured = np.isfinite(g) & np.isfinite(sigma) & ~lower
         with np.errstate(invalid="ignore"):
-            misfit = np.square((np.matmul(response.matrix.value.astype(np.float32), em) - g) / sigma)
+            synthetic = np.matmul(response.matrix.value.astype(np.float32), em)
+            misfit = np.square((synthetic - g) / sigma)
             hot = 10 ** (mean - known)[bins + _HOT]
+            above = (lower & (synthetic >= g)).mean(axis=0).sum(axis=0) / lower.sum(axis=0)
         chi2 = np.where(measured, misfit, 0).sum(axis=1) / measured.sum(axis=0)
         hot[10 ** (known[bins + _HOT] - known[bins + 4]) < _MAJOR] = np.nan
         parts.append(
@@ -189,70 +154,28 @@ def evaluate(sample, observed, response, *, draws, seed=0):
                 linear,
                 hot,
                 np.median(chi2, axis=0),
+                above,
             )
         )
     return Result(names_of(response.bins), *(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
 
-class Condition(NamedTuple):
-    """What is observed."""
-
-    family: str
-    case: Case = _MAIN
-    #: Channels left out of each pixel, at random.
-    missing: int = 0
-    #: Channels of each pixel that saturate above a random threshold.
-    saturated: int = 0
-
-    @property
-    def channels(self):
-        """The channels in words."""
-        return f"{self.saturated} may saturate" if self.saturated else f"{6 - self.missing} channels"
-
-    @property
-    def compared(self):
-        """Whether the exact posterior is computed, too; at less noise it needs too many draws."""
-        return self.case.systematic == 0.1 and not self.missing and not self.saturated
-
-    @property
-    def name(self):
-        """Short name for tables."""
-        return f"{self.family}, {self.case.name}" + (f", {self.channels}" if self.missing or self.saturated else "")
-
-
-def pixels(condition, n, prior, response, seed):
-    """Return ``n`` pixels as `Observed`."""
-    if condition.family == "prior":
-        truth = prior.sample(n, seed=np.random.default_rng([seed, 10]))
-        noise = {"systematic": condition.case.systematic, "n_sample": condition.case.n_sample}
-        intensity, uncertainty = simulate_observation(truth, response, seed=[seed, 11], **noise)
-    else:
-        truth, intensity, uncertainty = observe(condition.family, condition.case, n, response, seed=seed)
-    rng = np.random.default_rng([seed, 12])
-    order = rng.random(intensity.shape).argsort(axis=0)
-    intensity = np.where(order < condition.missing, np.nan, intensity)
-    if not condition.saturated:
-        return Observed(truth, intensity, uncertainty, np.zeros(intensity.shape, dtype=bool))
-    # Thresholds are other pixels' intensities; with limits that depend on the pixel itself they would be informative.
-    threshold = rng.permuted(intensity, axis=1)
-    lower = (order < condition.saturated) & (intensity > threshold) & (threshold > 0)
-    uncertainty = np.where(lower, uncertainty * threshold / intensity, uncertainty)
-    return Observed(truth, np.where(lower, threshold, intensity), uncertainty, lower)
-
-
 def run(method, exact, prior, response, args):
     """Return the results of the method, and pairs of it and the exact posterior on the same pixels, by `Condition`."""
     few = max(args.truths // 4, _BATCH)
-    wanted = {Condition("prior", case): args.truths if case == _MAIN else few for case in _NOISE}
-    wanted |= {Condition("prior", missing=missing): few for missing in (1, 2, 3)}
-    wanted[Condition("prior", saturated=2)] = few
-    for case in (_MAIN, Case(1, 0.1), Case(64, 0.02), Case(64, 0.0)):
+    wanted = {Condition("prior", case): args.truths if case == MAIN else few for case in _NOISE}
+    for case in (MAIN, Case(1, 0.1), Case(64, 0.02), Case(64, 0.0)):
         wanted |= {Condition(family, case): few for family in args.families}
+    for family in ("prior", *_FEWER):
+        channels = [{"missing": missing} for missing in (1, 2, 3)] + [{"saturated": 2}]
+        wanted |= {Condition(family, **each): args.truths if family == "prior" else few for each in channels}
+    observing = {"": response} | ({} if method is exact else wrong_responses(response, args.instrument))
+    wanted |= {Condition("prior", response=name): few for name in observing if name}
     results, pairs = {}, {}
     options = {"draws": args.draws, "seed": args.seed}
     for condition, n in wanted.items():
         start = time.perf_counter()
-        observed = pixels(condition, n, prior, response, args.seed)
+        observed = pixels(condition, n, prior, observing[condition.response], args.seed)
         if method is exact:
             observed = select(observed, known(exact, condition.case, observed))
             if observed.truth.shape[1] < _LEAST_KNOWN:
@@ -320,7 +243,8 @@ def table_rows(condition, result, pair, prior_variance):
         shrunk = 1 - result.variance[:, chosen].mean(axis=1) / prior_variance
         for index, name in enumerate(result.names):
             line = {"family": condition.family, "errors": condition.case.name, "channels": condition.channels}
-            line |= {"brightness": group, "quantity": name, "pixels": int(chosen.sum())}
+            line |= {"response": condition.response, "brightness": group, "quantity": name}
+            line |= {"pixels": int(chosen.sum())}
             line |= {
                 f"in {100 * level:.0f} %": 100 * value for level, value in zip(LEVELS, held[:, index], strict=True)
             }
@@ -340,6 +264,7 @@ def summary(condition, result, pair):
     every = 100 * coverage(result.transform, (0.68, 0.95))
     line["all, 68 %"], line["all, 95 %"] = (f"{row.min():.0f}-{row.max():.0f}" for row in every)
     line["Holm p"], line["TARP"] = f"{holm(uniformity(result.transform)).min():.2g}", f"{tarp_area(result.joint):.3f}"
+    line["above limits"] = "" if np.isnan(result.above).all() else f"{100 * np.nanmean(result.above):.0f} %"
     line["hot EM"] = "" if np.isnan(result.hot).all() else f"{np.nanmedian(result.hot):.2f}"
     line["χ²"], line["exact χ²"], line["difference"] = f"{np.median(result.chi2):.2f}", "", ""
     if pair is not None:
@@ -347,6 +272,23 @@ def summary(condition, result, pair):
         line["exact χ²"] = f"{np.median(pair[1].chi2):.2f}"
         line["difference"] = f"{np.median(band):.3f} ({np.quantile(band, 0.9):.3f}); {np.median(log_t):.3f}"
     return line
+
+
+def tables(results, lines, asked):
+    """Return the tables of the documentation; columns without a value are left out."""
+    kinds = {
+        "The prior's own pixels": lambda c: c.plain and c.family == "prior",
+        "Families unlike the prior": lambda c: c.plain and c.family != "prior",
+        "Random channels left out or saturated": lambda c: not c.response and not c.plain,
+        "Pixels of the prior, observed with another response": lambda c: c.response,
+    }
+    text = []
+    for title, belongs in kinds.items():
+        part = [line for c, line in zip(results, lines, strict=True) if belongs(c)]
+        if part:
+            filled = [key for key in part[0] if any(line[key] for line in part)]
+            text.append(list_table(title, [{key: line[key] for key in filled} for line in part]))
+    return "\n".join([*text, list_table("Asked and measured", asked)])
 
 
 def verdicts(results, pairs):
@@ -364,7 +306,17 @@ def verdicts(results, pairs):
     p = dict(zip(own.names, holm(uniformity(own.transform)), strict=True))
     asked.ask("own pixels, Holm's p of uniform ranks, least", "> 0.05", p, lambda value: value > 0.05, min)
     asked.ask("own pixels, TARP area", "<= 0.03", {"18 bins": tarp_area(own.joint)}, lambda value: value <= 0.03)
-    quantiles = {c.name: differences(*pair) for c, pair in pairs.items() if c.case == _MAIN}
+    fewer = {
+        f"{c.channels}, {name}": abs(100 * value - 68)
+        for c, result in results.items()
+        if c.family == "prior" and (c.missing or c.saturated)
+        for name, value in zip(result.names, coverage(result.transform, (0.68,))[0], strict=True)
+        if name not in ("total", "energy")
+    }
+    asked.ask("own pixels, channels left out, in 68 %: points from it", "<= 5", fewer, lambda value: value <= 5)
+    above = {c.name: np.nanmean(r.above) for c, r in results.items() if c.saturated}
+    asked.ask("draws above the limits of saturated channels", ">= 0.84", above, lambda value: value >= 0.84, min)
+    quantiles = {c.name: differences(*pair) for c, pair in pairs.items() if c.case == MAIN}
     for what, most, of in (
         ("median", 0.02, lambda pair: np.median(pair[0])),
         ("90 %", 0.08, lambda pair: np.quantile(pair[0], 0.9)),
@@ -374,14 +326,14 @@ def verdicts(results, pairs):
         asked.ask(
             f"quantiles against the exact ones, dex: {what}", f"<= {most}", values, lambda v, most=most: v <= most
         )
-    unlike = {c: result for c, result in results.items() if c.family in UNLIKE and c.case.systematic == 0.1}
+    unlike = {c: result for c, result in results.items() if c.family in UNLIKE and c.compared}
     near, far = {}, {}
     for condition, result in unlike.items():
         held = 100 * coverage(judged(result), (0.68,))[0]
         for name, value in zip(DERIVED, held, strict=True):
-            if condition.case == _MAIN:
+            if condition.case == MAIN:
                 far[f"{condition.family}, {name}"] = value
-        if condition in pairs and condition.case != _MAIN:
+        if condition in pairs and condition.case != MAIN:
             both = [100 * coverage(judged(one), (0.68,))[0] for one in pairs[condition]]
             near |= {
                 f"{condition.family}, {name}": value
@@ -392,8 +344,11 @@ def verdicts(results, pairs):
     asked.ask(
         "families, 1 px, in 68 %: farthest from the exact posterior's, points", "<= 8", near, lambda value: value <= 8
     )
-    hot = {c.name: np.nanmedian(r.hot) for c, r in results.items() if c.case == _MAIN and np.isfinite(r.hot).sum() > 10}
-    hot = {name: value for name, value in hot.items() if "channels" not in name and "saturate" not in name}
+    hot = {
+        c.name: np.nanmedian(r.hot)
+        for c, r in results.items()
+        if c.case == MAIN and c.plain and np.isfinite(r.hot).sum() > 10
+    }
     asked.ask("hot EM over the true one, 64 px: least", ">= 0.8", hot, lambda value: value >= 0.8, min)
     asked.ask("hot EM over the true one, 64 px: most", "<= 1.25", hot, lambda value: value <= 1.25)
     chi2 = {c.name: np.median(own.chi2) / np.median(best.chi2) for c, (own, best) in pairs.items()}
@@ -422,25 +377,21 @@ def plot_coverage(results, path):
     """Coverage of the derived quantities at each level: the prior's own pixels, and other families."""
     fig, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained", sharey=True)
     levels = np.linspace(0.05, 0.99, 48)
-    for panel, title, chosen in (
-        (
-            axes[0],
-            "the prior's own pixels",
-            [c for c in results if c == Condition("prior", c.case) and c.case.n_sample == 64],
-        ),
-        (axes[1], f"other families, {_MAIN.name}", [c for c in results if c.family in UNLIKE and c.case == _MAIN]),
-    ):
+    noise = [c for c in results if c == Condition("prior", c.case) and c.case.n_sample == 64]
+    others = [c for c in map(Condition, UNLIKE) if c in results]
+    for panel, chosen in zip(axes, (noise, others), strict=True):
         for color, condition in enumerate(chosen):
             held = coverage(judged(results[condition]), levels)
             label = condition.case.name if condition.family == "prior" else condition.family
             panel.plot(levels, np.nanmean(held, axis=1), color=f"C{color}", label=label)
             panel.fill_between(levels, np.nanmin(held, axis=1), np.nanmax(held, axis=1), color=f"C{color}", alpha=0.1)
-        low, high = binomial_band(levels, results[Condition("prior")].truth.shape[1] if panel is axes[0] else 500)
+        low, high = binomial_band(levels, min(results[condition].joint.size for condition in chosen))
         panel.plot(levels, levels, "k:", lw=1)
         panel.fill_between(levels, low, high, color="0.6", alpha=0.5, lw=0)
-        panel.set(title=title, xlabel="stated level")
+        panel.set_xlabel("stated level")
         panel.legend(fontsize=8)
-    axes[0].set_ylabel("fraction held: mean and range of eight quantities")
+    axes[0].set(title="the prior's own pixels", ylabel="fraction held: mean and range of eight quantities")
+    axes[1].set_title(f"other families, {MAIN.name}")
     fig.savefig(path, dpi=120)
 
 
@@ -449,7 +400,8 @@ def plot_contraction(results, prior_variance, path):
     fig, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     n_bins = len(prior_variance) - len(DERIVED)
     for condition, result in results.items():
-        if condition.family == "prior" and condition.case.n_sample == 64 and not condition.saturated:
+        own = condition.family == "prior" and condition.case.n_sample == 64
+        if own and not condition.saturated and not condition.response:
             shrunk = 1 - result.variance[:n_bins].mean(axis=1) / prior_variance[:n_bins]
             label = condition.case.name if not condition.missing else condition.channels
             axes.plot(range(n_bins), shrunk, marker="o", ms=3, ls="--" if condition.missing else "-", label=label)
@@ -479,8 +431,9 @@ def main():
     parser.add_argument("--weights", default="default")
     parser.add_argument("--truths", type=int, default=2000, help="of the prior at 10 %% errors; a quarter elsewhere")
     parser.add_argument("--draws", type=int, default=1000, help="of each posterior")
-    parser.add_argument("--exact", type=int, default=100, help="pixels of each family for the exact posterior; 0: none")
+    parser.add_argument("--exact", type=int, default=300, help="pixels of each family for the exact posterior; 0: none")
     parser.add_argument("--prior-draws", type=int, default=1_000_000, help="of the prior, for the exact posterior")
+    parser.add_argument("--instrument", type=Path, help="instrument file, for a response of other abundances")
     parser.add_argument("--families", nargs="*", choices=UNLIKE, default=list(UNLIKE))
     parser.add_argument("--quick", action="store_true", help="few pixels and draws: shows that it works")
     parser.add_argument("--seed", type=int, default=1)
@@ -502,13 +455,11 @@ def main():
     rows = [row for c, result in results.items() for row in table_rows(c, result, pairs.get(c), prior_variance)]
     write_csv(rows, args.output / "calibration.csv")
     card = {"method": args.method, "weights": str(args.weights), "truths": args.truths, "draws": args.draws}
-    card |= {"asked": asked, "table": lines}
+    card |= origin(method) | {"asked": asked, "table": lines}
     (args.output / "calibration.json").write_text(
         json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    text = list_table("Truths in 68 % intervals (%), and other measures", lines)
-    text += "\n" + list_table("Asked and measured", asked)
-    (args.output / "calibration.rst").write_text(text, encoding="utf-8")
+    (args.output / "calibration.rst").write_text(tables(results, lines, asked), encoding="utf-8")
     plot_ecdf(results[Condition("prior")], args.output / "calibration_ecdf.png")
     plot_coverage(results, args.output / "calibration_coverage.png")
     plot_contraction(results, prior_variance, args.output / "calibration_contraction.png")

@@ -14,6 +14,9 @@ from sunpy_deepem import CHANNELS
 from sunpy_deepem.calibrate.photometry import counts_uncertainty
 from sunpy_deepem.training import DEMPrior, simulate_observation
 
+#: Ranges of log T, and the names of the quantities that are derived from the EM of all bins.
+BANDS = ((5.6, 6.0), (6.0, 6.3), (6.3, 6.6), (6.6, 7.0))
+DERIVED = (*(f"{low}-{high}" for low, high in BANDS), "total", "log T", "width", "energy")
 _POINTS_PER_BIN = 20
 # NOTE: log10 of the DEM in cm^-5 K^-1 at log T = 5.4, 5.5, ...: the files quiet_sun.dem and coronal_hole.dem of the
 # CHIANTI database (Dere et al. 1997, A&AS 125, 149, https://doi.org/10.1051/aas:1997368), made from the intensities of
@@ -245,3 +248,35 @@ def chi2(em, intensity, uncertainty, response):
 def covered(low, high, em, truth, least=0.01):
     """Fraction of the bins with more than ``least`` of a pixel's EM whose true EM lies in the interval."""
     return ((truth >= low) & (truth <= high))[em > least * em.sum(axis=0)].mean()
+
+
+def quantities(em, bins, floor=0.0):
+    """
+    Return the quantities of EM distributions, shape ``(..., bins, n)``, as ``(..., bins + 8, n)``.
+
+    EM and energy are given as log10, no less than that of ``floor``.
+    """
+    em = np.asarray(em, dtype=np.float32)
+    low, high = bins.edges[:-1], bins.edges[1:]
+    parts = [(np.minimum(high, b) - np.maximum(low, a)).clip(0) / bins.step for a, b in BANDS]
+    # Mean temperature of a bin that is uniform per dex.
+    heat = (10**high - 10**low) / (np.log(10) * bins.step)
+    sums = np.matmul(np.array([*parts, np.ones(len(bins)), bins.centers, heat], dtype=np.float32), em)
+    total = sums[..., 4, :]
+    mean = sums[..., 5, :] / total
+    spread = np.matmul(((bins.centers[:, np.newaxis] - 6.3) ** 2).T.astype(np.float32), em)[..., 0, :] / total
+    width = np.sqrt(np.maximum(spread - (mean - 6.3) ** 2, 0) + bins.step**2 / 12)
+    log_em = np.log10(np.maximum(np.concatenate([em, sums[..., :5, :]], axis=-2), np.maximum(floor, 1e10)))
+    energy = np.log10(sums[..., 6, :] / np.sqrt(total))
+    return np.concatenate([log_em, np.stack([mean, width, energy], axis=-2)], axis=-2)
+
+
+def relative(values, bins):
+    """Return `quantities` with the EM of bins and bands relative to the total, which the data always constrain."""
+    split = len(bins) + len(BANDS)
+    return np.concatenate([values[..., :split, :] - values[..., [split], :], values[..., split:, :]], axis=-2)
+
+
+def names_of(bins):
+    """Return the names of `quantities`."""
+    return (*(f"EM {center:.1f}" for center in bins.centers), *DERIVED)

@@ -1,4 +1,4 @@
-"""The machine of the benchmarks: `describe`."""
+"""The machine of the benchmarks: `describe`, and the origin of results: `origin`."""
 
 import importlib.metadata
 import os
@@ -25,6 +25,13 @@ def describe():
         "load": load,
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
     }
+
+
+def origin(network):
+    """Return date, version of the package and fingerprint of the weights, as a `dict` for JSON."""
+    facts = describe()
+    version = facts["versions"].get("sunpy_deepem", "unknown")
+    return {"date": facts["date"], "version": version, "fingerprint": getattr(network, "fingerprint", "none")}
 
 
 def _processor():

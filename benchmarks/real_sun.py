@@ -22,8 +22,7 @@ import numpy as np
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
-from calibration import BANDS
-from families import prior_of
+from families import BANDS, prior_of
 from matplotlib.colors import LogNorm
 from tables import Verdicts, print_table
 

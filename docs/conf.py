@@ -136,11 +136,12 @@ _lines = [f"   {'*' if not column else ' '} - {cell}" for row in _frequencies fo
 _table = "\n".join([".. list-table::", "   :header-rows: 1", "", *_lines, ""])
 (_generated / "prior.inc").write_text(_table, encoding="utf-8")
 
-# Pages include the tables of benchmarks/calibration.py, which benchmarks/page.py writes, where they were measured
-_measured = Path(__file__).parent / "topics" / "calibration.inc"
-(_generated / "calibration.inc").write_text(
-    _measured.read_text(encoding="utf-8") if _measured.exists() else "", encoding="utf-8"
-)
+# Pages include tables of benchmarks, which benchmarks/page.py writes, where they were measured
+for _name in ("accuracy.inc", "calibration.inc"):
+    _measured = Path(__file__).parent / "topics" / _name
+    (_generated / _name).write_text(
+        _measured.read_text(encoding="utf-8") if _measured.exists() else "", encoding="utf-8"
+    )
 
 # Members of DEMCube by subject, which is the mixin that defines them
 _SUBJECTS = {

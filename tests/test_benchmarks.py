@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sunpy_deepem import CHANNELS, LogTBins, invert
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import calibration
+import conditions
 import diagnostics
 import loops
 from families import CASES, FAMILIES, SimulatedNoise, covered, observe, wasserstein
@@ -23,6 +25,8 @@ from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import DEMPrior
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SHARED = Path(os.environ.get("SUNPY_DEEPEM_SHARED", Path(__file__).parents[2] / "shared"))
+INSTRUMENT = SHARED / "reference" / "aia_V9_instrument_emissivity.sav"
 
 
 def one_bin(*indices):
@@ -211,15 +215,16 @@ def test_layers_count_two_operations_per_weight():
 
 def test_page_keeps_calibration_for_other_pages(tmp_path, monkeypatch):
     page = benchmark_module("page")
-    card = {"weights": "default", "truths": 123, "draws": 45}
+    card = {"weights": "default", "truths": 123, "draws": 45, "date": "2014-01-01", "version": "1", "fingerprint": "ab"}
     (tmp_path / "calibration.json").write_text(json.dumps(card), encoding="utf-8")
     (tmp_path / "calibration.rst").write_text(".. list-table:: Measured\n", encoding="utf-8")
     (tmp_path / "calibration_ecdf.png").write_bytes(b"figure")
     docs = tmp_path / "docs"
     monkeypatch.setattr("sys.argv", ["page", "--output", str(tmp_path), "--docs", str(docs), "--only", "calibration"])
     page.main()
+    assert not (docs / "topics" / "accuracy.inc").exists()
     text = (docs / "topics" / "calibration.inc").read_text(encoding="utf-8")
-    assert "123 true EM" in text
+    assert "2014-01-01, sunpy_deepem 1, weights default (ab): 123\ntrue EM" in text
     assert "list-table:: Measured" in text
     assert (docs / "images" / "calibration_ecdf.png").read_bytes() == b"figure"
     assert not (docs / "topics" / "benchmarks.rst").exists()
@@ -366,6 +371,40 @@ def test_saturated_channels_exceed_their_limits(response):
     np.testing.assert_array_equal(observed.intensity[~lower], whole.intensity[~lower])
     missing = calibration.pixels(calibration.Condition("prior", missing=3), 200, DEMPrior(), response, seed=3)
     assert (np.isnan(missing.intensity).sum(axis=0) == 3).all()
+
+
+def test_draws_of_the_truth_are_above_limits(response):
+    observed = calibration.pixels(calibration.Condition("prior", saturated=2), 100, DEMPrior(), response, seed=3)
+
+    def sample(intensity, uncertainty, n, seed, *, lower_limit):
+        # The seed of a batch is the index of its first pixel.
+        return np.repeat(observed.truth[np.newaxis, :, seed : seed + intensity.shape[1]], n, axis=0)
+
+    result = calibration.evaluate(sample, observed, response, draws=2)
+    limited = observed.lower_limit.any(axis=0)
+    np.testing.assert_array_equal(np.isfinite(result.above), limited)
+    # The noise of limits is small, and limits are mostly far below the intensity.
+    assert result.above[limited].mean() > 0.9
+
+
+def test_wrong_responses_change_one_channel(response):
+    wrong = conditions.wrong_responses(response)
+    assert len(wrong) == 12
+    ratio = wrong["193 Å −25 %"].matrix.value / response.matrix.value
+    np.testing.assert_allclose(ratio[3], 0.75)
+    np.testing.assert_allclose(np.delete(ratio, 3, axis=0), 1)
+    name = calibration.Condition("prior", response="193 Å −25 %").name
+    assert name == "prior, 64 px, 10 %, 193 Å −25 %"
+
+
+@pytest.mark.skipif(not INSTRUMENT.exists(), reason="needs an instrument file: set SUNPY_DEEPEM_SHARED")
+def test_photospheric_abundances_weaken_iron_against_continuum(response):
+    pytest.importorskip("xrtpy")
+    wrong = conditions.wrong_responses(response, INSTRUMENT)["photospheric abundances"]
+    log_t, ratio = np.log10(response.temperature.value), wrong.curves.value / response.curves.value
+    # The iron line of 171 Å is the unit. At log T 7.5, 171 Å shows mostly continuum, which iron does not emit.
+    assert ratio[2, np.argmin(abs(log_t - 5.9))] == pytest.approx(1, abs=0.1)
+    assert 2 < ratio[2, np.argmin(abs(log_t - 7.5))] < 5
 
 
 def test_flare_table_counts_channels_and_answers():
