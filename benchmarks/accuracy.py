@@ -261,15 +261,20 @@ def w1_tables(results, found, families, previous):
 
 def plot(results, found, families, path):
     """Plot W1 by family and method at 10 % errors: medians, and lines up to the 90th percentile."""
-    fig, axes = plt.subplots(figsize=(12, 4.5), layout="constrained")
+    fig, axes = plt.subplots(figsize=(14, 5), layout="constrained")
     positions = np.arange(len(families))
     for index, name in enumerate(found):
         low, high = np.array([percentiles(results[family, _MAIN, name].w1) for family in families]).T
-        x = positions + 0.8 * ((index + 0.5) / len(found) - 0.5)
-        axes.errorbar(x, low, yerr=[0 * low, high - low], fmt="o", ms=5, color=_COLORS[name], label=name)
+        x = positions + 0.75 * ((index + 0.5) / len(found) - 0.5)
+        axes.errorbar(x, low, yerr=[0 * low, high - low], fmt="o", ms=4, color=_COLORS[name], label=name)
+    # A band behind every other family keeps them apart.
+    for position in positions[::2]:
+        axes.axvspan(position - 0.5, position + 0.5, color="0.95", zorder=0)
     axes.set_xticks(positions, [family.replace(" ", "\n", 1) for family in families])
-    axes.set(ylabel="W1 (dex), median to 90th percentile", yscale="log", title=f"errors: {_MAIN.name}")
-    fig.legend(ncols=5, fontsize=9, loc="outside lower center")
+    words = f"{100 * _MAIN.systematic:g} % systematic error, {_MAIN.n_sample:g} native pixels"
+    axes.set(ylabel="W1 from the truth (dex)", yscale="log", xlim=(-0.5, positions[-1] + 0.5))
+    axes.set_title(f"Recovered and true EM, {words}: median (dot) to 90th percentile of the pixels", fontsize=10)
+    fig.legend(ncols=len(found), fontsize=9, loc="outside lower center")
     fig.savefig(path, dpi=120)
 
 

@@ -2,7 +2,7 @@
 Calibration of a posterior: do 68 % intervals hold the truth in 68 % of cases, and are they as narrow as they can be?
 
 Usage: ``python benchmarks/calibration.py [--method network] [--weights default] [--truths 2000] [--draws 1000]
-[--exact 300] [--instrument FILE] [--quick] [--output benchmarks/output]``. ``--method importance`` tests `Importance`
+[--exact 100] [--instrument FILE] [--quick] [--output benchmarks/output]``. ``--method importance`` tests `Importance`
 under the training prior, which must be calibrated, so that the test itself is tested.
 
 - *Simulation-based calibration*: truths are drawn from the prior, observed with noise, and ranked among draws of their
@@ -68,6 +68,9 @@ _FLOOR = 1e-3  # of the mean total EM
 _LEAST = 0.01  # of the mean total EM, for a band to be judged
 _MAJOR = 0.05  # of the EM, for bands whose quantiles or hot EM are compared
 _QUANTILES = (0.16, 0.5, 0.84)
+#: Derived quantities in words, and colors that differ from the grey of single bins.
+_WORDS = {"total": "total EM", "log T": "EM-weighted log T", "width": "thermal width", "energy": "thermal energy"}
+_COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C564B", "#000000")
 _BATCH = 50
 _LEAST_KNOWN = 20  # pixels with enough effective draws of the exact posterior
 
@@ -361,54 +364,69 @@ def verdicts(results, pairs):
 def plot_ecdf(result, path):
     """ECDF of the ranks of every quantity minus the diagonal, with the band of a calibrated posterior."""
     z, low, high = ecdf_band(result.truth.shape[1])
-    fig, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    axes.fill_between(z, low - z, high - z, color="0.85", label="95 % of calibrated posteriors")
+    fig, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    axes.fill_between(z, low - z, high - z, color="0.85", label="calibrated (95 %)")
     first = len(result.names) - len(DERIVED)
     for index, (name, values) in enumerate(zip(result.names, result.transform, strict=True)):
         ecdf = np.searchsorted(np.sort(values), z, side="right") / values.size
-        style = {"color": "0.5", "lw": 0.6} if index < first else {"color": f"C{index - first}", "label": name}
+        style = {"color": "0.5", "lw": 0.5, "label": "single bins" if index == 0 else None}
+        if index >= first:
+            band = index - first < len(BANDS)
+            style = {"color": _COLORS[index - first], "label": f"EM, log T {name}" if band else _WORDS[name]}
         axes.plot(z, ecdf - z, **style)
-    axes.set(xlabel="fraction of the posterior below the truth", ylabel="ECDF - diagonal")
-    fig.legend(loc="outside right upper", fontsize=8, title="single bins are grey", title_fontsize=8)
+    axes.set(xlabel="fraction of the posterior below the truth", ylabel="observed - expected fraction of truths")
+    axes.set_title(f"Ranks of the truth: pixels of the prior, {_words(MAIN)}", fontsize=10)
+    fig.legend(loc="outside right upper", fontsize=8)
     fig.savefig(path, dpi=120)
 
 
 def plot_coverage(results, path):
     """Coverage of the derived quantities at each level: the prior's own pixels, and other families."""
-    fig, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained", sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(10, 5), layout="constrained", sharey=True)
     levels = np.linspace(0.05, 0.99, 48)
-    noise = [c for c in results if c == Condition("prior", c.case) and c.case.n_sample == 64]
+    noise = [c for c in results if c == Condition("prior", c.case) and c.case.n_sample == MAIN.n_sample]
     others = [c for c in map(Condition, UNLIKE) if c in results]
     for panel, chosen in zip(axes, (noise, others), strict=True):
-        for color, condition in enumerate(chosen):
-            held = coverage(judged(results[condition]), levels)
-            label = condition.case.name if condition.family == "prior" else condition.family
-            panel.plot(levels, np.nanmean(held, axis=1), color=f"C{color}", label=label)
-            panel.fill_between(levels, np.nanmin(held, axis=1), np.nanmax(held, axis=1), color=f"C{color}", alpha=0.1)
+        for color, condition in zip(_COLORS, chosen, strict=False):
+            held = 100 * coverage(judged(results[condition]), levels)
+            own = condition.family == "prior"
+            label = f"{100 * condition.case.systematic:g} % systematic error" if own else condition.family
+            panel.plot(100 * levels, np.nanmean(held, axis=1), color=color, label=label)
+            # The ranges of many families would hide each other.
+            for edge in (np.nanmin, np.nanmax):
+                panel.plot(100 * levels, edge(held, axis=1), color=color, lw=0.7, ls=":")
         low, high = binomial_band(levels, min(results[condition].joint.size for condition in chosen))
-        panel.plot(levels, levels, "k:", lw=1)
-        panel.fill_between(levels, low, high, color="0.6", alpha=0.5, lw=0)
-        panel.set_xlabel("stated level")
+        panel.fill_between(100 * levels, 100 * low, 100 * high, color="0.85", label="calibrated (95 %)")
+        panel.plot(100 * levels, 100 * levels, "k", lw=0.5)
+        panel.set_xlabel("stated level of the interval (%)")
         panel.legend(fontsize=8)
-    axes[0].set(title="the prior's own pixels", ylabel="fraction held: mean and range of eight quantities")
-    axes[1].set_title(f"other families, {MAIN.name}")
+    axes[0].set_ylabel("truths in the interval (%): mean and range of 8 quantities")
+    axes[0].set_title(f"pixels of the prior, {MAIN.n_sample:g} native pixels", fontsize=10)
+    axes[1].set_title(f"other families, {_words(MAIN)}", fontsize=10)
     fig.savefig(path, dpi=120)
 
 
 def plot_contraction(results, prior_variance, path):
     """Contraction of each bin at several levels of noise and with fewer channels."""
-    fig, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    fig, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     n_bins = len(prior_variance) - len(DERIVED)
     for condition, result in results.items():
-        own = condition.family == "prior" and condition.case.n_sample == 64
+        own = condition.family == "prior" and condition.case.n_sample == MAIN.n_sample
         if own and not condition.saturated and not condition.response:
             shrunk = 1 - result.variance[:n_bins].mean(axis=1) / prior_variance[:n_bins]
-            label = condition.case.name if not condition.missing else condition.channels
+            label = f"{condition.channels}, {100 * condition.case.systematic:g} % error"
             axes.plot(range(n_bins), shrunk, marker="o", ms=3, ls="--" if condition.missing else "-", label=label)
     axes.set_xticks(range(n_bins), [name.removeprefix("EM ") for name in result.names[:n_bins]], fontsize=8)
-    axes.set(xlabel="log T", ylabel="contraction of log EM / total EM", ylim=(min(0, axes.get_ylim()[0]), 1))
+    axes.set(xlabel="log T of the bin", ylabel="1 - posterior / prior variance of log EM fraction")
+    axes.set_ylim(min(0, axes.get_ylim()[0]), 1)
+    axes.set_title("Contraction of pixels of the prior: 1 = the data decide, 0 = the prior decides", fontsize=10)
     fig.legend(loc="outside right upper", fontsize=8)
     fig.savefig(path, dpi=120)
+
+
+def _words(case):
+    """Return the measurement errors in words, for titles."""
+    return f"{100 * case.systematic:g} % systematic error, {case.n_sample:g} native pixels"
 
 
 def methods(args, response):
@@ -431,7 +449,7 @@ def main():
     parser.add_argument("--weights", default="default")
     parser.add_argument("--truths", type=int, default=2000, help="of the prior at 10 %% errors; a quarter elsewhere")
     parser.add_argument("--draws", type=int, default=1000, help="of each posterior")
-    parser.add_argument("--exact", type=int, default=300, help="pixels of each family for the exact posterior; 0: none")
+    parser.add_argument("--exact", type=int, default=100, help="pixels of each family for the exact posterior; 0: none")
     parser.add_argument("--prior-draws", type=int, default=1_000_000, help="of the prior, for the exact posterior")
     parser.add_argument("--instrument", type=Path, help="instrument file, for a response of other abundances")
     parser.add_argument("--families", nargs="*", choices=UNLIKE, default=list(UNLIKE))

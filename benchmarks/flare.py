@@ -4,8 +4,8 @@ A flare with saturated channels: answered pixels, re-synthesis, lower limits, an
 Usage: ``python benchmarks/flare.py FOLDER [--weights default] [--draws 64] [--drawn 01:46 01:50 01:54 02:00]``, where
 FOLDER holds AIA maps of one or more times. The asked values are those for the X2.2 flare of 2011-02-15, whose cutouts
 come with the Python package demregpy 1.0.0 in ``demregpy/tests/data/aia_flare``: ten times from 01:44 to 02:02 UT,
-67×67 native pixels of level 1, exposed for 0.005 to 2.9 s. Prints tables and leaves ``flare.csv`` and ``flare.png``,
-maps of the times that ``--drawn`` names, in the output folder.
+67×67 native pixels of level 1, exposed for 0.005 to 2.9 s. Prints tables and leaves ``flare.csv``, ``flare.rst``, the
+table of the documentation, and ``flare.png``, maps of the times that ``--drawn`` names, in the output folder.
 
 Columns of the tables:
 
@@ -32,7 +32,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.colors import LogNorm
 from scipy.stats import spearmanr
-from tables import Verdicts, print_table, write_csv
+from tables import Verdicts, list_table, print_table, write_csv
 
 from sunpy_deepem import CHANNELS, ChannelStack, DeepEM, invert
 from sunpy_deepem.analysis import fe_xviii
@@ -95,6 +95,23 @@ def shown(line):
     return {
         key: value if key == "time" else f"{100 * value:.1f}" if key in percent else f"{value:.2f}"
         for key, value in line.items()
+    }
+
+
+def for_pages(line):
+    """Return a line of the table of the documentation; the re-synthesis is that of the channel furthest from 1."""
+    furthest = max(CHANNELS, key=lambda channel: abs(line[str(channel)] - 1))
+    cells = shown(line)
+    limits = "–" if np.isnan(line["above limit"]) else f"{cells['above limit']} %"
+    return {
+        "Time (UT)": cells["time"],
+        "Six channels": f"{cells['six']} %",
+        "Three channels": f"{cells['three']} %",
+        "Answered": f"{cells['answered']} %",
+        "Re-synthesis": f"{cells[str(furthest)]} ({furthest} Å)",
+        "χ²": cells["chi2"],
+        "Above limits": limits,
+        "Fe XVIII": cells["Fe XVIII"],
     }
 
 
@@ -172,6 +189,7 @@ def main():
     print()
     print_table(verdicts(lines).lines)
     write_csv(lines, args.output / "flare.csv")
+    (args.output / "flare.rst").write_text(list_table("", [for_pages(line) for line in lines]), encoding="utf-8")
     if drawn:
         plot(drawn, args.draws, args.output / "flare.png")
 

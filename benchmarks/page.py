@@ -1,10 +1,11 @@
 """
 Write the page of the documentation with the results of the benchmarks.
 
-Usage: ``python benchmarks/page.py [--output benchmarks/output] [--only accuracy calibration]``. Writes
+Usage: ``python benchmarks/page.py [--output benchmarks/output] [--only calibration flare]``. Writes
 ``docs/topics/benchmarks.rst`` and the plot ``docs/images/speed.png``, and copies tables and figures of the other
 benchmarks that have run. Those of ``accuracy.py`` and ``calibration.py`` go to ``docs/topics/accuracy.inc`` and
-``calibration.inc``, which the page and others include; ``--only`` renews these and leaves the page as it is.
+``calibration.inc``, which the page and others include, those of ``flare.py`` and ``real_sun.py`` to
+``docs/howto/flare.inc`` and ``left_out.inc``. ``--only`` renews the tables that it names and nothing else.
 """
 
 import argparse
@@ -76,6 +77,8 @@ its own process; imports do not count. Small cases are dominated by one-time cos
    Cost per pixel of cubes of native pixels: stages one after the other (bars) and all at once (marks).
 
 {stages}"""
+#: Tables that how-tos include.
+_COPIED = ("flare", "left_out")
 _INCLUDED = {
     "accuracy": """
 Accuracy
@@ -232,7 +235,10 @@ def end_to_end_section(content):
 
 
 def write_tables(name, output, docs):
-    """Write the tables of `accuracy.py` or `calibration.py` to a file that pages include, and copy the figures."""
+    """Write the tables of a benchmark to a file that pages include, and copy its figures."""
+    if name in _COPIED:
+        shutil.copyfile(output / f"{name}.rst", docs / "howto" / f"{name}.inc")
+        return
     card = json.loads((output / f"{name}.json").read_text(encoding="utf-8"))
     table = (output / f"{name}.rst").read_text(encoding="utf-8")
     text = _TABLES[name].format(**card | {"table": table})
@@ -246,12 +252,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "output")
     parser.add_argument("--docs", type=Path, default=_DOCS)
-    parser.add_argument("--only", nargs="+", choices=list(_TABLES), help="leave the page, renew only these tables")
+    parser.add_argument(
+        "--only", nargs="+", choices=(*_TABLES, *_COPIED), help="leave the page, renew only these tables"
+    )
     args = parser.parse_args()
     (args.docs / "images").mkdir(parents=True, exist_ok=True)
-    (args.docs / "topics").mkdir(parents=True, exist_ok=True)
-    for name in args.only or _TABLES:
-        if (args.output / f"{name}.json").exists():
+    for folder in ("howto", "topics"):
+        (args.docs / folder).mkdir(parents=True, exist_ok=True)
+    for name in args.only or (*_TABLES, *_COPIED):
+        if (args.output / f"{name}.rst").exists():
             write_tables(name, args.output, args.docs)
     if args.only:
         return

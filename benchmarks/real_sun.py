@@ -2,8 +2,9 @@
 The package on a real Sun: synthetic against observed maps, hot EM, and maps of bands with their intervals.
 
 Usage: ``python benchmarks/real_sun.py PATH [--weights default] [--pixels 300] [--output benchmarks/output]``, where
-PATH is a folder with six full-disc AIA maps. Prints tables and leaves ``real_sun.png`` (summary), ``real_sun.fits`` and
-``real_sun_bands.png`` (EM in four bands: 16, 50 and 84 % quantiles of the draws) in the output folder. For some pixels
+PATH is a folder with six full-disc AIA maps. Prints tables and leaves ``real_sun.png`` (summary), ``real_sun.fits``,
+``real_sun_bands.png`` (EM in four bands: 16, 50 and 84 % quantiles of the draws) and ``left_out.rst``, the table of the
+documentation on channels that are left out, in the output folder. For some pixels
 it also prints the exact posterior under the prior of the weights, to separate errors of the network and of the prior.
 Another table predicts each channel from the other five.
 
@@ -24,7 +25,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 from families import BANDS, prior_of
 from matplotlib.colors import LogNorm
-from tables import Verdicts, print_table
+from tables import Verdicts, list_table, print_table
 
 from sunpy_deepem import CHANNELS, ChannelStack, DeepEM, Quality, invert
 from sunpy_deepem.methods import Importance
@@ -190,15 +191,27 @@ def left_out_line(sample, intensity, sigma, matrix, channel):
     }
 
 
-def print_left_out(sample, cube, disc, n, asked):
-    """Print how well each channel is predicted by the other five on the disc."""
+def print_left_out(sample, cube, disc, n, asked, path):
+    """Print how well each channel is predicted by the other five on the disc, and write the table to ``path``."""
     print(f"\nEach channel predicted by the other five, {n} pixels with r < 0.95 Rsun")
     intensity, sigma, _ = chosen_pixels(cube, disc, n)
     matrix = cube.response.matrix.value
     lines = [left_out_line(sample, intensity, sigma, matrix, index) for index in range(len(CHANNELS))]
     print_table([{key: value if key == "channel" else f"{value:.3f}" for key, value in line.items()} for line in lines])
+    path.write_text(list_table("", [for_pages(line) for line in lines]), encoding="utf-8")
     held = {f"{line['channel']} Å": line["in 95 % interval"] for line in lines}
     asked.ask("channel left out, in its 95 % interval", ">= 0.9", held, lambda value: value >= 0.9, min)
+
+
+def for_pages(line):
+    """Return a line of the table of the documentation."""
+    return {
+        "Channel left out": f"{line['channel']} Å",
+        "In the interval": f"{line['in 95 % interval']:.2f}",
+        "In the interval without σ": f"{line['without its own error']:.2f}",
+        "Predicted / observed": f"{line['predicted / observed']:.2f}",
+        "Half-width": f"{100 * line['half-width']:.0f} %",
+    }
 
 
 def plot_bands(network, cube, path):
@@ -218,7 +231,8 @@ def plot_bands(network, cube, path):
     for row, band, images in zip(panels, BANDS, np.moveaxis(maps, 1, 0), strict=True):
         norm = LogNorm(*np.nanpercentile(images[1], [2, 99.8]))
         for axes, quantile, image in zip(row, _QUANTILES, images, strict=True):
-            shown = axes.imshow(image, origin="lower", norm=norm, cmap="magma", interpolation="nearest")
+            # Zeros are drawn as the least value.
+            shown = axes.imshow(image.clip(norm.vmin), origin="lower", norm=norm, cmap="magma", interpolation="nearest")
             axes.set(title=f"log T {band[0]}-{band[1]}, {100 * quantile:.0f} %")
             axes.set_axis_off()
         fig.colorbar(shown, ax=row, label="EM (cm$^{-5}$)", shrink=0.8)
@@ -277,7 +291,7 @@ def main():
     samplers = {}
     if getattr(network, "has_posterior", False):
         samplers["network"] = network.sample
-        print_left_out(network.sample, cube, disc, args.left_out, asked)
+        print_left_out(network.sample, cube, disc, args.left_out, asked, args.output / "left_out.rst")
         seconds[f"{_DRAWS} draws, four bands"] = plot_bands(network, cube, args.output / "real_sun_bands.png")
     if args.pixels:
         exact = Importance(prior_of(network, cube.bins), draws=args.draws, response=cube.response)

@@ -14,7 +14,7 @@ def list_table(title, lines):
     """Return `dict` of the same keys as a list-table in reStructuredText."""
     cells = [list(lines[0]), *([str(value) for value in line.values()] for line in lines)]
     rows = (f"   {'*' if index == 0 else ' '} - {cell}".rstrip() for row in cells for index, cell in enumerate(row))
-    return "\n".join((f".. list-table:: {title}", "   :header-rows: 1", "", *rows, ""))
+    return "\n".join((f".. list-table:: {title}".rstrip(), "   :header-rows: 1", "", *rows, ""))
 
 
 def write_csv(lines, path):

@@ -137,9 +137,9 @@ _table = "\n".join([".. list-table::", "   :header-rows: 1", "", *_lines, ""])
 (_generated / "prior.inc").write_text(_table, encoding="utf-8")
 
 # Pages include tables of benchmarks, which benchmarks/page.py writes, where they were measured
-for _name in ("accuracy.inc", "calibration.inc"):
-    _measured = Path(__file__).parent / "topics" / _name
-    (_generated / _name).write_text(
+for _name in ("topics/accuracy", "topics/calibration", "howto/flare", "howto/left_out"):
+    _measured = Path(__file__).parent / f"{_name}.inc"
+    (_generated / _measured.name).write_text(
         _measured.read_text(encoding="utf-8") if _measured.exists() else "", encoding="utf-8"
     )
 

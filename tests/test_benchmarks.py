@@ -230,6 +230,29 @@ def test_page_keeps_calibration_for_other_pages(tmp_path, monkeypatch):
     assert not (docs / "topics" / "benchmarks.rst").exists()
 
 
+def test_page_copies_tables_of_how_tos(tmp_path, monkeypatch):
+    page, docs = benchmark_module("page"), tmp_path / "docs"
+    (tmp_path / "flare.rst").write_text(".. list-table::\n", encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["page", "--output", str(tmp_path), "--docs", str(docs), "--only", "flare"])
+    page.main()
+    assert (docs / "howto" / "flare.inc").read_text(encoding="utf-8") == ".. list-table::\n"
+
+
+def test_tables_of_calibration_separate_kinds_of_pixels():
+    line = {"pixels": "some", "Holm p": "0.1", "hot EM": "", "χ²": "1.00"}
+    kinds = [
+        calibration.Condition("prior"),
+        calibration.Condition("top hat"),
+        calibration.Condition("prior", missing=2),
+        calibration.Condition("prior", response="94 Å +25 %"),
+    ]
+    text = calibration.tables(kinds, [line] * 4, [{"what": "χ²", "met": "yes"}])
+    assert text.count("list-table::") == 5
+    # Columns without a value are left out.
+    assert "hot EM" not in text
+    assert calibration.tables(kinds[:1], [line], [{"what": "χ²", "met": "yes"}]).count("list-table::") == 2
+
+
 def test_page_has_a_section_on_gpus():
     page = benchmark_module("page")
     content = {"machine": speed_content()["machine"] | {"gpu": "abacus 2"}, "shape": 10, "copy": 4e12, "product": 5e14}
@@ -423,6 +446,9 @@ def test_flare_table_counts_channels_and_answers():
     assert all(line[channel] == pytest.approx(1, abs=0.05) for channel in ("171", "193", "211"))
     assert 0 <= line["above limit"] <= 1
     assert flare.shown(line)["six"] == "93.8"
+    cells = flare.for_pages(line | {"94": 0.5})
+    assert cells["Re-synthesis"] == "0.50 (94 Å)"
+    assert cells["Six channels"] == "93.8 %"
 
 
 def test_flare_verdicts_stop_at_the_times_of_the_issue():
