@@ -367,7 +367,8 @@ def main():
     write_csv(rows, args.output / "accuracy.csv")
     tables = w1_tables(results, found, args.families, previous)
     asked = verdicts(results, found, args.families, previous).lines
-    card = origin(found["package"][0]) | {"weights": str(args.weights), "asked": asked}
+    card = {key: str(getattr(args, key)) for key in ("weights", "pixels", "limit", "demreg")} | {"asked": asked}
+    card |= origin(found["package"][0])
     (args.output / "accuracy.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     text = tables + "\n" + list_table("Asked and measured", asked)
     (args.output / "accuracy.rst").write_text(text, encoding="utf-8")

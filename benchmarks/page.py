@@ -97,7 +97,8 @@ _TABLES = {
     "accuracy": """
 W1, the distance of recovered and true EM in dex, on the same noisy pixels: one run of ``benchmarks/accuracy.py``,
 {date}, sunpy_deepem {version}, weights {weights} ({fingerprint}). Errors are those of 1 or 64 native pixels with a
-systematic fraction.
+systematic fraction. Each family has {pixels} pixels; demregpy gets the first {demreg} and the limit the first {limit},
+more of the prior.
 
 .. figure:: /images/accuracy.png
    :alt: W1 by family of pixels and method
