@@ -21,11 +21,13 @@ class Description:
     @property
     def date(self) -> Time:
         """Start of the exposure in 193 Å, `~astropy.time.Time`; the time of the grid if 193 Å was not observed."""
+        # A format that is stated is not searched for. The search keeps the variables of all callers in memory.
+        kind = {"scale": "utc", "format": "isot"}
         dates = [str(each["date"]) for each in self.inputs if each["channel"] == REFERENCE_CHANNEL]
         try:
-            return Time(dates[0], scale="utc")
+            return Time(dates[0], **kind)
         except (IndexError, ValueError):
-            return Time(self.sky_header["date-obs"], scale="utc")
+            return Time(self.sky_header["date-obs"], **kind)
 
     @property
     def global_coords(self):
