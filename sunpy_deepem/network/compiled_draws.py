@@ -172,8 +172,6 @@ def _add_poor(draws, d, poor, n):
 @inlined
 def _finish(poor, n, columns, pixel, space, bare, scale, em):
     """Make more steps with the draws that are still far from the data, and store their EM in their columns."""
-    for d in range(n, LANES):
-        _add_poor(poor, 0, poor, d)
     for _ in range(MORE_STEPS):
         step(poor, pixel, space)
     set_em(space.em, poor.y, pixel.log_most)

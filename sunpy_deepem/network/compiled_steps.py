@@ -72,7 +72,7 @@ _Pixel = namedtuple("_Pixel", ["matrix", "share", "factor", "log_most"])
 #: Draws of a pixel: y₀, y, the scales of their components, and data.
 _Draws = namedtuple("_Draws", ["anchor", "y", "scale", "target"])
 #: Space for intermediate results.
-_Space = namedtuple("_Space", ["em", "moved", "right", "solution", "slope", "derivative", "normal", "inverse"])
+_Space = namedtuple("_Space", ["em", "moved", "right", "solution", "derivative", "normal", "inverse"])
 
 
 @inlined
@@ -138,19 +138,39 @@ def update(draws, pixel, space):
 
 @compiled
 def step(draws, pixel, space):
-    """Make one Gauss-Newton step, as ``conditioning.step`` does."""
-    set_em(space.em, draws.y, pixel.log_most)
+    """
+    Make one Gauss-Newton step, as ``conditioning._step`` does: to y₀ + L s² Jᵀ x.
+
+    J is the derivative of the synthetic intensities by L⁻¹ y, and (1 + J s² Jᵀ) x the residual of the linear model at
+    y₀. ``space`` then holds that residual in ``right``, the solution x, and the pivots on the diagonal of ``normal``.
+    """
+    em, moved, right, solution, y, anchor = space.em, space.moved, space.right, space.solution, draws.y, draws.anchor
+    set_em(em, y, pixel.log_most)
+    multiply(right, pixel.matrix, em, 0)
+    for b in range(len(em)):
+        store(moved, b, load(em, b) * (load(y, b) - load(anchor, b)))
+    multiply(solution, pixel.matrix, moved, 0)
+    for c in range(len(right)):
+        residual = clip(load(draws.target, c) - load(right, c), -_MOST_RESIDUAL, _MOST_RESIDUAL)
+        store(right, c, residual + load(solution, c))
     _linearize(draws, pixel, space)
-    _move(draws, pixel, space)
+    _solve(space)
+    _set_change(draws, space)
+    multiply_triangle(moved, pixel.factor, em)
+    for b in range(len(em)):
+        old = load(y, b)
+        new = minimum(load(anchor, b) + load(moved, b), old + _STEP)
+        # Intensities that contradict each other may overflow.
+        store(y, b, finite_or(new, old))
 
 
 @inlined
 def _linearize(draws, pixel, space):
-    """Set the derivative of the synthetic intensities by the EM, J s, and the factors of 1 + J s² Jᵀ."""
+    """Set J s, and the factors of 1 + J s² Jᵀ."""
     for b in range(len(space.em)):
         em = load(space.em, b)
         for c in range(len(space.right)):
-            store(space.slope, (b, c), pixel.matrix[b, c] * em)
+            store(space.derivative, (b, c), pixel.matrix[b, c] * em)
     for c in range(0, len(space.right), GROUP):
         _set_derivative(draws, pixel, space, c)
     _set_normal(space)
@@ -160,27 +180,27 @@ def _linearize(draws, pixel, space):
 @inlined
 def _set_derivative(draws, pixel, space, c):
     """
-    Set the derivative by the coordinates in which the Gaussian is standard normal, of `GROUP` channels from ``c`` on.
+    Turn the derivative by y into that by the coordinates in which the Gaussian is standard normal.
 
-    Two bins at a time need half of the loads.
+    This is for `GROUP` channels from ``c`` on. Two bins at a time need half of the loads.
     """
-    derivative, slope, factor = space.derivative, space.slope, pixel.factor
+    derivative, factor = space.derivative, pixel.factor
     n_bins = len(derivative)
     for b in range(0, n_bins, 2):
         p0 = p1 = p2 = p3 = p4 = p5 = q0 = q1 = q2 = q3 = q4 = q5 = spread(_ZERO)
         for k in range(b, n_bins):
             f, g = spread(factor[b, k]), spread(factor[b + 1, k])
-            value = load(slope, (k, c))
+            value = load(derivative, (k, c))
             p0, q0 = fma(f, value, p0), fma(g, value, q0)
-            value = load(slope, (k, c + 1))
+            value = load(derivative, (k, c + 1))
             p1, q1 = fma(f, value, p1), fma(g, value, q1)
-            value = load(slope, (k, c + 2))
+            value = load(derivative, (k, c + 2))
             p2, q2 = fma(f, value, p2), fma(g, value, q2)
-            value = load(slope, (k, c + 3))
+            value = load(derivative, (k, c + 3))
             p3, q3 = fma(f, value, p3), fma(g, value, q3)
-            value = load(slope, (k, c + 4))
+            value = load(derivative, (k, c + 4))
             p4, q4 = fma(f, value, p4), fma(g, value, q4)
-            value = load(slope, (k, c + 5))
+            value = load(derivative, (k, c + 5))
             p5, q5 = fma(f, value, p5), fma(g, value, q5)
         _store_scaled(derivative, b, c, load(draws.scale, b), (p0, p1, p2, p3, p4, p5))
         _store_scaled(derivative, b + 1, c, load(draws.scale, b + 1), (q0, q1, q2, q3, q4, q5))
@@ -260,43 +280,6 @@ def _solve(space):
 
 
 @inlined
-def _move(draws, pixel, space):
-    """Move the draws to y₀ + L s² Jᵀ x, where (1 + J s² Jᵀ) x is the residual of the linear model at y₀."""
-    em, right, y, anchor = space.em, space.right, draws.y, draws.anchor
-    multiply(right, pixel.matrix, em, 0)
-    _add_linear_part(draws, space)
-    _solve(space)
-    _set_change(draws, space)
-    multiply_triangle(space.moved, pixel.factor, em)
-    for b in range(len(em)):
-        old = load(y, b)
-        new = minimum(load(anchor, b) + load(space.moved, b), old + _STEP)
-        # Intensities that contradict each other may overflow.
-        store(y, b, finite_or(new, old))
-
-
-@inlined
-def _add_linear_part(draws, space):
-    """Set the right-hand side: the residual plus the derivative times the distance from y₀."""
-    for c in range(0, len(space.right), 3):
-        p = q = r = spread(_ZERO)
-        for b in range(len(space.em)):
-            distance = load(draws.y, b) - load(draws.anchor, b)
-            p = fma(load(space.slope, (b, c)), distance, p)
-            q = fma(load(space.slope, (b, c + 1)), distance, q)
-            r = fma(load(space.slope, (b, c + 2)), distance, r)
-        _set_right(draws, space, c, p)
-        _set_right(draws, space, c + 1, q)
-        _set_right(draws, space, c + 2, r)
-
-
-@inlined
-def _set_right(draws, space, c, linear):
-    residual = load(draws.target, c) - load(space.right, c)
-    store(space.right, c, clip(residual, -_MOST_RESIDUAL, _MOST_RESIDUAL) + linear)
-
-
-@inlined
 def _set_change(draws, space):
     """Set the change in the coordinates of the Gaussian, times its scale, in place of the EM."""
     em, derivative, solution = space.em, space.derivative, space.solution
@@ -349,7 +332,6 @@ def empty_space(n_channels, n_bins):
         aligned(n_bins, LANES),
         aligned(n_channels, LANES),
         aligned(n_channels, LANES),
-        aligned(n_bins * n_channels, LANES).reshape(n_bins, n_channels, LANES),
         aligned(n_bins * n_channels, LANES).reshape(n_bins, n_channels, LANES),
         aligned(n_channels * n_channels, LANES).reshape(n_channels, n_channels, LANES),
         aligned(n_channels, LANES),

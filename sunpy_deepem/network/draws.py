@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from sunpy_deepem.network.layers import dtype_of
 from sunpy_deepem.network.posterior import PosteriorNetwork
 from sunpy_deepem.network.sampling import common_numbers, draw_tile, half_width
-from sunpy_deepem.network.tiles import pixel_tile, resolve_device, with_own_settings
+from sunpy_deepem.network.tiles import in_precision, pixel_tile, resolve_device, with_own_settings
 from sunpy_deepem.units import EM_SCALE
 from sunpy_deepem.utils.checks import whole_number
 from sunpy_deepem.utils.parallel import tile_map
@@ -196,7 +197,7 @@ class PosteriorDraws:
     def _posterior_on(self, device):
         """Return the response in DN s^-1 pix^-1 for 10^25 cm^-5, and the posterior's network, on a device."""
         matrix = torch.as_tensor(self.response_matrix * EM_SCALE, dtype=torch.float32, device=device)
-        return matrix, self.posterior.to(device)
+        return matrix, in_precision(self.posterior, dtype_of("auto", device)).to(device)
 
 
 class _Tiles:
