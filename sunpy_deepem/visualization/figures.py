@@ -165,7 +165,7 @@ def plot_contraction(cube, bands=BANDS, *, fig=None, norm=None, cmap="cividis", 
     for axes, (low, high), image in zip(panels[0], bands, images, strict=True):
         drawn = show_sky(axes, image, frame, title=f"log T {low:g} to {high:g}", **style)
         fade(drawn, low_signal(cube))
-    color_bar(axes, drawn, label="contraction")
+    color_bar(axes, drawn, label="contraction\n0: the prior decides, 1: the data")
     fig.suptitle(f"Contraction of the prior by the data, {_date(cube)}", fontsize=13)
     return fig
 
@@ -203,7 +203,7 @@ def plot_roundtrip(cube, *, fig=None, norm=None, cmap="PuOr"):
     """
     cube = picked_pixels(checked_cube(cube))
     frame = cube.em_weighted_log_t()
-    fig, panels = _grid_figure(fig, frame, 3, len(CHANNELS))
+    fig, panels = _grid_figure(fig, frame, 3, len(CHANNELS), wspace=0.4)
     observed, synthetic = _draw_roundtrip(panels[:2], cube, frame)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(observed > 0, synthetic / observed, np.nan)
@@ -254,7 +254,8 @@ def plot_temperature(cube, *, axes=None, norm=None, cmap="plasma"):
     axes = sky_axes(frame, axes)
     style = {"norm": log_t_norm() if norm is None else norm, "cmap": cmap}
     _draw_temperature(axes, cube, frame, style, label=f"EM-weighted {_LOG_T}", extend="both")
-    axes.set_title(f"EM-weighted log T, {_date(cube)}", fontsize=11)
+    note = "; faded: low signal" if low_signal(cube).any() else ""
+    axes.set_title(f"EM-weighted log T, {_date(cube)}{note}", fontsize=11)
     return axes
 
 
@@ -350,14 +351,14 @@ def plot_prior_sensitivity(cube, region=None, *, axes=None, **options):
     return axes
 
 
-def _grid_figure(fig, frame, rows, columns):
+def _grid_figure(fig, frame, rows, columns, wspace=0.15):
     """Return a figure and its panels on the sky of the map ``frame``, in the shape of its field of view."""
     ny, nx = frame.data.shape
     height = 2.7 * np.clip(ny / nx, 0.5, 2) + 0.3
-    width, total = 2.7 * columns + 2, height * rows + 1
+    width, total = 2.7 * (1 + wspace) / 1.15 * columns + 2, height * rows + 1
     fig = checked_figure(fig, (width, total))
     margins = {"left": 0.9 / width, "right": 1 - 1.1 / width, "top": 1 - 0.7 / total, "bottom": 0.6 / total}
-    return fig, sky_grid(fig, frame, rows, columns, wspace=0.15, hspace=0.16, **margins)
+    return fig, sky_grid(fig, frame, rows, columns, wspace=wspace, hspace=0.16, **margins)
 
 
 def _draw_roundtrip(panels, cube, frame):
@@ -365,13 +366,10 @@ def _draw_roundtrip(panels, cube, frame):
     observed = visible(cube, cube.intensity.value)
     synthetic = visible(cube, np.stack([smap.data for smap in cube.synthesize()]))
     for column, channel in enumerate(CHANNELS):
-        norm = intensity_norm(observed[column])
-        style = {"cmap": f"sdoaia{channel}", "norm": norm}
+        style = {"cmap": f"sdoaia{channel}", "norm": intensity_norm(observed[column])}
         for axes, word, data in zip(panels[:, column], ("observed", "synthetic"), (observed, synthetic), strict=True):
             image = show_sky(axes, data[column], frame, title=f"{channel} Å {word}", **style)
-        ticks = [norm.vmax / 10, norm.vmax]
-        color_bar(panels[0, column], image, inside=True, ticks=ticks, format=_three_figures)
-    panels[0, -1].annotate(_INTENSITY, (1.03, 0.5), xycoords="axes fraction", rotation=90, va="center", fontsize=9)
+            color_bar(axes, image, label=_INTENSITY if column == len(CHANNELS) - 1 else "", extend="max")
     return observed, synthetic
 
 
@@ -404,7 +402,3 @@ def _plot_channels(axes, log_t, curves, **style):
 def _date(cube):
     # matplotlib takes text between dollars as a formula.
     return cube.date.isot[:19].replace("$", r"\$")
-
-
-def _three_figures(value, _position):
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"

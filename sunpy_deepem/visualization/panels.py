@@ -10,7 +10,6 @@ from astropy.visualization import AsinhStretch, ImageNormalize
 from astropy.visualization.wcsaxes import WCSAxes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import FigureBase
-from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
 from sunpy_deepem.quality import PRIOR_DOMINATES, Quality
@@ -138,15 +137,11 @@ def show_sky(axes, data, frame, *, title, limb="white", **style):
     return image
 
 
-def color_bar(axes, image, *, label="", inside=False, **ticks):
-    """Draw a color bar beside a panel, or in its lower left corner, without resizing the panel."""
-    place = axes.inset_axes([0.04, 0.03, 0.28, 0.025] if inside else [1.03, 0, 0.05, 1], axes_class=plt.Axes)
-    side = {"orientation": "horizontal", "ticklocation": "top"} if inside else {}
-    axes.figure.colorbar(image, cax=place, label=label, **side, **ticks)
-    place.tick_params(labelsize=7, **({"colors": "white"} if inside else {}))
-    if inside:
-        # Readable on bright corona, too.
-        plt.setp(place.get_xticklabels(), path_effects=[withStroke(linewidth=1, foreground="black")])
+def color_bar(axes, image, *, label="", **ticks):
+    """Draw a color bar beside a panel, without resizing the panel."""
+    place = axes.inset_axes([1.03, 0, 0.05, 1], axes_class=plt.Axes)
+    axes.figure.colorbar(image, cax=place, label=label, **ticks)
+    place.tick_params(labelsize=7)
 
 
 def visible(cube, data):

@@ -9,6 +9,7 @@ from sunpy_deepem.utils.product_maps import MASKED_COLOR, ScaledLogNorm
 __all__ = ["plot_cube"]
 
 _DECADES = 4
+_FEW_TICKS = {"ticks": {"number": 4}}
 
 
 def plot_cube(cube, *args, **kwargs):
@@ -50,11 +51,32 @@ def plot_cube(cube, *args, **kwargs):
     shown = cube.plotter.plot(*args, **kwargs)
     axes = getattr(shown, "axes", shown)
     _label(cube, axes, is_image)
+    if cube.data.ndim == 3 and 0 in getattr(shown, "slider_axes", ()):
+        _show_log_t(cube, shown)
     return shown
 
 
+def _show_log_t(cube, animator):
+    """Show log T beside the slider of an animator, which starts with the index of the bin."""
+    names = [f"{log_t:.2f}" for log_t in cube.log_t]
+    animator.axis_ranges[0] = names.__getitem__
+    slider = animator.sliders[list(animator.slider_axes).index(0)]._slider
+    slider.valtext.set_text(names[0])
+    # The panel is small, and is set up anew for each bin.
+    animator.coord_params = {0: _FEW_TICKS, 1: _FEW_TICKS} | (animator.coord_params or {})
+    for coordinate in list(animator.axes.coords)[:2]:
+        coordinate.set_ticks(**_FEW_TICKS["ticks"])
+    image = animator.axes.images[0]
+    if image.colorbar is not None:
+        image.colorbar.set_label(_em_label(cube))
+
+
+def _em_label(cube):
+    return f"EM per bin ({cube.unit.to_string('latex_inline')})"
+
+
 def _label(cube, axes, is_image):
-    label = f"EM per bin ({cube.unit.to_string('latex_inline')})"
+    label = _em_label(cube)
     if is_image:
         axes.set_facecolor(MASKED_COLOR)
         if cube.data.ndim == 2:

@@ -323,7 +323,7 @@ class TestContraction:
         images = [axes.images[0].get_array() for axes in fig.axes if axes.images]
         np.testing.assert_allclose(images, dem.contraction([(6.0, 6.3), (6.6, 7.0)], n=8))
         assert [axes.get_title() for axes in fig.axes[:2]] == ["log T 6 to 6.3", "log T 6.6 to 7"]
-        assert bars(fig) == ["contraction"]
+        assert bars(fig) == ["contraction\n0: the prior decides, 1: the data"]
 
     def test_no_posterior(self, cube):
         with pytest.raises(ValueError, match="states no posterior"):

@@ -51,6 +51,12 @@ def test_animation_through_log_t(truth):
     shown = truth.plot()
     assert isinstance(shown.axes.images[0].norm, LogNorm)
     assert "log10(T/K)" in [text.get_text() for text in shown.sliders[0].texts]
+    assert shown.axes.images[0].colorbar.ax.get_ylabel().startswith("EM per bin")
+    slider = shown.sliders[0]._slider
+    assert slider.valtext.get_text() == "5.50"
+    slider.set_val(8)
+    assert slider.valtext.get_text() == "6.30"
+    np.testing.assert_allclose(shown.axes.images[0].get_array(), truth.data[8])
 
 
 def test_own_options(truth):
