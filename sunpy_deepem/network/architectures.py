@@ -52,7 +52,7 @@ class ScaledNetwork(nn.Module):
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
         self.layers = PointwiseLayers((n_inputs(scale.numel()), *self.hidden, 2 * self.n_bins))
 
-    def forward(self, intensity, uncertainty, flags=None, *, spread=True, scale=1.0, out=(None, None)):
+    def forward(self, intensity, uncertainty, flags=None, *, spread=True, scale=1.0, out=(None, None), start=0):
         """
         Return mean and spread of the EM, by default in units of 10^25 cm^-5.
 
@@ -67,7 +67,9 @@ class ScaledNetwork(nn.Module):
         scale : `float`, optional
             Factor of the results, `EM_SCALE` for cm^-5.
         out : pair of `~torch.Tensor` or `None`, optional
-            Where to write them, which saves a copy.
+            Where to write those of a single row of pixels, which saves a copy; shape ``(n_bins, n)``.
+        start : `int`, optional
+            The first pixel in ``out``.
 
         Returns
         -------
@@ -75,18 +77,19 @@ class ScaledNetwork(nn.Module):
             Shape ``(batch, n_bins, ny, nx)``.
         """
         if self.layers.is_fused(intensity.device.type):
-            return self._compiled(intensity, uncertainty, flags, spread, scale, out)
+            return self._compiled(intensity, uncertainty, flags, spread, scale, out, start)
         inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         outputs = self.layers(inputs, None if spread else self.n_bins)
         outputs = _positive(outputs)
         brightness = scale * brightness
+        out = [_part(place, start, outputs) for place in out]
         em = torch.mul(outputs[:, : self.n_bins], brightness, out=out[0])
         if not spread:
             return em, None
         factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(self._noise(inputs)))
         return em, torch.mul(outputs[:, self.n_bins :], brightness * factor, out=out[1])
 
-    def _compiled(self, intensity, uncertainty, flags, spread, scale, out):
+    def _compiled(self, intensity, uncertainty, flags, spread, scale, out, start):
         """Compute the same, faster on a CPU."""
         # Numba takes a while to import.
         from sunpy_deepem.network.compiled_network import positive_outputs, positive_outputs_bfloat16, scaled_inputs
@@ -114,13 +117,10 @@ class ScaledNetwork(nn.Module):
         outputs, bias = outputs.numpy(), bias.float().numpy()
         results = []
         for index, place in enumerate(out[: 1 + spread]):
-            direct = place is not None and batch == 1
-            result = place[0].flatten(1) if direct else torch.empty(self.n_bins, pixels, dtype=torch.float32)
-            first = index * self.n_bins
-            # Bin by bin, since places may be parts of larger arrays, whose bins are contiguous only by themselves.
-            for row, output, shift in zip(result.numpy(), outputs[first:], bias[first:], strict=False):
-                kernel(output, shift, factors[index].numpy(), np.float32(_LEAST_OUTPUT), row)
-            results.append(result.unflatten(1, (batch, *sky)).movedim(1, 0))
+            result, first = (torch.empty(self.n_bins, pixels), 0) if place is None else (place, start)
+            rows = slice(index * self.n_bins, (index + 1) * self.n_bins)
+            kernel(outputs[rows], bias[rows], factors[index].numpy(), np.float32(_LEAST_OUTPUT), result.numpy(), first)
+            results.append(result[:, first : first + pixels].unflatten(1, (batch, *sky)).movedim(1, 0))
         return results[0], results[1] if spread else None
 
     def noise(self, intensity, uncertainty, flags=None):
@@ -170,14 +170,15 @@ class ChapterNetwork(nn.Module):
         self.n_bins, self.hidden = int(n_bins), tuple(int(width) for width in hidden)
         self.layers = PointwiseLayers((len(CHANNELS), *self.hidden, self.n_bins))
 
-    def forward(self, intensity, uncertainty=None, flags=None, *, spread=False, scale=1.0, out=(None, None)):
+    def forward(self, intensity, uncertainty=None, flags=None, *, spread=False, scale=1.0, out=(None, None), start=0):
         """
         Return the EM, shape ``(batch, n_bins, ny, nx)``, as `ScaledNetwork` does, and `None` for its spread.
         """
         if flags is not None:
             intensity = intensity.masked_fill(flags.any(dim=1, keepdim=True), torch.nan)
         root = self.layers(intensity.clamp_min(0).sqrt())
-        return torch.mul(root * root.abs() if self.training else root**2, scale, out=out[0]), None
+        out = _part(out[0], start, root)
+        return torch.mul(root * root.abs() if self.training else root**2, scale, out=out), None
 
     def architecture(self):
         """Return the arguments that rebuild the network, as a `dict` for JSON."""
@@ -186,6 +187,11 @@ class ChapterNetwork(nn.Module):
 
 #: Networks by their name in weights files.
 ARCHITECTURES = {network.name: network for network in (ScaledNetwork, ChapterNetwork)}
+
+
+def _part(place, start, values):
+    """Return the pixels of an array ``(n_bins, n)`` that ``values`` (1, n_bins, 1, pixels) are for."""
+    return None if place is None else place[None, :, None, start : start + values.shape[-1]]
 
 
 def _by_channel(values):

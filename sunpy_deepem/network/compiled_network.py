@@ -64,30 +64,36 @@ def scaled_inputs(intensity, uncertainty, used, channel_scale, spread_law, scale
 
 
 @compiled
-def positive_outputs(outputs, bias, factors, least, em):
+def positive_outputs(outputs, bias, factors, least, em, start):
     """
-    Set the EM of one bin: exp(x) below zero and x + 1 above, times a factor.
+    Set the EM of a tile: exp(x) below zero and x + 1 above, times a factor.
 
     Parameters
     ----------
     outputs : `~numpy.ndarray`
-        Output of the last layer without bias, shape ``(n,)``.
-    bias : `float`
+        Output of the last layer without bias, shape ``(bins, n)``.
+    bias : `~numpy.ndarray`
+        Shape ``(bins,)``.
     factors : `~numpy.ndarray`
         Shape ``(n,)``.
     least : `float`
         Least logarithm.
     em : `~numpy.ndarray`
-        Receives the result, shape ``(n,)``.
+        Receives the result in the pixels from ``start`` on, shape ``(bins, pixels)``.
+    start : `int`
     """
-    for x in range(len(outputs)):
-        value = outputs[x] + bias
-        em[x] = (max(value, _ZERO) + exp(max(min(value, _ZERO), least))) * factors[x]
+    for b in range(len(outputs)):
+        row, shift, result = outputs[b], bias[b], em[b, start : start + len(factors)]
+        for x in range(len(factors)):
+            value = row[x] + shift
+            result[x] = (max(value, _ZERO) + exp(max(min(value, _ZERO), least))) * factors[x]
 
 
 @compiled
-def positive_outputs_bfloat16(outputs, bias, factors, least, em):
+def positive_outputs_bfloat16(outputs, bias, factors, least, em, start):
     """Set the EM like `positive_outputs`; ``outputs`` are bfloat16 numbers as `~numpy.uint16`."""
-    for x in range(len(outputs)):
-        value = np.uint32(np.uint32(outputs[x]) << np.uint32(16)).view(np.float32) + bias
-        em[x] = (max(value, _ZERO) + exp(max(min(value, _ZERO), least))) * factors[x]
+    for b in range(len(outputs)):
+        row, shift, result = outputs[b], bias[b], em[b, start : start + len(factors)]
+        for x in range(len(factors)):
+            value = np.uint32(np.uint32(row[x]) << np.uint32(16)).view(np.float32) + shift
+            result[x] = (max(value, _ZERO) + exp(max(min(value, _ZERO), least))) * factors[x]

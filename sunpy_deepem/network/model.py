@@ -355,13 +355,13 @@ class DeepEM(PosteriorDraws):
             part = slice(start, start + tile)
             with torch.inference_mode():
                 arrays = pixel_tile(inputs, part, device)
-                views = [output[:, part][None, :, None] for output in outputs]
-                here = views[0].device == device
-                results = module(*arrays, spread=std, scale=EM_SCALE, out=(*views, None) if here else (None, None))
+                here = outputs[0].device == device
+                out = (*outputs, None)[:2] if here else (None, None)
+                results = module(*arrays, spread=std, scale=EM_SCALE, out=out, start=start)
                 self._sharpen(results, arrays)
                 if not here:
-                    for view, result in zip(views, results, strict=False):
-                        view.copy_(result)
+                    for output, result in zip(outputs, results, strict=False):
+                        output[:, part] = result[0, :, 0]
 
         starts = range(0, shape[1], tile)
         with tile_map(device) as map_tiles:
