@@ -147,7 +147,7 @@ def test_invert_device(expected):
         deepem("invert", "--sample", "--shape", "8", "--device", "cuda", "-o", "a.fits")
 
 
-@command_table("deepem invert -o", ("a folder that does not exist", ExitStatus(1, "Make no first")))
+@command_table("deepem invert -o", ("a folder that does not exist", ExitStatus(1, "Create no first")))
 def test_invert_to_missing_folder(expected):
     with expected:
         deepem("invert", "--sample", "-o", "no/a.fits")

@@ -124,7 +124,7 @@ class Checkpoint:
     def __post_init__(self):
         path = checked_path(self.path, "checkpoint")
         if not path.resolve().parent.is_dir():
-            msg = f"checkpoint is in a folder that does not exist: {path.parent}. Make it first."
+            msg = f"checkpoint is in a folder that does not exist: {path.parent}. Create it first."
             raise ValueError(msg)
         check_target(path)
 
