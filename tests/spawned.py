@@ -3,7 +3,12 @@
 import os
 from pathlib import Path
 
+import astropy.units as u
+from astropy.time import Time
+from helpers import true_cube
+
 from sunpy_deepem import invert
+from sunpy_deepem.io import DEMArchive
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.utils.files import atomic_path
 
@@ -24,3 +29,18 @@ def write_exclusively(path):
     except FileExistsError as error:
         return f"{os.getpid()} {error}"
     return str(os.getpid())
+
+
+def append_cubes(path, numbers):
+    """Append the synthetic Sun of 16 × 16 pixels, times one plus each number, that many minutes after 2014."""
+    for number in numbers:
+        DEMArchive(path).append(true_cube(n=16) * (1 + number), time=Time("2014-01-01") + number * u.min)
+
+
+def append_forever(path):
+    """Append the synthetic Sun of 16 × 16 pixels at later and later times."""
+    archive, cube = DEMArchive(path), true_cube(n=16)
+    time = archive.times[-1] if len(archive) else Time("2014-01-01")
+    while True:
+        time += 1 * u.min
+        archive.append(cube, time=time)

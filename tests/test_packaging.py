@@ -85,7 +85,7 @@ def test_public_names_exist():
 WITHOUT_EXTRAS = r"""
 import sys
 
-ABSENT = ("asdf", "asdf_astropy", "bokeh", "demregpy", "distributed", "fiasco", "regions", "xarray")
+ABSENT = ("asdf", "asdf_astropy", "bokeh", "demregpy", "distributed", "fiasco", "regions", "xarray", "zarr")
 
 
 class Without:
@@ -103,6 +103,7 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import sunpy_deepem
 
 print("torch imported:", "torch" in sys.modules)
+from sunpy_deepem.io import DEMArchive
 from sunpy_deepem.response.emissivity import Emissivity
 from sunpy_deepem.sample import sample_maps
 
@@ -114,6 +115,7 @@ cube.plot_summary()
 for name, use in {
     "asdf": lambda: cube.write("cube.asdf"),
     "xarray": cube.to_xarray,
+    "zarr": lambda: DEMArchive.create("cubes.zarr", (24, 24), cube.bins),
     "viewer": cube.view,
     "demregpy": lambda: sunpy_deepem.invert(maps, method="demregpy"),
     "fiasco": Emissivity.from_fiasco,
@@ -135,7 +137,7 @@ def test_without_optional_packages(tmp_path):
     lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert lines.pop("torch imported") == "False"
     assert lines.pop("read") == "(24, 24)"
-    for extra in ("asdf", "xarray", "viewer", "demregpy"):
+    for extra in ("asdf", "xarray", "zarr", "viewer", "demregpy"):
         assert f"sunpy_deepem[{extra}]" in lines.pop(extra)
     assert "pip install fiasco" in lines.pop("fiasco")
     assert not lines

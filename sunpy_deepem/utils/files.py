@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import time
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,12 +22,15 @@ __all__ = [
     "check_target",
     "checked_path",
     "cube_name",
+    "file_lock",
     "remove_orphans",
 ]
 
 #: Suffixes of FITS files, compressed ones included.
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 
+# Seconds between attempts to get a lock.
+_PATIENCE = 0.01
 # Locks of partial files.
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.lock", re.DOTALL)
 
@@ -171,6 +175,30 @@ def remove_orphans(folder, name=None):
                 lock.unlink(missing_ok=True)
         except OSError:  # removed meanwhile, or of another user
             continue
+
+
+@contextmanager
+def file_lock(path):
+    """
+    Wait for the lock of a file, as a context; no other thread or process, of any machine, is in it meanwhile.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+        File of the lock, which is created and stays.
+
+    Raises
+    ------
+    OSError
+        If the file system has no locks.
+    """
+    with path.open("ab") as file:
+        while not (free := _lock(file)):
+            if free is None:
+                msg = f"{path.parent} lies on a file system without locks. Choose another folder."
+                raise OSError(msg)
+            time.sleep(_PATIENCE)
+        yield
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Bad files and paths of cubes."""
 
+import dataclasses
 import gzip
 import itertools
 import os
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -16,7 +18,8 @@ from hostile import QUICK, WRITE_FAILURES, Table, cube, cube_file, existing_file
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sunpy_deepem import DEMCube, invert
+from sunpy_deepem import DEMCube, LogTBins, invert
+from sunpy_deepem.io import DEMArchive
 
 reading_table = Table("Reading files")
 writing_table = Table("Writing files")
@@ -355,3 +358,93 @@ def test_map_bomb(value, expected):
     path = value()
     with expected:
         invert([path])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Archives
+# ---------------------------------------------------------------------------------------------------------------------
+
+archives_table = Table("Archives")
+
+
+def archive(shape=(8, 8), bins=None, **options):
+    pytest.importorskip("zarr")
+    return DEMArchive.create("series.zarr", shape, LogTBins() if bins is None else bins, **options)
+
+
+def with_em(change):
+    """Copy a cube with another EM."""
+    planes = cube().planes
+    return cube().with_planes(dataclasses.replace(planes, em=change(planes.em)))
+
+
+@archives_table(
+    "DEMArchive(path)",
+    ("nothing there", lambda: None, FileNotFoundError("There is no archive")),
+    ("a file", lambda: junk(name="series.zarr"), ValueError("is not an archive of cubes")),
+    ("an empty folder", lambda: Path("series.zarr").mkdir(), ValueError("is not an archive of cubes")),
+)
+def test_open_archive(value, expected):
+    pytest.importorskip("zarr")
+    value()
+    with expected:
+        DEMArchive("series.zarr")
+
+
+@archives_table(
+    "DEMArchive(path)",
+    ("damaged metadata", "{", ValueError("is not an archive of cubes")),
+    ("the metadata of another store", '{"zarr_format": 3, "node_type": "group"}', ValueError("is not an archive")),
+)
+def test_damaged_archive(value, expected):
+    archive()
+    Path("series.zarr/zarr.json").write_text(value, encoding="utf-8")
+    with expected:
+        DEMArchive("series.zarr")
+
+
+@archives_table(
+    "DEMArchive.create(path, ...)",
+    ("an existing path", {}, FileExistsError("exists. Open it with DEMArchive")),
+    ("``precision=0``", {"precision": 0}, ValueError("precision must be a relative error")),
+    ("``precision=0.001``", {"precision": 0.001}, ValueError("precision of an archive must be at least 0.005")),
+    ('``precision="1 %"``', {"precision": "1 %"}, TypeError("precision must be a relative error")),
+)
+def test_create_archive(value, expected):
+    archive()
+    with expected:
+        archive(**value)
+    assert [path.name for path in Path().iterdir()] == ["series.zarr"]
+
+
+@archives_table("DEMArchive.create(path, ...)", ("a folder that does not exist", FileNotFoundError("Create")))
+def test_create_archive_nowhere(expected):
+    pytest.importorskip("zarr")
+    with expected:
+        DEMArchive.create("no/series.zarr", (8, 8), LogTBins())
+
+
+@archives_table(
+    "archive.append(cube)",
+    ("``None``", lambda: None, TypeError("cube must be a DEMCube")),
+    ("another shape", lambda: cube()[:, :4], ValueError("cube must have the sky of the archive, (8, 8) pixels")),
+    ("other bins", lambda: cube()[3:9], ValueError("cube must have the bins of the archive")),
+    ("an image", lambda: cube()[3], ValueError("append needs the axes log T, y, x")),
+    ("another unit", lambda: cube().with_planes(cube().planes, unit=u.K), ValueError("cube must be in 1 / cm5")),
+    ("negative EM", lambda: with_em(np.negative), ValueError("cube must have an EM from 0 to 1e+38 cm-5")),
+    ("infinite EM", lambda: with_em(lambda em: em + np.inf), ValueError("cube must have an EM from 0 to 1e+38 cm-5")),
+)
+def test_append(value, expected):
+    target = archive()
+    with expected:
+        target.append(value())
+    assert len(DEMArchive("series.zarr")) == 0
+
+
+@archives_table(
+    "archive.append(cube, time=)", ("a word", ValueError("time must be a time such as '2014-01-01T00:00:00'"))
+)
+def test_append_at_a_word(expected):
+    target = archive()
+    with expected:
+        target.append(cube(), time="noon")
