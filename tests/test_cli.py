@@ -14,7 +14,7 @@ import sunpy.map
 from click.testing import CliRunner
 from helpers import changed, later
 
-from sunpy_deepem import DeepEM, DEMCube, invert, sample
+from sunpy_deepem import DeepEM, DEMCube, DEMCubeSequence, invert, sample
 from sunpy_deepem.cli import main
 from sunpy_deepem.network import ScaledNetwork
 from sunpy_deepem.sample import real_maps, sample_maps
@@ -329,6 +329,18 @@ class TestInvertMany:
         assert run("invert", files, "-o", "new/2014.01.01").exit_code == 0
         assert names(folder / "new" / "2014.01.01") == ["deepem_2014-01-01T000005.fits", "report.json"]
 
+    def test_archive(self, folder, many):
+        pytest.importorskip("zarr")
+        result = run("invert", many, "-o", "series.zarr", "--shape", "16")
+        assert result.exit_code == 0, result.output
+        assert "2 inverted" in result.stderr
+        assert names(folder) == ["series-report.json", "series.zarr"]
+        assert DEMCubeSequence.read("series.zarr").shape == (2, 18, 16, 16)
+        assert "2 skipped" in run("invert", many, "-o", "series.zarr", "--shape", "16").stderr
+
+    def test_sample_and_archive(self, folder):
+        assert_one_line(run("invert", "--sample", "-o", "a.zarr"), "--sample needs --out to be a file or folder")
+
     def test_one_set_and_other_wavelengths(self, folder, many):
         files = [path for path in many.iterdir() if not path.name.startswith("aia_0_")]
         result = run("invert", *files, "-o", "a.fits")
@@ -344,12 +356,18 @@ class TestInvertMany:
             (["-o", "dem", "--weights", "none.safetensors"], "none.safetensors"),
             (["-o", "dem", "--scheduler", "abacus"], "scheduler must be"),
             (["-o", "file/dem"], "cannot be written to"),
+            (["-o", "dem.zarr", "--plot"], "--plot needs --out to be a file or folder, found the archive dem.zarr"),
+            (["-o", "dem.zarr", "--quantiles", "0.5"], "--quantiles needs --out to be a file or folder"),
+            (["-o", "file.zarr"], "file.zarr is not an archive of cubes"),
             (["--part", "1/2"], "--part needs maps of many times and a folder for their cubes, --out FOLDER"),
             (["-o", "dem.fits", "--since", "2014-01-01"], "out must be a folder"),
         ],
     )
     def test_one_line_errors(self, folder, many, arguments, words):
         Path("file").write_text("no folder")
+        Path("file.zarr").write_text("no archive")
+        if "file.zarr" in arguments:
+            pytest.importorskip("zarr")
         if "--scheduler" in arguments:
             pytest.importorskip("distributed")
         assert_one_line(run("invert", many, *arguments), words)

@@ -23,6 +23,7 @@ METHODS = ("network", "basis-pursuit", "demregpy")
 _SAMPLES = {"real": "sample", "synthetic": "synthetic"}
 # Suffixes of the files of cubes; other names are those of folders.
 _CUBES = (".fits", ".fit", ".fts", ".fits.gz", ".asdf")
+_ARCHIVE = ".zarr"
 
 
 def _date(context, parameter, text):
@@ -91,7 +92,8 @@ def _quantiles(context, parameter, text):
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    help="FITS file to write; a folder for maps of many times.  [default: deepem_DATE.fits]",
+    help="FITS file to write; for maps of many times a folder, or an archive that ends in .zarr.  "
+    "[default: deepem_DATE.fits]",
 )
 @click.option("--recursive", is_flag=True, help="Search subfolders for maps.")
 @click.option(
@@ -145,8 +147,8 @@ def invert(maps, sample, date, out, plot, quantiles, shape, region, degradation,
     Without MAPS, --date downloads them, and --sample inverts a sample.
 
     The output is a FITS file with the emission measure, its uncertainty, mask, quality and χ². Maps of many times are
-    grouped into sets of channels; each set becomes a file in the folder --out, with a report.json. A repeated run
-    skips the sets that are done, unless --overwrite is given.
+    grouped into sets of channels; each set becomes a file in the folder --out, with a report.json, or a time of the
+    archive --out. A repeated run skips the sets that are done, unless --overwrite is given.
     """
 
     def say(text):
@@ -165,6 +167,7 @@ def invert(maps, sample, date, out, plot, quantiles, shape, region, degradation,
     check_weights(options["weights"])
     _check_quantiles(quantiles, options)
     extras = _Extras(plot, quantiles, overwrite, say)
+    _check_archive(out, sample, extras)
     if out is None and sample:
         out = Path(f"deepem_{_SAMPLES[sample]}.fits")
     into_folder = out is not None and _is_folder(out)
@@ -306,19 +309,35 @@ def _sets(paths, recursive, channels):
 
 
 def _is_series(sets, out):
-    """Whether the maps are of many times, or the output is a folder."""
+    """Whether the maps are of many times, or the output is a folder or archive."""
     with_time = [each for each in sets.failed if each.time is not None]
     return (out is not None and _is_folder(out)) or bool(sets.complete and len(sets.complete) + len(with_time) > 1)
 
 
 def _is_folder(out):
-    """Whether --out is a folder; raise if it is a file that is no cube."""
+    """Whether --out is a folder or archive; raise if it is a file that is no cube."""
+    if _is_archive(out):
+        return True
     if out.is_dir() or out.name.lower().endswith(_CUBES):
         return out.is_dir()
     if out.suffix[1:].isalpha() or out.is_file():
-        msg = f"--out must be a folder or end in {', '.join(_CUBES)}, found {out.name}."
+        msg = f"--out must be a folder or end in {', '.join((*_CUBES, _ARCHIVE))}, found {out.name}."
         raise click.UsageError(msg)
     return True
+
+
+def _is_archive(out):
+    return out is not None and out.name.lower().endswith(_ARCHIVE)
+
+
+def _check_archive(out, sample, extras):
+    """Raise if the options do not go with an archive."""
+    if not _is_archive(out):
+        return
+    for name, given in {"sample": sample, "plot": extras.plot, "quantiles": extras.quantiles}.items():
+        if given:
+            msg = f"--{name} needs --out to be a file or folder, found the archive {out.name}."
+            raise click.UsageError(msg)
 
 
 def _check_quantiles(quantiles, options):
@@ -342,7 +361,7 @@ def _invert_series(sets, out, scheduler, extras, quiet, options):
         msg = f"MAPS are of many times ({sets}). Name a folder for their cubes: --out FOLDER."
         raise click.UsageError(msg)
     report = invert_series(sets, out, scheduler=scheduler, overwrite=extras.overwrite, progress=not quiet, **options)
-    for path in report.paths:
+    for path in () if _is_archive(out) else report.paths:
         extras.write_beside(path)
     if report.failed:
         sys.exit(1)

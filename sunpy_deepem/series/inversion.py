@@ -7,16 +7,18 @@ import astropy.units as u
 from tqdm.auto import tqdm
 
 from sunpy_deepem.inversion import check_names
+from sunpy_deepem.io.archive import DEMArchive
+from sunpy_deepem.series.archives import check_archive, is_archive, stored_results
 from sunpy_deepem.series.cluster import open_pool
 from sunpy_deepem.series.grouping import ChannelSets, group_maps
 from sunpy_deepem.series.jobs import check_file, error_reason, invert_set, make_jobs, read_set
-from sunpy_deepem.series.report import make_report, report_name
+from sunpy_deepem.series.report import make_report, report_path
 from sunpy_deepem.series.sequence import DEMCubeSequence
 from sunpy_deepem.utils.files import FITS_SUFFIXES, check_distinct, checked_path, remove_orphans
 from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.messages import warn_user
 
-__all__ = ["invert_series", "log_report", "run_jobs", "writable_folder"]
+__all__ = ["checked_target", "clean_target", "invert_series", "log_report", "run_jobs"]
 
 
 def invert_series(
@@ -34,8 +36,8 @@ def invert_series(
     Invert AIA maps of many times.
 
     A set of six channels that fails does not stop the others. With ``out``, each set becomes a FITS file in that
-    folder, written atomically. A stopped run continues when it is started again: it skips complete files that were
-    made from the same inputs with the same options, and replaces damaged ones.
+    folder, written atomically, or a time of an archive. A stopped run continues when it is started again: it skips
+    complete cubes that were made from the same inputs with the same options, and replaces damaged files.
 
     Parameters
     ----------
@@ -44,7 +46,8 @@ def invert_series(
         ``group_maps(folder).select(part=(3, 40))``.
     out : `str` or `pathlib.Path`, optional
         Folder to write to; it is created if necessary. Files are named ``deepem_DATE.fits`` after the exposure in
-        193 Å.
+        193 Å. A name that ends in ``.zarr`` is that of an archive, see `~sunpy_deepem.io.DEMArchive`, to which the
+        cubes are appended; it needs the extra ``zarr``.
     recursive, max_time_span : optional
         See `group_maps`; ``max_time_span`` is also passed to `ChannelStack.from_maps`.
     scheduler : `str`, `~concurrent.futures.Executor` or ``distributed.Client``, optional
@@ -63,18 +66,20 @@ def invert_series(
     -------
     `SeriesReport` or `DEMCubeSequence`
         With ``out``, the report, also written to ``report.json`` in that folder, or ``report-3-of-40.json`` for that
-        part. Without it, the cubes in order of time, with the report in ``meta["report"]``.
+        part; beside an archive ``series.zarr`` to ``series-report.json``. Without it, the cubes in order of time, with
+        the report in ``meta["report"]``.
 
     Raises
     ------
     FileNotFoundError, TypeError
         See `group_maps`; or if the weights do not exist, or `invert` does not have an option.
     ValueError
-        If ``source`` holds no map of the six channels, ``scheduler`` is invalid, or, without ``out``, all sets failed.
+        If ``source`` holds no map of the six channels, ``scheduler`` is invalid, ``out`` ends in ``.zarr`` and is not
+        an archive, or, without ``out``, all sets failed.
     OSError
         If ``out`` is not writable, or the dask scheduler cannot be reached.
     ImportError
-        If ``scheduler`` needs dask, which is not installed.
+        If ``scheduler`` needs dask, or an archive zarr, which is not installed.
 
     Warns
     -----
@@ -103,10 +108,8 @@ def invert_series(
         msg = f"source holds no AIA map of the six channels, found {len(sets.ignored)} maps of other kinds."
         raise ValueError(msg)
     log.info("Found %s.", sets)
-    folder = None if out is None else writable_folder(checked_path(out, "out"))
-    if folder is not None:
-        remove_orphans(folder)
-    jobs = dict(enumerate(make_jobs(sets, folder, {"max_time_span": max_time_span} | invert_options)))
+    target = None if out is None else checked_target(checked_path(out, "out"))
+    jobs = dict(enumerate(make_jobs(sets, target, {"max_time_span": max_time_span} | invert_options)))
     for job in jobs.values():
         if job.path is not None:
             check_distinct(job.path, job.sources)
@@ -119,45 +122,60 @@ def invert_series(
         finally:
             # Also after an interrupt.
             report = make_report(sets, jobs, finished)
-            if folder is not None:
-                path = folder / report_name(sets.part)
+            if target is not None:
+                path = report_path(target, sets.part)
                 # A run with other options must not replace the report of the files that are there.
                 if report.paths or not path.exists():
                     report.write(path)
-                # Those of workers that were killed.
-                remove_orphans(folder)
-            log_report(report, None if out is None else checked_path(out) / report_name(sets.part))
-    if folder is not None:
+                clean_target(target)
+            log_report(report, None if out is None else report_path(checked_path(out), sets.part))
+    if target is not None:
         return report
     return _sequence([cubes[index] for index in sorted(cubes) if cubes[index] is not None], report)
 
 
 def run_jobs(pool, jobs, *, overwrite=False):
     """
-    Invert the sets of jobs; those whose file exists are checked first.
+    Invert the sets of jobs; those whose cube exists in a file or archive are checked first.
 
     Parameters
     ----------
     pool : `JobPool` or `SerialPool`
     jobs : `dict`
+        All of one folder, one archive or without a path.
     overwrite : `bool`, optional
         Whether to invert all sets again.
 
     Yields
     ------
     key, result, cube
-        Key of a job, its `SetResult`, and its `DEMCube` unless that was written to a file.
+        Key of a job, its `SetResult`, and its `DEMCube` unless that was written to a file or archive.
     """
-    finished = set()
+    missing = dict(jobs)
     if not overwrite:
-        existing = {key: job for key, job in jobs.items() if job.path is not None and job.path.exists()}
-        for key, (result, _) in _outcomes(pool, check_file, existing):
-            if result is not None:
-                finished.add(key)
+        for key, result in _existing(pool, jobs):
+            del missing[key]
+            yield key, result, None
+    archive = next((job.path for job in jobs.values() if is_archive(job.path)), None)
+    if archive is not None:
+        # The first set that is inverted creates it; then it gets all times in their order.
+        while missing and not archive.exists():
+            key = next(iter(missing))
+            for _, (result, _) in _outcomes(pool, invert_set, {key: missing.pop(key)}, read_set):
                 yield key, result, None
-    missing = {key: job for key, job in jobs.items() if key not in finished}
+        if archive.exists():
+            DEMArchive(archive).reserve([job.time for job in jobs.values()])
     for key, (result, cube) in _outcomes(pool, invert_set, missing, read_set):
         yield key, result, cube
+
+
+def _existing(pool, jobs):
+    """Yield key and result of the jobs whose cube exists."""
+    yield from stored_results(jobs)
+    files = {key: job for key, job in jobs.items() if job.path is not None and job.path.is_file()}
+    for key, (result, _) in _outcomes(pool, check_file, files):
+        if result is not None:
+            yield key, result
 
 
 def log_report(report, path):
@@ -176,7 +194,26 @@ def _outcomes(pool, function, jobs, prepare=None):
         yield key, future.result() if error is None else (jobs[key].failed(error_reason(error)), None)
 
 
-def writable_folder(folder):
+def checked_target(path):
+    """Return the absolute path of the folder or archive to write to; raise if it cannot be written."""
+    if is_archive(path):
+        path = _writable_folder(path.absolute().parent) / path.name
+        check_archive(path)
+    else:
+        path = _writable_folder(path)
+    clean_target(path)
+    return path
+
+
+def clean_target(path):
+    """Remove what killed processes left in a folder or archive."""
+    if not is_archive(path):
+        remove_orphans(path)
+    elif path.exists():
+        DEMArchive(path).clean()
+
+
+def _writable_folder(folder):
     """Create a folder if necessary and return its absolute path; raise if it is not writable."""
     if folder.suffix and folder.name.lower().endswith(FITS_SUFFIXES):
         msg = f"out must be a folder, found the name of a FITS file, {folder}. A series writes one file per set."

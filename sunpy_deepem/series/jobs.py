@@ -16,6 +16,7 @@ from sunpy.map import GenericMap
 from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.inversion import invert, read_stack
 from sunpy_deepem.response.temperature_response import TemperatureResponse
+from sunpy_deepem.series.archives import is_archive, write_to_archive
 from sunpy_deepem.series.grouping import describe
 from sunpy_deepem.series.report import SetResult, input_names
 from sunpy_deepem.stack.channel_stack import Observation
@@ -45,7 +46,7 @@ class Job:
     record : `dict`
         Identity of inputs and options, stored in the file to recognize it.
     path : `pathlib.Path` or `None`
-        File to write.
+        File or archive to write.
     log_level : `int`
         Level of the package's logger in the process that made the job, for those that run it.
     """
@@ -65,9 +66,37 @@ class Job:
         """Return the result of a set that could not be inverted."""
         return SetResult("failed", self.time, input_names(self.sources), reason=reason)
 
+    def compared(self, made):
+        """Return the result of a set whose cube exists, by the record that is stored with the cube."""
+        if made == self.record:
+            return self.done("skipped")
+        differ = [name for name in ("inputs", "options") if made.get(name) != self.record[name]]
+        if differ == ["options"]:
+            then, now = made["options"], self.record["options"]
+            differ = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+        found, other = (self.path.name, "folder") if not is_archive(self.path) else ("This time", "archive")
+        return self.failed(
+            f"{found} exists, made with other {', '.join(differ)}. Pass overwrite=True to replace it, or write to "
+            f"another {other}."
+        )
 
-def make_jobs(sets, folder, options):
-    """Return the jobs of the complete sets."""
+
+def make_jobs(sets, target, options):
+    """
+    Return the jobs of the complete sets.
+
+    Parameters
+    ----------
+    sets : `ChannelSets`
+    target : `pathlib.Path` or `None`
+        Folder or archive to write to.
+    options : `dict`
+        Options of `invert`.
+
+    Returns
+    -------
+    `list` of `Job`
+    """
     options = _portable(options)
     recipe = _recipe(options)
     jobs = []
@@ -75,7 +104,7 @@ def make_jobs(sets, folder, options):
         # Workers may have another working directory.
         sources = tuple(item if isinstance(item, GenericMap) else item.absolute() for item in each.sources)
         record = {"inputs": [_identity(item) for item in sources], "options": recipe}
-        path = None if folder is None else folder / cube_name(each.time)
+        path = target if target is None or is_archive(target) else target / cube_name(each.time)
         jobs.append(Job(each.time, sources, options, record, path))
     return jobs
 
@@ -87,17 +116,7 @@ def check_file(job):
             made = DEMCube.read(job.path).meta["provenance"].get("series", {})
     except (ValueError, OSError):
         return None, None
-    if made == job.record:
-        return job.done("skipped"), None
-    differ = [name for name in ("inputs", "options") if made.get(name) != job.record[name]]
-    if differ == ["options"]:
-        then, now = made["options"], job.record["options"]
-        differ = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
-    reason = (
-        f"{job.path.name} exists, made with other {', '.join(differ)}. Pass overwrite=True to replace it, or write to "
-        "another folder."
-    )
-    return job.failed(reason), None
+    return job.compared(made), None
 
 
 def read_set(job):
@@ -111,7 +130,7 @@ def read_set(job):
 
 def invert_set(job, ahead=None):
     """
-    Invert a set and return its result, and its cube unless it was written to a file.
+    Invert a set and return its result, and its cube unless it was written to a file or archive.
 
     Parameters
     ----------
@@ -126,7 +145,10 @@ def invert_set(job, ahead=None):
         cube.meta["provenance"]["series"] = job.record
         if job.path is None:
             return job.done("done"), cube
-        cube.write(job.path, overwrite=True)
+        if is_archive(job.path):
+            write_to_archive(job.path, cube, job.time)
+        else:
+            cube.write(job.path, overwrite=True)
         return job.done("done"), None
     except Exception as error:  # one bad set must not stop the others
         return job.failed(error_reason(error)), None

@@ -8,6 +8,7 @@ from pathlib import Path
 from astropy.time import Time
 from sunpy.map import GenericMap
 
+from sunpy_deepem.series.archives import is_archive
 from sunpy_deepem.series.grouping import describe
 from sunpy_deepem.utils.files import atomic_path
 
@@ -17,7 +18,7 @@ __all__ = [
     "failed_result",
     "input_names",
     "make_report",
-    "report_name",
+    "report_path",
     "sorted_report",
 ]
 
@@ -40,7 +41,7 @@ class SetResult:
     inputs : `tuple` of `str`
         Names of the files or descriptions of the maps.
     path : `pathlib.Path` or `None`
-        File with the cube.
+        File or archive with the cube.
     reason : `str` or `None`
         Reason of the failure.
     """
@@ -85,8 +86,9 @@ class SeriesReport:
 
     @property
     def paths(self):
-        """Files with cubes, of this and earlier runs, `list` of `pathlib.Path`."""
-        return [result.path for result in self.results if result.status != "failed" and result.path is not None]
+        """Files or the archive with cubes, of this and earlier runs, `list` of `pathlib.Path`."""
+        paths = [result.path for result in self.results if result.status != "failed" and result.path is not None]
+        return list(dict.fromkeys(paths))
 
     @property
     def times(self):
@@ -167,9 +169,19 @@ def failed_result(each):
     return SetResult("failed", each.time, input_names(each.sources), reason=each.reason)
 
 
-def report_name(part):
-    """Return the name of the file of a report, for a part ``(k, n)`` or `None`."""
-    return "report.json" if part is None else "report-{}-of-{}.json".format(*part)
+def report_path(target, part):
+    """
+    Return the file of a report.
+
+    Parameters
+    ----------
+    target : `pathlib.Path`
+        Folder of the files with cubes, or the archive, beside which the report lies.
+    part : `tuple` of two `int` or `None`
+        Part of the sets, ``(k, n)``.
+    """
+    name = "report.json" if part is None else "report-{}-of-{}.json".format(*part)
+    return target.with_name(f"{target.stem}-{name}") if is_archive(target) else target / name
 
 
 def input_names(sources):

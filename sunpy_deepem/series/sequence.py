@@ -1,18 +1,15 @@
 """Sequences of cubes of many times."""
 
-from collections.abc import Sequence
-
-import astropy.units as u
-import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 from astropy.time import Time
 from astropy.timeseries import TimeSeries
 from ndcube import NDCubeSequence
 
-from sunpy_deepem.analysis.derived import checked_bands
 from sunpy_deepem.calibrate.alignment import REFERENCE_CHANNEL
-from sunpy_deepem.cube.dem_cube import DEMCube
+from sunpy_deepem.io.archive import DEMArchive
+from sunpy_deepem.series.lazy_cubes import CubesInArchive, CubesInFiles, LazyCubes
+from sunpy_deepem.series.light_curves import light_curve
 from sunpy_deepem.temperature import BANDS
 from sunpy_deepem.utils.files import FITS_SUFFIXES, checked_path
 from sunpy_deepem.utils.fits import headers
@@ -48,13 +45,14 @@ class DEMCubeSequence(NDCubeSequence):
     animate = animate_series
 
     @classmethod
-    def read(cls, folder):
+    def read(cls, path):
         """
-        Open the cubes that `invert_series` wrote to a folder.
+        Open the cubes that `invert_series` wrote.
 
         Parameters
         ----------
-        folder : `str` or `pathlib.Path`
+        path : `str` or `pathlib.Path`
+            A folder of FITS files, or an archive, see `~sunpy_deepem.io.DEMArchive`.
 
         Returns
         -------
@@ -64,22 +62,26 @@ class DEMCubeSequence(NDCubeSequence):
         Raises
         ------
         FileNotFoundError
-            If the folder does not exist or holds no FITS file of a DEM cube.
+            If the folder does not exist, or holds no FITS file of a DEM cube or no complete cube.
+        ValueError
+            If it is a Zarr store of another kind.
+        ImportError
+            If it is an archive and the extra ``zarr`` is not installed.
         """
-        folder = checked_path(folder, "folder")
-        paths = sorted(folder.glob("*")) if folder.is_dir() else []
-        paths = [path for path in paths if path.name.lower().endswith(FITS_SUFFIXES) and not path.name.startswith(".")]
-        times = {path: time for path in paths if (time := _time_of_file(path)) is not None}
-        if not times:
-            msg = f"folder: there is no FITS file of a DEM cube in {folder}. invert_series writes them."
+        path = checked_path(path)
+        cubes = CubesInArchive(DEMArchive(path)) if (path / "zarr.json").exists() else _cubes_of_folder(path)
+        if not len(cubes):
+            msg = (
+                f"path: there is no FITS file of a DEM cube and no complete cube in {path}. invert_series writes them."
+            )
             raise FileNotFoundError(msg)
-        return cls(_CubesOnDisk(sorted(times, key=times.get), times))
+        return cls(cubes)
 
     @property
     def times(self):
         """Start times of the exposures in 193 Å, `~astropy.time.Time` of shape ``(n,)``."""
-        if isinstance(self.data, _CubesOnDisk):
-            return Time([self.data.times[path] for path in self.data.paths])
+        if isinstance(self.data, LazyCubes):
+            return self.data.times
         return Time([_time(cube.inputs) for cube in self.data])
 
     @property
@@ -87,17 +89,25 @@ class DEMCubeSequence(NDCubeSequence):
         """Coordinates along the axis of the sequence, `dict` with the key ``"time"``."""
         return {"time": list(self.times)}
 
-    def light_curve(self, region=None, *, bands=BANDS):
+    def light_curve(self, region=None, *, bands=BANDS, follow_rotation=False, draws=True):
         """
         Return EM and temperature of a region against time.
+
+        Of an archive only the region is read.
 
         Parameters
         ----------
         region : `~astropy.coordinates.SkyCoord`, region, `~numpy.ndarray` or `None`, optional
-            See `DEMCube.curve`; by default all pixels. A sky region is fixed on the sky and does not follow solar
-            rotation.
+            See `DEMCube.curve`; by default all pixels.
         bands : sequence of pairs of `float`, optional
             Ranges of log10(T/K) to integrate the EM over, as in `DEMCube.band_maps`.
+        follow_rotation : `bool`, optional
+            Whether the region, which is that of the first cube, follows the differential rotation of the Sun, see
+            `sunpy.physics.differential_rotation.solar_rotate_coordinate`. By default it is fixed on the sky.
+        draws : `bool`, optional
+            Whether to infer the EM of the region from its mean intensities, with posterior draws. Otherwise, the EM of
+            a band is the mean of the EM of the pixels, without uncertainty, and the only column with ``n_pixels``;
+            this is much faster.
 
         Returns
         -------
@@ -106,46 +116,23 @@ class DEMCubeSequence(NDCubeSequence):
             the EM-weighted log10(T/K); ``width``, its standard deviation in dex; and ``n_pixels``, the number of
             pixels. Uncertainties, such as
             ``total_em_uncertainty``, are half the 68 % interval of posterior draws, NaN if a cube has no posterior.
+            All are NaN while a region that follows the rotation is behind the Sun or outside the field.
 
         Raises
         ------
         TypeError, ValueError
-            See `DEMCube.curve`; or if a band is empty or exceeds the bins of the cubes.
+            See `DEMCube.curve`; or if a band is empty or exceeds the bins of the cubes; or if ``region`` follows the
+            rotation and has no pixel on the disk.
         """
-        bands = checked_bands(bands)
-        rows = [_row(cube.curve(region), bands) for cube in self.data]
-        return TimeSeries(time=self.times, data={name: _column([row[name] for row in rows]) for name in rows[0]})
+        columns = light_curve(self.data, region, bands, follow_rotation=follow_rotation, draws=draws)
+        return TimeSeries(time=self.times, data=columns)
 
 
-def _row(curve, bands):
-    """Return one row of a light curve, by column name."""
-    row = {}
-    for name, (value, lower, upper) in curve.products(bands).items():
-        row |= {name: value, f"{name}_uncertainty": (upper - lower) / 2}
-    return row | {"n_pixels": curve.n_pixels}
-
-
-def _column(values):
-    return u.Quantity(values) if isinstance(values[0], u.Quantity) else np.array(values)
-
-
-class _CubesOnDisk(Sequence):
-    """Cubes read on access. They are large, so only the last one is kept."""
-
-    def __init__(self, paths, times):
-        self.paths, self.times = paths, times
-        self._last = (None, None)
-
-    def __len__(self):
-        return len(self.paths)
-
-    def __getitem__(self, item):
-        if isinstance(item, slice):
-            return type(self)(self.paths[item], self.times)
-        path = self.paths[item]
-        if self._last[0] != path:
-            self._last = (path, DEMCube.read(path))
-        return self._last[1]
+def _cubes_of_folder(folder):
+    paths = sorted(folder.glob("*")) if folder.is_dir() else []
+    paths = [path for path in paths if path.name.lower().endswith(FITS_SUFFIXES) and not path.name.startswith(".")]
+    times = {path: time for path in paths if (time := _time_of_file(path)) is not None}
+    return CubesInFiles(sorted(times, key=times.get), times)
 
 
 def _time(inputs):

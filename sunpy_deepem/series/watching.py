@@ -10,12 +10,12 @@ import astropy.units as u
 from sunpy_deepem.inversion import check_names
 from sunpy_deepem.series.cluster import open_pool
 from sunpy_deepem.series.grouping import ChannelSets, found_files, make_sets, read_frame
-from sunpy_deepem.series.inversion import log_report, run_jobs, writable_folder
+from sunpy_deepem.series.inversion import checked_target, clean_target, log_report, run_jobs
 from sunpy_deepem.series.jobs import make_jobs
-from sunpy_deepem.series.report import failed_result, report_name, sorted_report
+from sunpy_deepem.series.report import failed_result, report_path, sorted_report
 from sunpy_deepem.stack.maps import checked_channels
 from sunpy_deepem.utils.checks import one_time
-from sunpy_deepem.utils.files import check_distinct, checked_path, cube_name, remove_orphans
+from sunpy_deepem.utils.files import check_distinct, checked_path, cube_name
 from sunpy_deepem.utils.logger import log
 
 __all__ = ["watch_series"]
@@ -45,7 +45,7 @@ def watch_series(
 
     A set is inverted when its last channel has arrived, as by `invert_series`. An incomplete set waits. It is reported
     as failed when a later set is complete, or at the end; if its missing maps arrive after that, it is inverted, too.
-    A file is read when it has not changed between two looks. ``report.json`` is written after each look that found
+    A file is read when it has not changed between two looks. The report is written after each look that found
     something new.
 
     Parameters
@@ -53,7 +53,7 @@ def watch_series(
     folder : `str` or `pathlib.Path`
         Folder of maps. It may be empty at first.
     out : `str` or `pathlib.Path`
-        Folder to write to, see `invert_series`. Sets that are done there are skipped.
+        Folder or archive to write to, see `invert_series`. Sets that are done there are skipped.
     recursive : `bool`, optional
         Whether to search subfolders.
     since : `~astropy.time.Time` or `str`, optional
@@ -98,14 +98,14 @@ def watch_series(
     since = None if since is None else one_time(since, "since")
     channels = checked_channels(invert_options.get("channels"))
     watched = _Folder(folder, recursive, channels, max_time_span, since)
-    series = _Series(writable_folder(checked_path(out, "out")), {"max_time_span": max_time_span} | invert_options)
+    series = _Series(checked_target(checked_path(out, "out")), {"max_time_span": max_time_span} | invert_options)
     stop = Event() if stop is None else stop
     return _results(watched, series, scheduler, interval.to_value(u.s), idle, stop)
 
 
 def _results(watched, series, scheduler, interval, idle, stop):
     """Yield results until ``stop`` is set or nothing happens for the time ``idle``."""
-    remove_orphans(series.folder)
+    clean_target(series.target)
     log.info("Watching %s.", watched.path)
     try:
         with open_pool(scheduler) as pool:
@@ -123,7 +123,7 @@ def _results(watched, series, scheduler, interval, idle, stop):
         yield from series.failed(watched.sets.failed)
     finally:
         # Also after an interrupt.
-        remove_orphans(series.folder)
+        clean_target(series.target)
         log_report(series.write_report(), series.report_path)
 
 
@@ -188,10 +188,10 @@ def _is_old(state):
 class _Series:
     """Results of the sets of a watched folder."""
 
-    def __init__(self, folder, options):
-        self.folder, self.report_path = folder, folder / report_name(None)
+    def __init__(self, target, options):
+        self.target, self.report_path = target, report_path(target, None)
         self._options = options
-        make_jobs(ChannelSets(()), folder, options)  # raises if an option is invalid
+        make_jobs(ChannelSets(()), target, options)  # raises if an option is invalid
         # Results by name of the cube; files of sets that were tried; overdue sets and names of those yielded.
         self._results, self._tried, self._overdue, self._yielded = {}, set(), [], set()
         self._ignored = {}
@@ -235,13 +235,13 @@ class _Series:
         if not new:
             return {}
         try:
-            jobs = make_jobs(replace(watched.sets, complete=tuple(new.values())), self.folder, self._options)
+            jobs = make_jobs(replace(watched.sets, complete=tuple(new.values())), self.target, self._options)
         except FileNotFoundError:  # a map was removed meanwhile, which the next look finds
             return {}
         self._tried.update(new)
         for job in jobs:
             check_distinct(job.path, job.sources)
-        return {job.path.name: job for job in jobs}
+        return {cube_name(job.time): job for job in jobs}
 
     def _is_done(self, name):
         return name in self._results and self._results[name].status != "failed"

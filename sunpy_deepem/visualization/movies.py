@@ -126,19 +126,24 @@ def animate_series(cubes, path=None, *, low=None, high=None, axes=None, interval
     >>> page = sequence.animate(low=6.0, high=6.3).to_jshtml()
     """
     movie = _movie_writer(path, interval)
-    frames = [_frame(cube, low, high) for cube in cubes]
-    if len(shapes := {smap.data.shape for smap, *_ in frames}) > 1:
+    first, frames = None, []
+    # One cube at a time, as cubes on disk may not fit in memory together.
+    for cube in cubes:
+        smap, *frame = _frame(cube, low, high)
+        first = smap if first is None else first
+        frames.append(frame)
+    if len(shapes := {data.shape for _, data, _ in frames}) > 1:
         msg = f"cubes must have one shape of the sky, found {sorted(shapes)}. Invert with shape= and region=."
         raise ValueError(msg)
-    first, title, data, _ = frames[0]
+    title, data, _ = frames[0]
     axes = sky_axes(first, axes)
-    norm = em_norm(np.array([data for _, _, data, _ in frames])) if norm is None else norm
+    norm = em_norm(np.array([data for _, data, _ in frames])) if norm is None else norm
     image = show_sky(axes, data, first, title=title, cmap=cmap, norm=norm)
     color_bar(axes, image, label=first.color_bar_label, extend="both")
     veils = []
 
     def draw(index):
-        _, title, data, doubtful = frames[index]
+        title, data, doubtful = frames[index]
         image.set_data(np.ma.masked_invalid(data))
         while veils:
             veils.pop().remove()
