@@ -51,6 +51,7 @@ BENCHMARKS = {
     ),
     "end_to_end": Benchmark(("--quick",), writes=True),
     "series": Benchmark(("--quick",), writes=True),
+    "archive": Benchmark(("--quick",), real=True, writes=True),
     "device": Benchmark(("--shape", "64", "--rounds", "1"), writes=True),
     "accuracy": Benchmark(
         ("--pixels", "50", "--limit", "5", "--demreg", "20", "--emtoolkit", "20", "--draws", "20000"), writes=True
