@@ -57,6 +57,7 @@ BENCHMARKS = {
         ("--pixels", "50", "--limit", "5", "--demreg", "20", "--emtoolkit", "20", "--draws", "20000"), writes=True
     ),
     "calibration": Benchmark(("--method", "importance", "--quick"), writes=True),
+    "exact": Benchmark(("--pixels", "5", "--draws", "200", "--prior-draws", "50000"), writes=True),
     "basis_pursuit": Benchmark(("--pixels", "500", "--linprog", "20", "--demreg", "20")),
     "sample_truth": Benchmark(("--size", "64")),
     "real_sun": Benchmark(real=True, writes=True),

@@ -54,11 +54,6 @@ class Condition(NamedTuple):
         return f"{self.saturated} may saturate" if self.saturated else f"{len(CHANNELS) - self.missing} channels"
 
     @property
-    def compared(self):
-        """Whether the exact posterior is computed, too; at less noise it needs too many draws."""
-        return self.case.systematic == 0.1 and self.plain
-
-    @property
     def name(self):
         """Short name for tables."""
         channels = f", {self.channels}" if self.missing or self.saturated else ""

@@ -137,7 +137,7 @@ _table = "\n".join([".. list-table::", "   :header-rows: 1", "", *_lines, ""])
 (_generated / "prior.inc").write_text(_table, encoding="utf-8")
 
 # Pages include tables of benchmarks, which benchmarks/page.py writes, where they were measured
-for _name in ("topics/accuracy", "topics/calibration", "howto/flare", "howto/left_out"):
+for _name in ("topics/accuracy", "topics/calibration", "topics/exact", "howto/flare", "howto/left_out"):
     _measured = Path(__file__).parent / f"{_name}.inc"
     (_generated / _measured.name).write_text(
         _measured.read_text(encoding="utf-8") if _measured.exists() else "", encoding="utf-8"

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import calibration
 import conditions
 import diagnostics
+import exact
 import loops
 from families import CASES, FAMILIES, SimulatedNoise, covered, observe, wasserstein
 from helpers import changed
@@ -374,15 +375,19 @@ def test_posterior_that_ignores_the_data_is_calibrated_but_does_not_contract(res
     assert diagnostics.holm(diagnostics.uniformity(result.transform)).min() > 0.01
     values = calibration.quantities(prior.sample(5000, seed=8), response.bins)
     variance = calibration.relative(values, response.bins).var(axis=1)
-    rows = calibration.table_rows(condition, result, None, variance)
+    rows = calibration.table_rows(condition, result, variance)
     assert {row["brightness"].split()[0] for row in rows} == {"all", "dim", "medium", "bright"}
     assert abs(next(row for row in rows if row["quantity"] == "log T")["contraction"]) < 0.1
     results = {condition: result}
-    line = calibration.summary(condition, result, (result, result))
-    assert line["difference"] == "0.000 (0.000); 0.000"
-    asked = {line["what"]: line for line in calibration.verdicts(results, {condition: (result, result)}).lines}
+    assert calibration.summary(condition, result)["pixels"] == "prior, 64 px, 10 %"
+    assert "own pixels, TARP area" in {line["what"] for line in calibration.verdicts(results).lines}
+    # Compared with itself as the exact posterior:
+    line = exact.summary(condition, result, result)
+    assert line["bands (dex)"] == "0.000 (0.000)"
+    assert line["compared"] == 300
+    asked = {line["what"]: line for line in exact.verdicts({condition: (result, result)}).lines}
     assert asked["χ² of draws over that of exact ones"]["met"] == "yes"
-    assert "own pixels, TARP area" in asked
+    assert asked["quantiles, dex: median"]["met"] == "yes"
 
 
 def test_saturated_channels_exceed_their_limits(response):
