@@ -97,7 +97,7 @@ for row in table:
 # ----------
 # The EM in two ranges of log T, its mean temperature, and the curve of the core with its interval and the EM loci.
 
-fig = plt.figure(figsize=(10, 8))
+fig = plt.figure(figsize=(11, 8))
 for place, (low, high) in enumerate([(5.8, 6.2), (6.4, 6.8)], start=1):
     band = region.total_em(low, high)
     axes = fig.add_subplot(2, 2, place, projection=band)
@@ -108,7 +108,7 @@ temperature = fig.add_subplot(2, 2, 3, projection=region.em_weighted_log_t())
 region.plot_temperature(axes=temperature)
 axes = region.plot_profile(core, axes=fig.add_subplot(2, 2, 4))
 axes.legend(fontsize=7, ncols=2, loc="lower center")
-fig.subplots_adjust(wspace=0.45, hspace=0.3)
+fig.subplots_adjust(left=0.08, right=0.95, wspace=0.6, hspace=0.3)
 fig.savefig("active_region.pdf", dpi=300)
 
 # %%

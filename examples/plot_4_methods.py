@@ -68,8 +68,8 @@ axes.legend()
 
 def distance(cube):
     """Return W1 from the truth of each solved pixel in dex."""
-    shares = [np.cumsum(each.data[:, solved] / each.data[:, solved].sum(axis=0), axis=0) for each in (cube, truth)]
-    return cube.bins.step * np.abs(shares[0] - shares[1]).sum(axis=0)
+    below = [np.cumsum(each.data[:, solved] / each.data[:, solved].sum(axis=0), axis=0) for each in (cube, truth)]
+    return cube.bins.step * np.abs(below[0] - below[1]).sum(axis=0)
 
 
 fig, axes = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -80,7 +80,7 @@ for name, (color, dashes) in styles.items():
         found, np.linspace(0, 0.4, 81), histtype="step", color=color, linestyle=dashes, cumulative=True, density=True
     )
     axes.plot([], [], color=color, linestyle=dashes, label=name)
-axes.set(xlim=(0, 0.395), xlabel="distance from the truth (dex)", ylabel="share of pixels below")
+axes.set(xlim=(0, 0.395), xlabel="distance from the truth (dex)", ylabel="fraction of pixels below")
 axes.legend(loc="lower right")
 
 # %%

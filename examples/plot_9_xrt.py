@@ -27,12 +27,12 @@ aia = TemperatureResponse.default()
 both = aia.join(TemperatureResponse.from_curves(temperature, curves))
 print(both.channels)
 
-fig, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+fig, axes = plt.subplots(figsize=(8, 4), layout="constrained")
 for channel, row in zip(both.channels, both.matrix.value, strict=True):
     style = "-" if isinstance(channel, str) else "--"
     axes.semilogy(both.bins.centers, row, style, label=channel if isinstance(channel, str) else f"AIA {channel} Å")
 axes.set(xlabel="log$_{10}$(T / K)", ylabel="response (cm$^5$ DN / (s pix))", ylim=(1e-29, 1e-23))
-axes.legend(ncols=2)
+axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 # %%
 # Active regions, some with a hot component, with 10 % systematic error.
