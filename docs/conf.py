@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ndcube import NDCube
 
-from sunpy_deepem import DEMCube
+from sunpy_deepem import DEMCube, log
 from sunpy_deepem.training import DEMPrior
 
 os.environ.setdefault("MPLBACKEND", "agg")  # Before anything imports pyplot
@@ -121,6 +121,7 @@ sphinx_gallery_conf = {
     "reference_url": {"sunpy_deepem": None},
 }
 warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")
+log.setLevel("WARNING")  # pages hold what examples print, not their progress
 
 
 # -- Included tables ------------------------------------------------------------------------------------------------
