@@ -112,7 +112,9 @@ class TestInvariance:
 
     def test_of_the_exposure(self, small):
         counts = ChannelStack.from_maps(small)
-        twice = ChannelStack.from_maps([changed(m, data=2 * m.data, exptime=2 * m.meta["exptime"]) for m in small])
+        twice = ChannelStack.from_maps(
+            [changed(m, data=2 * m.data, exptime=2 * m.meta["exptime"], t_obs=None) for m in small]
+        )
         np.testing.assert_allclose(twice.intensity, counts.intensity, rtol=1e-6)
         ratio = invert(twice).data.sum(axis=0) / invert(counts).data.sum(axis=0)
         assert np.median(np.abs(ratio - 1)) < 0.02
@@ -422,8 +424,9 @@ class TestRegion:
             invert(small, region=region)
 
 
+@pytest.mark.filterwarnings("ignore:The fields of some maps differ")
 class TestCutouts:
-    """Six cutouts, each of a slightly different field."""
+    """Six cutouts, each of a different field."""
 
     @staticmethod
     def cutouts(maps):

@@ -11,10 +11,10 @@ from sunpy_deepem.calibrate.degradation import degradation_factor, known_until
 from sunpy_deepem.calibrate.photometry import common_fraction, counts_uncertainty, error_table, native_pixels
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
+from sunpy_deepem.stack.agreement import check_fields, check_observers, check_units
 from sunpy_deepem.stack.binning import Binning
 from sunpy_deepem.stack.counts import ChannelCounts, unused_provenance
 from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header
-from sunpy_deepem.stack.headers import check_fields, check_observers
 from sunpy_deepem.stack.maps import channel_of, check_times, checked_channels, load_maps, one_of_each
 from sunpy_deepem.stack.options import check_synthetic, checked_degradation, checked_min_channels, degradation_table
 from sunpy_deepem.units import INTENSITY_UNIT, MIN_CHANNELS
@@ -210,8 +210,8 @@ class Observation:
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        If a channel is shifted by more than a pixel, a level 1 map cannot be registered, or the observation is later
-        than the table of degradation.
+        If a channel is shifted by more than a pixel, its roll, field or kind of unit differs from those of the other
+        channels, a level 1 map cannot be registered, or the observation is later than the table of degradation.
 
     Examples
     --------
@@ -247,13 +247,14 @@ class Observation:
         maps = one_of_each(load_maps(maps), self._used)
         check_times(maps, max_time_span)
         check_observers(maps)
-        check_fields(maps)
+        check_units(maps)
         check_synthetic(maps, degradation)
         epoch = None if epoch is None else one_time(epoch, "epoch")
         table, table_origin = degradation_table(degradation, correction_table)
         known = None if table is None else known_until(table, max(smap.date for smap in maps))
         self._counts = {channel_of(smap): ChannelCounts.from_map(smap) for smap in maps}
         self._place(shape, region)
+        check_fields(maps)
         self._errors = {"calibration_error": calibration_error, "chianti_error": chianti_error}
         corrected = degradation == "data"
         self.inputs = tuple(self._input(channel, epoch, table, corrected=corrected) for channel in CHANNELS)

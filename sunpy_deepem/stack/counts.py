@@ -15,7 +15,7 @@ from sunpy_deepem.stack.maps import channel_of, describe
 from sunpy_deepem.units import ALIGNMENT_TOLERANCE, SATURATION
 from sunpy_deepem.utils.messages import warn_user
 
-__all__ = ["ChannelCounts", "Counts", "pixel_area", "unused_provenance"]
+__all__ = ["ChannelCounts", "Counts", "is_per_second", "pixel_area", "unused_provenance"]
 
 # Runs of at least this many saturated pixels spill charge along their column.
 _BLOOMING_RUN = 5
@@ -108,7 +108,7 @@ class ChannelCounts:
         """Check a map of any level."""
         _check_pixels(smap)
         exposure = float(smap.exposure_time.to_value(u.s))
-        to_counts = np.float32(exposure if _is_per_second(smap) else 1)
+        to_counts = np.float32(exposure if is_per_second(smap) else 1)
         # Before any resampling, because averaging hides saturation.
         saturated = np.asarray(smap.data >= SATURATION / to_counts)
         saturated = saturated if saturated.any() else None
@@ -254,7 +254,8 @@ def _check_pixels(smap):
         raise ValueError(msg)
 
 
-def _is_per_second(smap):
+def is_per_second(smap):
+    """Return whether a map is normalized by exposure time; raise `ValueError` if its unit is another."""
     unit = u.dimensionless_unscaled if smap.unit is None else smap.unit
     if unit in _COUNT_UNITS:
         return False

@@ -102,7 +102,8 @@ def _combined(maps, channel):
         own = counts[index].values[here]
         values[here], noise[here] = own * factor, counts_uncertainty(own, channel, n_sample) * factor
         facts.append(f"{exposure.smap.date.isot} {exposure.exposure:g} s {here.mean():.3f}")
-    cards = {"exptime": exptime, "bunit": "DN", "exposure": "; ".join(facts)}
+    middle = (first.smap.date + exptime / 2 * u.s).isot
+    cards = {"exptime": exptime, "t_obs": middle, "bunit": "DN", "exposure": "; ".join(facts)}
     return sunpy.map.Map(values, dict(first.smap.meta) | cards, uncertainty=StdDevUncertainty(noise))
 
 

@@ -12,7 +12,6 @@ from typing import NoReturn
 import astropy.units as u
 import numpy as np
 from astropy.time import Time
-from sunpy.coordinates import get_earth
 from sunpy.coordinates.frames import SunPyBaseCoordinateFrame
 from sunpy.map.sources import AIAMap
 from sunpy.time import parse_time
@@ -20,18 +19,16 @@ from sunpy.time import parse_time
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.utils.messages import warn_user
 
-__all__ = ["check_fields", "check_header", "check_observers", "checked_map", "header_channel", "observation_time"]
+__all__ = ["check_header", "checked_map", "header_channel", "observation_time"]
 
 # Where AIA can see and how long it exposes, with a generous margin.
 _MAX_FIELD, _USUAL_EXPOSURE, _LEVELS = 3600 * u.arcsec, (1e-3, 60.0), (1, 3)
 # Largest difference of two cards for the same exposure time, as a fraction.
 _SAME_EXPOSURE = 0.01
-# DATE-OBS is the start of the exposure, T_OBS its middle.
-_MAX_TIME_DIFFERENCE = 60 * u.s
-# SDO orbits the Earth at 0.0003 AU and moves by less than 0.000003 AU between two channels.
-_MAX_DISTANCE, _MAX_DISTANCE_FROM_EARTH = 0.01 * u.AU, 0.3 * u.AU
-# Deviation of a matrix from a rotation, difference of rotations, and overlap of fields, that are not usual.
-_MAX_SKEW, _MAX_ROTATION, _MIN_OVERLAP = 0.02, 5.0, 0.5
+# DATE-OBS is the start of the exposure, T_OBS its middle, both to 0.01 s if they have fractions of seconds.
+_MAX_TIME_DIFFERENCE, _TIME_PRECISION, _FRACTION = 60 * u.s, 0.0101 * u.s, re.compile(r":\d\d\.\d")
+# Largest deviation of a matrix from a rotation.
+_MAX_SKEW = 0.02
 # AIA sees the Sun's radius from the Earth's orbit at 944 to 976 arcsec.
 _RADIUS = (850 * u.arcsec, 1100 * u.arcsec)
 
@@ -153,7 +150,9 @@ def header_channel(header, source):
         return None
     cards = _Cards(header, source)
     wavelength = cards.number("wavelnth", f"a wavelength such as one of {CHANNELS}", required=True)
-    unit = cards.unit("waveunit", u.angstrom, default=u.angstrom)
+    unit = cards.unit("waveunit", u.angstrom)
+    if unit is None:  # SunPy cannot make a map
+        cards.reject("waveunit", "a unit such as 'Angstrom'")
     return round((wavelength * unit).to_value(u.angstrom))
 
 
@@ -201,7 +200,7 @@ def checked_map(smap, source=None):
     Returns
     -------
     `~sunpy.map.GenericMap`
-        The map itself, or a copy with DATE-OBS if that was missing.
+        The map itself, or a copy without empty cards, and with DATE-OBS if that was missing.
 
     Raises
     ------
@@ -221,12 +220,20 @@ def checked_map(smap, source=None):
         return smap
     cards = _Cards(smap.meta, f"the {instrument} {channel} Å map" if source is None else f"{source} ({channel} Å)")
     start = _check_cards(cards, smap.meta, smap.data.shape)
-    if all(cards.get(name) is None for name in _DATES):
-        # SunPy would take today's date.
-        header = dict(smap.meta) | {"date-obs": start.utc.isot}
-        smap = type(smap)(smap.data, header, mask=smap.mask, uncertainty=smap.uncertainty)
+    smap = _completed(smap, cards, start)
     _check_derived(cards, smap)
     return smap
+
+
+def _completed(smap, cards, start):
+    """Return a map without empty cards, which SunPy takes as values, and with the date, which it would assume."""
+    header = {name: value for name, value in smap.meta.items() if cards.get(name) is not None}
+    if not any(name in header for name in _DATES):
+        # SunPy would take today's date.
+        header["date-obs"] = start.utc.isot
+    if header.keys() == smap.meta.keys():
+        return smap
+    return type(smap)(smap.data, header, mask=smap.mask, uncertainty=smap.uncertainty)
 
 
 def check_header(header, source):
@@ -235,79 +242,6 @@ def check_header(header, source):
     if channel in CHANNELS:
         cards = _Cards(header, f"{source} ({channel} Å)")
         _check_cards(cards, header, None)
-
-
-def check_observers(maps):
-    """
-    Raise unless all maps are seen from the same position; warn if that is not near the Earth.
-
-    Parameters
-    ----------
-    maps : sequence of `~sunpy.map.GenericMap`
-
-    Raises
-    ------
-    ValueError
-        If two observers are further apart than SDO can move meanwhile.
-
-    Warns
-    -----
-    sunpy.util.exceptions.SunpyUserWarning
-        If the observer is not near the Earth, unlike SDO.
-    """
-    observers = [smap.observer_coordinate for smap in maps]
-    places = [observer.cartesian.xyz.to(u.AU) for observer in observers]
-    for smap, place in zip(maps, places, strict=True):
-        if (distance := np.linalg.norm(place - places[0])) > _MAX_DISTANCE:
-            msg = (
-                f"maps: the observers of the maps must be the same, but that of {smap.wavelength:g} is {distance:.3g} "
-                f"from that of {maps[0].wavelength:g}. Correct DSUN_OBS, HGLN_OBS and HGLT_OBS, or HAEX_OBS, HAEY_OBS "
-                "and HAEZ_OBS."
-            )
-            raise ValueError(msg)
-    earth = get_earth(observers[0].obstime).cartesian.xyz.to(u.AU)
-    if (distance := np.linalg.norm(places[0] - earth)) > _MAX_DISTANCE_FROM_EARTH:
-        warn_user(
-            f"The observer of the maps is {distance:.3g} from the Earth, which SDO orbits. Check DSUN_OBS, HGLN_OBS "
-            "and HGLT_OBS, unless the maps were reprojected to another observer."
-        )
-
-
-def check_fields(maps):
-    """
-    Warn if maps are rotated against each other or show different parts of the Sun, which errors in headers may cause.
-
-    Parameters
-    ----------
-    maps : sequence of `~sunpy.map.GenericMap`
-
-    Warns
-    -----
-    sunpy.util.exceptions.SunpyUserWarning
-        If so.
-    """
-    first, *others = [(smap, *_field(smap)) for smap in maps]
-    for smap, angle, low, high in others:
-        turned = abs((angle - first[1] + 180) % 360 - 180)
-        shared = np.prod(np.clip(np.minimum(high, first[3]) - np.maximum(low, first[2]), 0, None))
-        larger = max(np.prod(high - low), np.prod(first[3] - first[2]))
-        if not shared:
-            continue  # an error follows
-        if turned > _MAX_ROTATION or not shared > _MIN_OVERLAP * larger:
-            warn_user(
-                f"The maps of {first[0].wavelength:g} and {smap.wavelength:g} are rotated against each other by "
-                f"{turned:.3g}° and have {shared / larger:.0%} of the larger field in common. Check CROTA2, PC, CRPIX, "
-                "CRVAL and CDELT."
-            )
-
-
-def _field(smap):
-    """Return the angle of the rows of a map in degrees, and its lower left and upper right limits on the sky."""
-    ny, nx = smap.data.shape
-    corners = smap.wcs.wcs_pix2world(np.array([[0, 0], [nx, 0], [0, ny], [nx, ny]]) - 0.5, 0)
-    corners = (corners + 180) % 360 - 180
-    along = corners[1] - corners[0]
-    return np.rad2deg(np.arctan2(along[1], along[0])), corners.min(axis=0), corners.max(axis=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -324,10 +258,11 @@ def _check_cards(cards, header, shape):
     level = cards.number("lvl_num")
     if level is not None and not _LEVELS[0] <= level <= _LEVELS[1]:
         cards.reject("lvl_num", f"a level from {_LEVELS[0]} to {_LEVELS[1]}", "Use level 1 or 1.5")
-    exposure = _exposure(cards).to_value(u.s)
-    if not _USUAL_EXPOSURE[0] <= exposure <= _USUAL_EXPOSURE[1]:
-        warn_user(f"{cards.source}: an exposure time of {exposure:g} s is not usual for AIA. Check EXPTIME.")
+    exposure = _exposure(cards)
+    if not _USUAL_EXPOSURE[0] <= exposure.value <= _USUAL_EXPOSURE[1]:
+        warn_user(f"{cards.source}: an exposure time of {exposure:g} is not usual for AIA. Check EXPTIME and TIMEUNIT.")
     start = observation_time(header, cards.source)
+    _check_middle(cards, exposure)
     _check_coordinates(cards, shape)
     _check_observer(cards)
     return start
@@ -347,6 +282,20 @@ def _exposure(cards):
     if other and not np.isclose(value.value, other, rtol=_SAME_EXPOSURE):
         warn_user(f"{cards.source}: XPOSURE = {value.value:g} is used, but EXPTIME = {other:g} differs. Check both.")
     return value.to(u.s)
+
+
+def _check_middle(cards, exposure):
+    """Warn unless T_OBS is the middle of the exposure, which reveals wrong exposure times."""
+    start, middle = cards.time("date-obs"), cards.time("t_obs")
+    # The package's own maps have the same time in both.
+    if start is None or middle is None or middle == start or not _FRACTION.search(cards.text("t_obs")):
+        return
+    half = (middle - start).to(u.s)
+    if abs(half - exposure / 2) > _TIME_PRECISION:
+        warn_user(
+            f"{cards.source}: the exposure time {exposure:g} is used, but T_OBS is {half:.3g} after DATE-OBS, half of "
+            f"{2 * half:.3g}. Check EXPTIME, and BUNIT if the map was divided by it; or delete T_OBS."
+        )
 
 
 def _check_coordinates(cards, shape):

@@ -32,6 +32,8 @@ def sample():
     return sample_maps((N, N))
 
 
+# Maps whose headers differ give a warning, see test_agreement.py.
+@pytest.mark.filterwarnings("ignore:The fields of some maps differ")
 class TestAlignment:
     @staticmethod
     def counts(smap):
@@ -157,6 +159,7 @@ class TestAlignment:
         assert not any(one["reprojected"] for one in mixed.inputs)
 
 
+@pytest.mark.filterwarnings("ignore:The fields of some maps differ")
 class TestLevel1:
     """Maps that are rolled, off-center and at their own plate scale."""
 

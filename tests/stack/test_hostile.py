@@ -171,6 +171,10 @@ def test_card(value, expected):
         invert(spoiled_header(**cards))
 
 
+#: Cards that need not be there
+EMPTY = ("timeunit", "timesys", "lvl_num", "rsun_ref", "rsun_obs", "t_obs", "crota2", "pixlunit")
+
+
 @maps_table(
     "invert(maps)",
     ("304 Å", {"wavelnth": 304}, ValueError("foreign: AIA 1 304")),
@@ -224,10 +228,22 @@ def test_date_is_understood(value):
     assert [each.reason for each in group_maps(six_maps).complete] == [None]
 
 
-@maps_table("invert(maps)", ("EXPTIME of 2000 s", "Inverted, with a warning."))
-def test_exposure_of_an_hour():
+@maps_table(
+    "invert(maps)",
+    ("EXPTIME of 2000 s", {"exptime": 2000.0}, "Inverted, with a warning."),
+    ("EXPTIME of 33.3 and TIMEUNIT of min", {"exptime": 100 / 3, "timeunit": "min"}, "Inverted, with a warning."),
+)
+def test_exposure_of_an_hour(value):
     with pytest.warns(SunpyUserWarning, match="an exposure time of 2000 s is not usual for AIA"):
-        invert(spoiled_header(exptime=2000.0))
+        invert(spoiled_header(**value))
+
+
+@maps_table(
+    "invert(maps)",
+    *((f"{name.upper()} empty", {name: ""}, "As if it were missing.") for name in EMPTY),
+)
+def test_empty_card(value):
+    np.testing.assert_array_equal(invert(spoiled_header(**value)).data, invert(maps()).data)
 
 
 @maps_table("invert(maps)", ("XPOSURE unlike EXPTIME", "Inverted, with a warning."))
@@ -241,10 +257,34 @@ def test_two_exposure_times():
     ("CROTA2 of 90", {"crota2": 90.0}, "Inverted, with a warning."),
     ("CDELT1 twice too large", {"cdelt1": 4.8, "cdelt2": 4.8}, "Inverted, with a warning."),
     ("CRPIX1 outside of the image", {"crpix1": -1.0}, "Inverted, with a warning."),
+    ("CROTA2 of 1.5 in one channel", {"crota2": 1.5}, "Inverted, with a warning."),
+    ("CRVAL1 of 7 in one channel", {"crval1": 7.0}, "Inverted, with a warning."),
+    ("CDELT2 negative in one channel", {"cdelt2": -2.4}, "Inverted, with a warning."),
 )
 def test_other_field(value):
-    with pytest.warns(SunpyUserWarning, match="94 Angstrom and 171 Angstrom are rotated against each other by"):
+    with pytest.warns(SunpyUserWarning, match="differ from those of the other channels: 171 Å"):
         invert(spoiled_header(**value))
+
+
+@maps_table(
+    "invert(maps)",
+    ("BUNIT of DN/s in one channel", {"bunit": "DN/s"}, "Inverted, with a warning."),
+    ("PIXLUNIT of DN/s in one channel", {"bunit": None, "pixlunit": "DN/s"}, "Inverted, with a warning."),
+)
+def test_other_unit(value):
+    with pytest.warns(SunpyUserWarning, match="maps of 171 Å are in DN / s, but those of 94 Å, 131 Å, .* in DN"):
+        invert(spoiled_header(**value))
+
+
+@maps_table(
+    "invert(maps)",
+    ("EXPTIME that T_OBS contradicts", {"exptime": 2.9}, "Inverted, with a warning."),
+    ("EXPTIME of 1, as after a division", {"exptime": 1.0}, "Inverted, with a warning."),
+    ("T_OBS three seconds later", {"t_obs": "2014-01-01T00:00:04.00Z"}, "Inverted, with a warning."),
+)
+def test_middle_of_exposure(value):
+    with pytest.warns(SunpyUserWarning, match="171 Å map: the exposure time .* is used, but T_OBS is"):
+        invert(spoiled_header(**{"t_obs": "2014-01-01T00:00:01.00Z"} | value))
 
 
 @maps_table("invert(maps)", ("all from another observer", "Inverted, with a warning."))
@@ -258,6 +298,7 @@ def test_observer_far_from_the_earth():
     ("a file with EXPTIME nan", {"EXPTIME": "nan"}, ValueError("aia_171.fits (171 Å): EXPTIME must be")),
     ("a file with WAVELNTH x", {"WAVELNTH": "x"}, ValueError("aia_171.fits: WAVELNTH must be a wavelength")),
     ("a file with WAVEUNIT K", {"WAVEUNIT": "K"}, ValueError("aia_171.fits: WAVEUNIT must be a unit")),
+    ("a file with WAVEUNIT empty", {"WAVEUNIT": ""}, ValueError("aia_171.fits: WAVEUNIT must be a unit")),
     ("a file with TELESCOP 3", {"TELESCOP": 3}, ValueError("aia_171.fits (171 Å): TELESCOP must be text")),
     ("a file with CUNIT1 m", {"CUNIT1": "m"}, ValueError("aia_171.fits (171 Å): CUNIT1 must be a unit such as")),
     ("a file with CTYPE1 5", {"CTYPE1": 5}, ValueError("aia_171.fits (171 Å): CTYPE1 must be text")),
