@@ -1,7 +1,6 @@
 """Tests of `fetch` against an archive on the loopback interface."""
 
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from sunpy_deepem import CHANNELS, DEMCube, invert
 from sunpy_deepem.cli import main
 from sunpy_deepem.fetch import fetch
 from sunpy_deepem.series import group_maps
+from sunpy_deepem.utils.files import temporary_folder
 
 NAMES = [f"AIA20140101_0000_{channel:04d}.fits" for channel in CHANNELS]
 SLOT = "2014-01-01T00:00"
@@ -364,15 +364,21 @@ class TestInterruption:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
-    def test_folder_of_a_killed_download_is_removed_later(self, archive, get, tmp_path):
-        old, new = tmp_path / ".deepem-fetch-old", tmp_path / ".deepem-fetch-new"
-        for folder in (old, new):
-            folder.mkdir()
-        yesterday = time.time() - 90000
-        os.utime(old, (yesterday, yesterday))
+    def test_folders_of_killed_downloads_are_removed_by_the_next(self, archive, get, stopped, tmp_path):
+        stopped(signal.SIGKILL)
+        assert [path.suffix for path in tmp_path.glob(".fetch.*") if path.is_dir()] == [".part"]
+        with temporary_folder(tmp_path, "fetch") as of_a_living_one:
+            assert list(tmp_path.glob(".fetch.*.part")) == [of_a_living_one]
+            get()
+            assert of_a_living_one.exists()
+        assert on_disk(tmp_path) == NAMES
+
+    def test_folders_of_killed_downloads_are_removed_if_there_is_nothing_to_download(self, archive, get, tmp_path):
         get()
-        assert not old.exists()
-        assert new.exists()
+        (tmp_path / f".fetch.{'0' * 32}.part").mkdir()
+        (tmp_path / f".fetch.{'0' * 32}.lock").touch()
+        get()
+        assert on_disk(tmp_path) == NAMES
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,11 @@
 import asyncio
 import signal
 import socket
-import tempfile
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import rmtree
 
 import aiohttp
 import astropy.units as u
@@ -22,7 +20,7 @@ from sunpy.util.parfive_helpers import config as sunpy_session
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.fetch.archives import ARCHIVES, Archive, Record, iso
 from sunpy_deepem.utils.checks import one_time, whole_number
-from sunpy_deepem.utils.files import checked_path
+from sunpy_deepem.utils.files import checked_path, remove_orphans, temporary_folder
 from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.messages import warn_user
 
@@ -36,8 +34,8 @@ _QUERY_GAP, _QUERY_LENGTH = 3600.0, 7200.0
 _NEIGHBORHOOD = 3600.0
 # Seconds before the second attempt; each further one waits twice as long.
 _PAUSE = 2.0
-# Folder of unfinished files, and seconds after which it is removed if its process was killed.
-_PARTIAL, _ABANDONED = ".deepem-fetch-", 86400.0
+# Name of the folders of unfinished files.
+_PARTIAL = "fetch"
 
 
 def fetch(
@@ -204,15 +202,15 @@ class _Session:
     def _download(self, records):
         """Download records, given by their paths; a file gets its name when it is complete."""
         if not records:
+            remove_orphans(self.folder, _PARTIAL)
             return
-        _remove_abandoned(self.folder)
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=_PARTIAL) as partial:
+        with temporary_folder(self.folder, _PARTIAL) as partial:
             for pause in self._pauses():
                 time.sleep(pause)
                 pending = [record for path, record in records.items() if path not in self.complete]
                 if not pending:
                     return
-                self._download_once(pending, Path(partial))
+                self._download_once(pending, partial)
         if missing := sorted(path.name for path in records if path not in self.complete):
             problems = "; ".join(f"{url}: {error}" for url, error in self.errors.items())
             msg = (
@@ -343,12 +341,6 @@ def _prepared(folder):
         msg = f"folder: {folder} cannot be created ({error.strerror}). Choose another folder."
         raise type(error)(msg) from error
     return folder
-
-
-def _remove_abandoned(folder):
-    for partial in folder.glob(f"{_PARTIAL}*"):
-        if time.time() - partial.stat().st_mtime > _ABANDONED:
-            rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ __all__ = [
     "cube_name",
     "file_lock",
     "remove_orphans",
+    "temporary_folder",
 ]
 
 #: Suffixes of FITS files, compressed ones included.
@@ -152,9 +153,22 @@ def atomic_path(path, *, overwrite=True):
         raise OSError(msg) from error
 
 
+@contextmanager
+def temporary_folder(folder, name):
+    """
+    Yield a new folder in ``folder`` for files of ``name`` that are not complete; it is removed in the end.
+
+    Those that earlier processes left, because they were killed, are removed first.
+    """
+    remove_orphans(folder, name)
+    with _owned_partial(folder / name) as partial:
+        partial.mkdir()
+        yield partial
+
+
 def remove_orphans(folder, name=None):
     """
-    Remove the temporary files of `atomic_path` whose processes do not live any more.
+    Remove temporary files and folders of `atomic_path` and `temporary_folder` whose processes do not live any more.
 
     Parameters
     ----------
@@ -171,7 +185,7 @@ def remove_orphans(folder, name=None):
                 if not _lock(file):
                     continue
                 # In this order, so that no partial file is without its lock.
-                lock.with_suffix(".part").unlink(missing_ok=True)
+                _remove(lock.with_suffix(".part"))
                 lock.unlink(missing_ok=True)
         except OSError:  # removed meanwhile, or of another user
             continue
@@ -214,12 +228,20 @@ def _owned_partial(target):
             try:
                 yield partial
             finally:
-                partial.unlink(missing_ok=True)
+                _remove(partial)
                 # While it is locked, except where open files cannot be removed.
                 with suppress(PermissionError):
                     lock.unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
         return
+
+
+def _remove(path):
+    """Remove a file or a folder if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _lock(file):
