@@ -267,8 +267,8 @@ expected. Files are written completely or not at all, and an existing file is re
 interrupted training resumes from its checkpoint. Each row below is a test; messages are quoted in part.
 
 Three scripts of the repository look for more: ``tools/fuzz_headers.py`` changes header cards at random,
-``tools/kill_runs.py`` kills runs at random moments and runs them again, and ``tools/stress.py`` uses a cube in threads and
-processes at once.
+``tools/kill_runs.py`` kills runs at random moments and runs them again, and ``tools/stress.py`` uses a cube in threads
+and processes at once.
 
 The ``deepem`` command prints the same messages without a traceback (``deepem --traceback`` shows it). Its exit status
 is 1, or 2 for a wrong command line.

@@ -196,6 +196,10 @@ def _after_fork():
     # OpenMP would wait forever for the threads that the parent had, as torch's documentation of multiprocessing says.
     if (torch := sys.modules.get("torch")) is not None and "sunpy_deepem.network.tiles" in sys.modules:
         torch.set_num_threads(1)
+    # dask would wait forever for its own threads.
+    if (threaded := sys.modules.get("dask.threaded")) is not None:
+        threaded.default_pool, threaded.pools_lock = None, Lock()
+        threaded.pools.clear()
 
 
 if hasattr(os, "register_at_fork"):

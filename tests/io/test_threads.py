@@ -1,5 +1,6 @@
-"""Cubes that several threads use at once."""
+"""Cubes that several threads and processes use at once."""
 
+import multiprocessing
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -56,3 +57,20 @@ def test_reading_leaves_warning_filters_alone(shared, tmp_path):
         list(pool.map(lambda _: DEMCube.read(tmp_path / "dem.fits"), range(4 * N_THREADS)))
     left = {(action, category) for action, _, category, *_ in warnings.filters}
     assert ("error", AstropyUserWarning) not in left
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks do not exist here")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_lazy_cubes_in_forked_processes(shared, tmp_path):
+    """A fork does not copy the threads of dask, for which it would wait forever."""
+    pytest.importorskip("dask")
+    shared.write(tmp_path / "dem.fits")
+    lazy, context = DEMCube.read(tmp_path / "dem.fits", chunks=16), multiprocessing.get_context("fork")
+    total, queue = lazy.compute().data.sum(), context.Queue()
+    process = context.Process(target=lambda: queue.put(lazy.compute().data.sum()))
+    process.start()
+    try:
+        assert queue.get(timeout=60) == total
+    finally:
+        process.kill()
+        process.join()
