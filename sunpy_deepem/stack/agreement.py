@@ -39,7 +39,7 @@ def check_observers(maps):
     observers = [smap.observer_coordinate for smap in maps]
     places = [observer.cartesian.xyz.to(u.AU) for observer in observers]
     for smap, place in zip(maps, places, strict=True):
-        if (distance := np.linalg.norm(place - places[0])) > _MAX_DISTANCE:
+        if not (distance := np.linalg.norm(place - places[0])) <= _MAX_DISTANCE:
             msg = (
                 f"maps: the observers of the maps must be the same, but that of {smap.wavelength:g} is {distance:.3g} "
                 f"from that of {maps[0].wavelength:g}. Correct DSUN_OBS, HGLN_OBS and HGLT_OBS, or HAEX_OBS, HAEY_OBS "

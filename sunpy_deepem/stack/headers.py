@@ -29,6 +29,8 @@ _SAME_EXPOSURE = 0.01
 _MAX_TIME_DIFFERENCE, _TIME_PRECISION, _FRACTION = 60 * u.s, 0.0101 * u.s, re.compile(r":\d\d\.\d")
 # Largest deviation of a matrix from a rotation.
 _MAX_SKEW = 0.02
+# No spacecraft is further from the Sun, in m.
+_MAX_DISTANCE = 1e13
 # AIA sees the Sun's radius from the Earth's orbit at 944 to 976 arcsec.
 _RADIUS = (850 * u.arcsec, 1100 * u.arcsec)
 
@@ -336,9 +338,10 @@ def _check_observer(cards):
     for names in _OBSERVERS:
         if all(name in cards.names() for name in names):
             numbers = [cards.number(name, required=True) for name in names]
-            if names[2] == "dsun_obs" and not abs(numbers[1]) <= 90:
+            by_distance = names[2] == "dsun_obs"
+            if by_distance and not abs(numbers[1]) <= 90:
                 cards.reject(names[1], "a latitude in degrees")
-            if not np.any(numbers) or (names[2] == "dsun_obs" and not numbers[2] > 0):
+            if not 0 < (numbers[2] if by_distance else np.hypot.reduce(numbers)) < _MAX_DISTANCE:
                 cards.reject(names[2], "the distance of the Sun in m")
             break
     if (radius := cards.number("rsun_ref")) is not None and not 6.5e8 < radius < 7.5e8:

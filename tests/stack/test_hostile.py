@@ -154,7 +154,7 @@ CARDS = (
     rejected("cpdis1", "LOOKUP", "zero or missing"),
     rejected("pv2_1", 0.5, "zero or missing"),
     *(rejected("dsun_obs", value, NUMBER) for value in (np.nan, "nan", np.inf)),
-    *(rejected("dsun_obs", value, "the distance of the Sun in m") for value in (0, -1.5e11)),
+    *(rejected("dsun_obs", value, "the distance of the Sun in m") for value in (0, -1.5e11, 1e300)),
     *(rejected("hgln_obs", value, NUMBER) for value in (np.nan, "nan")),
     rejected("hglt_obs", 100.0, "a latitude in degrees"),
     *(rejected("rsun_ref", value, "the radius of the Sun in m") for value in (0, -6.96e8, 6.96e5)),
@@ -191,6 +191,11 @@ EMPTY = ("timeunit", "timesys", "lvl_num", "rsun_ref", "rsun_obs", "t_obs", "cro
     ("CRPIX2 of 1e6", {"crpix2": 1e6}, ValueError("must show the Sun, but the center of its image is")),
     ("another observer", {"hgln_obs": 90.0}, ValueError("of 171 Angstrom is 1.39 AU from that of 94 Angstrom")),
     ("another distance of the Sun", {"dsun_obs": 1e11}, ValueError("Correct DSUN_OBS, HGLN_OBS and HGLT_OBS")),
+    (
+        "HAEX_OBS of 1e300",
+        {"haex_obs": 1e300, "haey_obs": 1e10, "haez_obs": 0},
+        ValueError("HAEZ_OBS must be the distance of the Sun in m"),
+    ),
     ("another position HAEX_OBS", {"haex_obs": 1e11, "haey_obs": 1e10, "haez_obs": 0}, ValueError("observers of the")),
 )
 def test_header(value, expected):
