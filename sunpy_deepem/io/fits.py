@@ -22,7 +22,7 @@ from sunpy_deepem.utils.serialization import compact, json_facts
 from sunpy_deepem.utils.uncertainty import standard_deviation
 from sunpy_deepem.utils.wcs import cube_wcs, sky_header, sky_wcs
 
-__all__ = ["image_hdus", "import_dask_array", "read_fits", "table_hdus", "write_fits"]
+__all__ = ["image_hdus", "import_dask_array", "read_fits", "read_provenance", "table_hdus", "write_fits"]
 
 _FORMAT = "sunpy_deepem 2"
 # The FITS standard has no DN. SunPy reads it in images, as in AIA's files; tables use adu, as in the standard.
@@ -74,12 +74,38 @@ def read_fits(path, *, chunks=None):
     Checksums are not verified with ``chunks``.
     """
     with _opened(path, chunks) as hdus:
-        header = hdus[0].header
-        if (found := header.get("DEMFMT")) != _FORMAT:
-            instrument = f", from {header['INSTRUME']}: pass AIA's maps to invert" if "INSTRUME" in header else ""
-            msg = f"it holds no DEM cube of this layout, DEMFMT must be {_FORMAT!r}, found {found!r}{instrument}"
-            raise ValueError(msg)
+        _check_format(hdus[0].header)
         return _read_hdus(hdus, chunks)
+
+
+def read_provenance(path):
+    """
+    Return the provenance of the cube in a FITS file, without reading its images, whose checksums are verified.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+
+    Returns
+    -------
+    `dict`
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or is not a DEM cube.
+    """
+    with _opened(path, None) as hdus:
+        _check_format(hdus[0].header)
+        check_hdus([hdu.name for hdu in hdus])
+        return _read_facts(hdus["PROVENANCE"])
+
+
+def _check_format(header):
+    if (found := header.get("DEMFMT")) != _FORMAT:
+        instrument = f", from {header['INSTRUME']}: pass AIA's maps to invert" if "INSTRUME" in header else ""
+        msg = f"it holds no DEM cube of this layout, DEMFMT must be {_FORMAT!r}, found {found!r}{instrument}"
+        raise ValueError(msg)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import numpy as np
 from astropy.time import Time
 from sunpy.map import GenericMap
 
-from sunpy_deepem.cube.dem_cube import DEMCube
 from sunpy_deepem.inversion import invert, read_stack
+from sunpy_deepem.io.fits import read_provenance
 from sunpy_deepem.response.temperature_response import TemperatureResponse
 from sunpy_deepem.series.archives import is_archive, write_to_archive
 from sunpy_deepem.series.grouping import describe
@@ -113,8 +113,8 @@ def check_file(job):
     """Return the result of a job whose file exists, and `None` for its cube; two `None` if the file is damaged."""
     try:
         with _READ_LOCK:
-            made = DEMCube.read(job.path).meta["provenance"].get("series", {})
-    except (ValueError, OSError):
+            made = read_provenance(job.path).get("series", {})
+    except (ValueError, OSError, LookupError, TypeError):
         return None, None
     return job.compared(made), None
 

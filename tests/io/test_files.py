@@ -15,6 +15,7 @@ from helpers import assert_same_cube, changed, cube_from_arrays, six, true_cube
 from ndcube import NDCube
 
 from sunpy_deepem import CHANNELS, ChannelStack, DEMCube, LogTBins, TemperatureResponse
+from sunpy_deepem.io.fits import read_provenance
 from sunpy_deepem.sample import sample_maps
 
 N = 24
@@ -109,6 +110,20 @@ class TestRoundTrip:
     def test_in_single_precision_where_nothing_is_lost(self, cube, path):
         cube.write(path)
         assert fits.getheader(path)["BITPIX"] == -32
+
+    def test_provenance_alone(self, cube, tmp_path):
+        for name, options in KINDS:
+            cube.write(tmp_path / name, **options, overwrite=True)
+            found = read_provenance(tmp_path / name)
+            assert found | {"response": None} == DEMCube.read(tmp_path / name).meta["provenance"] | {"response": None}
+
+    def test_provenance_of_a_damaged_file(self, cube, path):
+        cube.write(path)
+        content = bytearray(path.read_bytes())
+        content[20_000] ^= 0xFF  # in the image of EM
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="so it was damaged"):
+            read_provenance(path)
 
     def test_what_is_read_can_be_used(self, cube, path):
         cube.write(path)
