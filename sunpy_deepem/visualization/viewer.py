@@ -471,9 +471,9 @@ def _pixel_panels(cube):
     places = {"xs": [temperature[near]] * len(CHANNELS), "ys": [np.full(near.sum(), np.nan)] * len(CHANNELS)}
     loci = ColumnDataSource(places | {"color": CHANNEL_COLORS, "dash": _DASHES, "channel": names}, name="loci")
     em.multi_line("xs", "ys", source=loci, color="color", line_dash="dash", line_width=1.5, legend_field="channel")
-    em.segment("left", "em", "right", "em", source=curve, color="black", line_width=3)
+    em.segment("left", "em", "right", "em", source=curve, color="black", line_width=3, legend_label="EM")
     em.add_layout(em.legend[0], "right")
-    em.legend.title = "EM loci"
+    em.legend.title = "EM and EM loci"
     fit = ColumnDataSource({"channel": names, "color": CHANNEL_COLORS, "residual": [0.0] * len(CHANNELS)})
     residual = figure(
         x_range=names,
