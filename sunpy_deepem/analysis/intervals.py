@@ -149,4 +149,4 @@ def contraction(draws, prior_log_std, weights=None):
         # Band by band, which stays in the cache.
         for index, (weight, std) in enumerate(zip(weights, stds, strict=True)):
             result[index] = 1 - np.log(weighted_sum(weight, em) / total + np.float32(TRACE)).var(axis=0) / std**2
-    return np.clip(result, 0, 1)
+    return np.maximum(result, 0)

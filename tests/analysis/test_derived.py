@@ -1,5 +1,6 @@
 """Tests of the quantities derived from EM against hand calculations."""
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.constants import k_B
@@ -11,9 +12,11 @@ from sunpy_deepem.analysis.derived import (
     checked_bands,
     electron_density,
     em_weighted_log_t,
+    log_temperature,
     peak_log_t,
     thermal_energy,
     thermal_width,
+    weighted_sum,
 )
 
 BINS = LogTBins()
@@ -29,13 +32,33 @@ FUNCTIONS = {
 }
 
 
+def test_weighted_sum():
+    em = np.arange(8.0).reshape(4, 2)
+    np.testing.assert_array_equal(weighted_sum([2, 0, 1, 0.5], em), 2 * em[0] + em[2] + 0.5 * em[3])
+    np.testing.assert_array_equal(weighted_sum([0] * 4, em), [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(6.2, 6.2), (1e6 * u.K, 6), (2 * u.MK, 6.30103), (0.5 * u.K, -0.30103)]
+)
+def test_log_temperature(given, expected):
+    assert log_temperature(given) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("given", [0 * u.K, -1 * u.K, [1, 2] * u.MK, 1 * u.m])
+def test_no_temperature(given):
+    with pytest.raises(ValueError, match="must be a positive temperature"):
+        log_temperature(given)
+
+
 def test_bands():
     em = uniform_em(5.95, 6.45)
     # 5.6–6.0 holds half of one of the five bins, 6.0–6.3 half, two and a half, 6.3–6.6 half and one.
     found = [band_em(em, BINS, *band)[0] for band in ((5.6, 6.0), (6.0, 6.3), (6.3, 6.6), (6.6, 7.0))]
     np.testing.assert_allclose(found, [1e26, 6e26, 3e26, 0], atol=1e15)
     np.testing.assert_allclose(band_em(em, BINS, 6.11, 6.12), 2e25)
-    np.testing.assert_allclose(band_em(em, BINS), 1e27)
+    for every in (em, uniform_em(5.45, 7.25)):
+        np.testing.assert_allclose(band_em(every, BINS), 1e27)
 
 
 @pytest.mark.parametrize(("low", "high"), [(5.95, 6.05), (5.95, 6.45), (5.45, 7.25)])

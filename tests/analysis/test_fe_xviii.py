@@ -1,5 +1,7 @@
 """Tests of the Fe XVIII estimate."""
 
+from types import SimpleNamespace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -29,8 +31,9 @@ def test_map_peaks_in_hot_core(cube):
     assert smap.observer_coordinate.radius.to_value("AU") == pytest.approx(0.983, abs=0.001)
     hottest = np.unravel_index(np.argmax(smap.data), smap.data.shape)
     assert cube.em_weighted_log_t().data[hottest] > 6.6
-    with pytest.raises(TypeError, match="source must be a ChannelStack or a DEMCube"):
-        fe_xviii_map(smap)
+    for source in (smap, SimpleNamespace(header={}), SimpleNamespace(intensity=cube.intensity)):
+        with pytest.raises(TypeError, match="source must be a ChannelStack or a DEMCube"):
+            fe_xviii_map(source)
 
 
 def test_invalid_intensity():

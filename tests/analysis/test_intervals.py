@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sunpy_deepem.analysis.intervals import contraction, half_width, quantiles, quantiles_of
+from sunpy_deepem.analysis.intervals import TRACE, contraction, half_width, quantiles, quantiles_of
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def draws():
     return np.random.default_rng(0).lognormal(58, 1, (64, 18, 30)).astype(np.float32)
 
 
-@pytest.mark.parametrize("q", [0.5, (0, 0.16, 0.5, 0.84, 1), [0.3]])
+@pytest.mark.parametrize("q", [0.5, (0, 0.16, 0.5, 0.84, 0.995, 1), [0.3]])
 def test_quantiles_equal_numpy(draws, q):
     expected = np.quantile(draws[:, 3].astype(float), q, axis=0)
     found = quantiles(draws[:, 3], q)
@@ -36,6 +36,7 @@ def test_nan_pixels(draws):
     found = quantiles_of(lambda em: em.sum(axis=0), draws, (0.16, 0.84))
     assert np.isnan(found[:, 7]).all()
     assert np.isfinite(np.delete(found, 7, axis=1)).all()
+    assert np.isnan(quantiles(draws[:, 3], 0.5)[7])
     assert np.isnan(contraction(draws, np.ones(18))[:, 7]).all()
 
 
@@ -59,6 +60,15 @@ def test_contraction():
     draws = np.exp(np.concatenate([shape, np.full((20_000, 1, 1), 5.0)], axis=1))
     found = contraction(draws, [1, 2, 0.5, 1])[:, 0]
     np.testing.assert_allclose(found, [0.99, 0.75, 0, 1], atol=0.02)
+
+
+def test_contraction_of_bands():
+    """The standard deviation of a band over the prior is the mean of its bins'."""
+    draws = np.random.default_rng(3).lognormal(0, 0.5, (1000, 3, 1))
+    weights = np.array([[1.0, 1.0, 0.0], [0.0, 0.5, 0.5]])
+    fractions = np.einsum("bj,njp->nbp", weights, draws) / draws.sum(axis=1, keepdims=True)
+    expected = 1 - np.log(fractions + TRACE).var(axis=0) / np.array([[1.0], [1.25]]) ** 2
+    np.testing.assert_allclose(contraction(draws, [0.5, 1.5, 1.0], weights), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("q", [-0.1, (0.5, 1.1), (), np.nan])

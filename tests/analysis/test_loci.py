@@ -27,10 +27,10 @@ def test_loci_are_upper_limits(response):
     assert (em < 1.5 * at_bins).all()
 
 
-def test_negative_intensity_gives_nan(response):
-    loci = em_loci(np.array([-1.0, 1, 1, 1, 1, 1]) * INTENSITY_UNIT, response)
-    assert np.isnan(loci[0]).all()
-    assert (loci[1:] > 0).all()
+def test_intensity_that_is_not_positive_gives_nan(response):
+    loci = em_loci(np.array([-1.0, 0, 1, 1, 1, 1]) * INTENSITY_UNIT, response)
+    assert np.isnan(loci[:2]).all()
+    assert (loci[2:] > 0).all()
 
 
 def test_some_channels(response):
