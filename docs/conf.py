@@ -64,7 +64,7 @@ nitpick_ignore_regex = [
 
 # Documentation of other packages, and the names of their objects
 _ELSEWHERE = {
-    "python": ("https://docs.python.org/3", r"collections|concurrent|datetime|enum|pathlib|typing"),
+    "python": ("https://docs.python.org/3", r"collections|concurrent|datetime|enum|pathlib|threading|typing"),
     "numpy": ("https://numpy.org/doc/stable", r"numpy|np"),
     "astropy": ("https://docs.astropy.org/en/stable", r"astropy|u"),
     "sunpy": ("https://docs.sunpy.org/en/stable", r"sunpy"),
