@@ -97,10 +97,11 @@ def test_zero_em_has_no_temperature(name):
     assert np.isnan(FUNCTIONS[name](np.zeros((18, 2)))).all()
 
 
+@pytest.mark.parametrize("bins", [slice(None), 6], ids=["all bins", "one bin"])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_nan(name):
+def test_nan(name, bins):
     em = np.random.default_rng(0).lognormal(58, 2, (18, 3))
-    em[:, 1] = np.nan
+    em[bins, 1] = np.nan
     found = FUNCTIONS[name](em)
     np.testing.assert_array_equal(np.isnan(found), [False, True, False])
 
