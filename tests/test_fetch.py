@@ -10,8 +10,8 @@ from pathlib import Path
 import astropy.units as u
 import pytest
 import sunpy.map
-from archive import PATTERN, aia_file, open_archive
 from click.testing import CliRunner
+from file_server import PATTERN, aia_file, open_archive
 from sunpy.net.dataretriever.sources.aia_synopsis import AIASynopsisClient
 from sunpy.util.exceptions import SunpyUserWarning
 

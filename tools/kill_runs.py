@@ -88,7 +88,7 @@ def run_fetch(source, target):
 def archive():
     """Serve AIA files on the loopback interface, by the archive of the tests."""
     code = (
-        "import sys, time; from archive import PATTERN, open_archive\n"
+        "import sys, time; from file_server import PATTERN, open_archive\n"
         "with open_archive() as archive:\n"
         "    archive.add('2014-01-01T00:00'); archive.add('2014-01-01T00:02')\n"
         "    print(archive.url + PATTERN, flush=True)\n"

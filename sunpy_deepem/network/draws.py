@@ -197,7 +197,10 @@ class PosteriorDraws:
     def _posterior_on(self, device):
         """Return the response in DN s^-1 pix^-1 for 10^25 cm^-5, and the posterior's network, on a device."""
         matrix = torch.as_tensor(self.response_matrix * EM_SCALE, dtype=torch.float32, device=device)
-        return matrix, in_precision(self.posterior, dtype_of("auto", device)).to(device)
+        posterior = in_precision(self.posterior, dtype_of("auto", device)).to(device)
+        # Copies of other precision are kept for weights that do not change, but the widening is no weight.
+        posterior.widening = self.posterior.widening
+        return matrix, posterior
 
 
 class _Tiles:
