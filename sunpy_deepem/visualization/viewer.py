@@ -2,8 +2,8 @@
 Interactive viewer: an image of the Sun and the EM curve and fit of the pixel under the pointer.
 
 The viewer is a bokeh layout with callbacks that run in the browser. It works in a notebook and as a self-contained
-HTML file without network or Python. The cube is binned to at most 256 pixels a side, EM is rounded to 0.9 %, the limits
-of its interval to 17 % and intensities to 0.3 %, so that the page of a full disk has less than 5 MB.
+HTML file without network or Python. The cube is binned to at most 256 pixels a side, EM is rounded to 1 %, the limits
+of its interval to 17 % and intensities to 0.4 %, so that the page of a full disk has less than 5 MB.
 """
 
 from operator import itemgetter
@@ -70,7 +70,7 @@ _DASHES = ("solid", "dashed", "dashdot", "dotted", "solid", "dashed")
 # EM is stored as its logarithm in this many decades below the highest value; smaller values are stored as zero.
 _DECADES = 8
 # Steps of log10 of EM, the ends of its interval, intensities, their σ, and χ².
-_STEPS = {"em": 0.008, "band": 0.14, "intensity": 0.002, "noise": 0.01, "chi2": 0.0005}
+_STEPS = {"em": 0.009, "band": 0.14, "intensity": 0.003, "noise": 0.02, "chi2": 0.0005}
 # EM below this fraction of a pixel's total is stored as zero: no channel sees it, and its logarithm is mostly noise.
 _NEGLIGIBLE = {"em": 1e-5, "band": 1e-4}
 _DRAWS = 32
