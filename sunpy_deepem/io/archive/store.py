@@ -327,6 +327,8 @@ class DEMArchive(Sequence):
 
     def _mark(self, slot, complete):
         with self._lock():
+            # With a shape that others have since extended, Zarr would take this for a whole chunk and drop their flags.
+            self._open(write=True)
             self._group["complete"][slot] = complete
         self._complete[slot] = complete
         self._sort()
