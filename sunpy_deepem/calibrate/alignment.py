@@ -1,7 +1,7 @@
 """Misalignment of the channels: `measure_misalignment`."""
 
 import numpy as np
-from scipy import fft
+from scipy import fft, ndimage
 
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.utils.parallel import thread_map
@@ -67,7 +67,7 @@ def _structure(image, factor):
     image = block_mean(np.nan_to_num(image, posinf=0, neginf=0), factor)
     scale = np.median(np.abs(image[::_SCALE_STEP, ::_SCALE_STEP])) or 1.0
     image = np.arcsinh((image / scale).astype(np.float32))
-    image -= _smoothed(image)
+    image -= ndimage.gaussian_filter(image, _SMOOTHING)
     # Hot or saturated pixels would dominate the correlation.
     limit = _CLIP * np.std(image)
     image = np.clip(image, -limit, limit)
@@ -75,15 +75,6 @@ def _structure(image, factor):
         image *= np.expand_dims(np.hanning(n).astype(np.float32), 1 - axis)
     image -= image.mean()
     return image / (np.linalg.norm(image) or 1.0)
-
-
-def _smoothed(image):
-    """Return an image convolved with a Gaussian and reflected at its edges; faster than scipy.ndimage."""
-    waves = fft.dctn(image)
-    for axis, n in enumerate(image.shape):
-        transfer = np.exp(-0.5 * (np.pi * _SMOOTHING * np.arange(n) / n) ** 2)
-        waves *= np.expand_dims(transfer.astype(np.float32), 1 - axis)
-    return fft.idctn(waves)
 
 
 def _shift(spectrum, shape):

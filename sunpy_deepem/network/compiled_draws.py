@@ -152,7 +152,7 @@ def _start_draws(components, order, ends, first, lanes, normal, noise, pixel, sp
 def _misfit(draws, pixel, space, misfit):
     """Set the EM and the sum of squared residuals of each draw."""
     set_em(space.em, draws.y, pixel.log_most)
-    multiply(space.right, pixel.matrix, space.em, 0)
+    multiply(space.right, pixel.matrix, space.em)
     total = spread(_ZERO)
     for c in range(len(space.right)):
         residual = load(draws.target, c) - load(space.right, c)

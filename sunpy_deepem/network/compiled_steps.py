@@ -2,7 +2,7 @@
 Steps of draws toward the data, compiled.
 
 The computation is that of `~sunpy_deepem.network.conditioning`, done for 16 draws of a pixel at a time, whose numbers
-stay in the processor's cache. Arrays have a row of 16 draws for each bin or channel. So that loops can take `GROUP`
+stay in the processor's cache. Arrays have a row of 16 draws for each bin or channel. So that loops can take `_GROUP`
 rows at a time, channels that see nothing and bins that no channel sees make their numbers multiples of that.
 """
 
@@ -42,7 +42,6 @@ from sunpy_deepem.network.vectors import (
 )
 
 __all__ = [
-    "GROUP",
     "aligned",
     "empty_draws",
     "empty_pixel",
@@ -64,10 +63,10 @@ _LEAST, _MOST_LOG_EM, _STEP = _F(LEAST_LOG_EM), _F(LARGEST_LOG_EM), _F(LARGEST_S
 _MOST_RESIDUAL, _MOST_ELEMENT, _ROUNDING = _F(LARGEST_RESIDUAL), _F(LARGEST_ELEMENT), _F(ROUNDING)
 _SIGNIFICANT, _MOST_RATIO, _LEAST_RATIO = _F(SIGNIFICANT), _F(LARGEST_FACTOR), _F(1 / LARGEST_FACTOR)
 #: Rows that loops take at a time, so that as many sums are under way.
-GROUP = 6
+_GROUP = 6
 
-#: One pixel's response times the root of the weights (bins, channels), the part of each bin in it (channels, bins), L
-#: (columns, rows), the products of both (bins, bins, channels), and the largest ln(EM) (bins,).
+#: One pixel's response times the root of the weights (bins, channels), the part of each bin in it (channels, bins), the
+#: transpose of L (bins, bins), and the largest ln(EM) (bins,).
 _Pixel = namedtuple("_Pixel", ["matrix", "share", "factor", "log_most"])
 #: Draws of a pixel: y₀, y, the scales of their components, and data.
 _Draws = namedtuple("_Draws", ["anchor", "y", "scale", "target"])
@@ -76,17 +75,17 @@ _Space = namedtuple("_Space", ["em", "moved", "right", "solution", "derivative",
 
 
 @inlined
-def multiply(out, factors, values, first):
-    """Set ``out`` (n, 16) to the sums of the products of ``factors`` (k, n) and ``values`` (k, 16), from some k on."""
-    for i in range(0, len(out), GROUP):
-        _multiply_group(out, factors, values, i, first, len(values))
+def multiply(out, factors, values):
+    """Set ``out`` (n, 16) to the product of the transpose of ``factors`` (k, n) and ``values`` (k, 16)."""
+    for i in range(0, len(out), _GROUP):
+        _multiply_group(out, factors, values, i, len(values))
 
 
 @inlined
-def _multiply_group(out, factors, values, i, first, last):
-    """Set `GROUP` rows of ``out`` from ``i`` on."""
+def _multiply_group(out, factors, values, i, n):
+    """Set `_GROUP` rows of ``out`` from ``i`` on to the product with the first ``n`` rows."""
     p = q = r = s = t = u = spread(_ZERO)
-    for k in range(first, last):
+    for k in range(n):
         value = load(values, k)
         p, q, r = fma(factors[k, i], value, p), fma(factors[k, i + 1], value, q), fma(factors[k, i + 2], value, r)
         s, t, u = fma(factors[k, i + 3], value, s), fma(factors[k, i + 4], value, t), fma(factors[k, i + 5], value, u)
@@ -101,8 +100,8 @@ def _multiply_group(out, factors, values, i, first, last):
 @inlined
 def multiply_triangle(out, factor, values):
     """Set ``out`` to the product of L and ``values``."""
-    for i in range(0, len(out), GROUP):
-        _multiply_group(out, factor, values, i, 0, i + GROUP)
+    for i in range(0, len(out), _GROUP):
+        _multiply_group(out, factor, values, i, i + _GROUP)
 
 
 @inlined
@@ -114,14 +113,14 @@ def set_em(em, y, log_most):
 
 @compiled
 def update(draws, pixel, space):
-    """Update the EM by the ratios of the intensities that disagree with the data, as ``conditioning.update`` does."""
+    """Update the EM by the ratios of the intensities that disagree with the data, as ``conditioning._update`` does."""
     y, ratio, em = draws.y, space.solution, space.em
     for b in range(len(y)):
         store(y, b, minimum(load(y, b), spread(pixel.log_most[b])))
     for _ in range(UPDATES):
         for b in range(len(y)):
             store(em, b, exp(maximum(load(y, b), spread(_LEAST))))
-        multiply(ratio, pixel.matrix, em, 0)
+        multiply(ratio, pixel.matrix, em)
         agree = True
         for c in range(len(ratio)):
             target, synthetic = load(draws.target, c), load(ratio, c)
@@ -131,7 +130,7 @@ def update(draws, pixel, space):
             store(ratio, c, select(disagrees, change, spread(_ZERO)))
         if agree:
             return
-        multiply(em, pixel.share, ratio, 0)
+        multiply(em, pixel.share, ratio)
         for b in range(len(y)):
             store(y, b, load(y, b) + load(em, b))
 
@@ -146,10 +145,10 @@ def step(draws, pixel, space):
     """
     em, moved, right, solution, y, anchor = space.em, space.moved, space.right, space.solution, draws.y, draws.anchor
     set_em(em, y, pixel.log_most)
-    multiply(right, pixel.matrix, em, 0)
+    multiply(right, pixel.matrix, em)
     for b in range(len(em)):
         store(moved, b, load(em, b) * (load(y, b) - load(anchor, b)))
-    multiply(solution, pixel.matrix, moved, 0)
+    multiply(solution, pixel.matrix, moved)
     for c in range(len(right)):
         residual = clip(load(draws.target, c) - load(right, c), -_MOST_RESIDUAL, _MOST_RESIDUAL)
         store(right, c, residual + load(solution, c))
@@ -171,7 +170,7 @@ def _linearize(draws, pixel, space):
         em = load(space.em, b)
         for c in range(len(space.right)):
             store(space.derivative, (b, c), pixel.matrix[b, c] * em)
-    for c in range(0, len(space.right), GROUP):
+    for c in range(0, len(space.right), _GROUP):
         _set_derivative(draws, pixel, space, c)
     _set_normal(space)
     _factorize(space)
@@ -182,7 +181,7 @@ def _set_derivative(draws, pixel, space, c):
     """
     Turn the derivative by y into that by the coordinates in which the Gaussian is standard normal.
 
-    This is for `GROUP` channels from ``c`` on. Two bins at a time need half of the loads.
+    This is for `_GROUP` channels from ``c`` on. Two bins at a time need half of the loads.
     """
     derivative, factor = space.derivative, pixel.factor
     n_bins = len(derivative)
@@ -306,8 +305,8 @@ def set_log_evidence(space):
 
 @inlined
 def padded(n):
-    """Return the next multiple of `GROUP`."""
-    return -(-n // GROUP) * GROUP
+    """Return the next multiple of `_GROUP`."""
+    return -(-n // _GROUP) * _GROUP
 
 
 @inlined
@@ -368,7 +367,11 @@ def prepare(pixel, matrix, log_matrix, root_weight, log_intensity, triangle):
 
 @inlined
 def _invert_triangle(factor, n, triangle):
-    """Set the columns of L, the inverse of a triangle, of which the rows below the diagonal follow each other."""
+    """
+    Set the transpose of L, the inverse of a lower triangle with a unit diagonal.
+
+    ``triangle`` holds the elements below the diagonal, row by row.
+    """
     columns = factor.reshape(len(factor), -1, LANES)
     for c in range(n):
         for part in range(columns.shape[1]):
