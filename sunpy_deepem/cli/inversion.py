@@ -13,7 +13,7 @@ import click
 
 from sunpy_deepem.cli.common import check_output, check_weights, draw, prepare_logs
 from sunpy_deepem.cli.watching import check_watch, watch_folder
-from sunpy_deepem.utils.files import atomic_path, check_distinct, cube_name
+from sunpy_deepem.utils.files import ARCHIVE_SUFFIX, atomic_path, check_distinct, cube_name, is_archive
 
 __all__ = ["METHODS", "invert"]
 
@@ -23,7 +23,6 @@ METHODS = ("network", "basis-pursuit", "demregpy")
 _SAMPLES = {"real": "sample", "synthetic": "synthetic"}
 # Suffixes of the files of cubes; other names are those of folders.
 _CUBES = (".fits", ".fit", ".fts", ".fits.gz", ".asdf")
-_ARCHIVE = ".zarr"
 
 
 def _date(context, parameter, text):
@@ -316,23 +315,19 @@ def _is_series(sets, out):
 
 def _is_folder(out):
     """Whether --out is a folder or archive; raise if it is a file that is no cube."""
-    if _is_archive(out):
+    if is_archive(out):
         return True
     if out.is_dir() or out.name.lower().endswith(_CUBES):
         return out.is_dir()
     if out.suffix[1:].isalpha() or out.is_file():
-        msg = f"--out must be a folder or end in {', '.join((*_CUBES, _ARCHIVE))}, found {out.name}."
+        msg = f"--out must be a folder or end in {', '.join((*_CUBES, ARCHIVE_SUFFIX))}, found {out.name}."
         raise click.UsageError(msg)
     return True
 
 
-def _is_archive(out):
-    return out is not None and out.name.lower().endswith(_ARCHIVE)
-
-
 def _check_archive(out, sample, extras):
     """Raise if the options do not go with an archive."""
-    if not _is_archive(out):
+    if not is_archive(out):
         return
     for name, given in {"sample": sample, "plot": extras.plot, "quantiles": extras.quantiles}.items():
         if given:
@@ -361,7 +356,7 @@ def _invert_series(sets, out, scheduler, extras, quiet, options):
         msg = f"MAPS are of many times ({sets}). Name a folder for their cubes: --out FOLDER."
         raise click.UsageError(msg)
     report = invert_series(sets, out, scheduler=scheduler, overwrite=extras.overwrite, progress=not quiet, **options)
-    for path in () if _is_archive(out) else report.paths:
+    for path in () if is_archive(out) else report.paths:
         extras.write_beside(path)
     if report.failed:
         sys.exit(1)

@@ -3,15 +3,9 @@
 from contextlib import suppress
 
 from sunpy_deepem.io.archive import DEMArchive
+from sunpy_deepem.utils.files import is_archive
 
-__all__ = ["check_archive", "is_archive", "stored_results", "write_to_archive"]
-
-_SUFFIX = ".zarr"
-
-
-def is_archive(path):
-    """Return whether a path, or `None`, is that of an archive."""
-    return path is not None and path.name.lower().endswith(_SUFFIX)
+__all__ = ["check_archive", "stored_results", "write_to_archive"]
 
 
 def check_archive(path):

@@ -8,13 +8,13 @@ from tqdm.auto import tqdm
 
 from sunpy_deepem.inversion import check_names
 from sunpy_deepem.io.archive import DEMArchive
-from sunpy_deepem.series.archives import check_archive, is_archive, stored_results
+from sunpy_deepem.series.archives import check_archive, stored_results
 from sunpy_deepem.series.cluster import open_pool
 from sunpy_deepem.series.grouping import ChannelSets, group_maps
 from sunpy_deepem.series.jobs import check_file, error_reason, invert_set, make_jobs, read_set
 from sunpy_deepem.series.report import make_report, report_path
 from sunpy_deepem.series.sequence import DEMCubeSequence
-from sunpy_deepem.utils.files import FITS_SUFFIXES, check_distinct, checked_path, remove_orphans
+from sunpy_deepem.utils.files import FITS_SUFFIXES, check_distinct, checked_path, is_archive, remove_orphans
 from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.messages import warn_user
 

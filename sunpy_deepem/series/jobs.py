@@ -16,11 +16,11 @@ from sunpy.map import GenericMap
 from sunpy_deepem.inversion import invert, read_stack
 from sunpy_deepem.io.fits import read_provenance
 from sunpy_deepem.response.temperature_response import TemperatureResponse
-from sunpy_deepem.series.archives import is_archive, write_to_archive
+from sunpy_deepem.series.archives import write_to_archive
 from sunpy_deepem.series.grouping import describe
 from sunpy_deepem.series.report import SetResult, input_names
 from sunpy_deepem.stack.channel_stack import Observation
-from sunpy_deepem.utils.files import cube_name
+from sunpy_deepem.utils.files import cube_name, is_archive
 from sunpy_deepem.utils.logger import log
 
 __all__ = ["Job", "check_file", "error_reason", "invert_set", "make_jobs", "read_set"]

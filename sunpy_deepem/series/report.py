@@ -8,9 +8,8 @@ from pathlib import Path
 from astropy.time import Time
 from sunpy.map import GenericMap
 
-from sunpy_deepem.series.archives import is_archive
 from sunpy_deepem.series.grouping import describe
-from sunpy_deepem.utils.files import atomic_path
+from sunpy_deepem.utils.files import atomic_path, is_archive
 
 __all__ = [
     "SeriesReport",

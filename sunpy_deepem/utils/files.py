@@ -16,6 +16,7 @@ except ImportError:  # on Windows
     import msvcrt
 
 __all__ = [
+    "ARCHIVE_SUFFIX",
     "FITS_SUFFIXES",
     "atomic_path",
     "check_distinct",
@@ -23,12 +24,15 @@ __all__ = [
     "checked_path",
     "cube_name",
     "file_lock",
+    "is_archive",
     "remove_orphans",
     "temporary_folder",
 ]
 
 #: Suffixes of FITS files, compressed ones included.
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
+#: Suffix of an archive of cubes.
+ARCHIVE_SUFFIX = ".zarr"
 
 # Seconds between attempts to get a lock.
 _PATIENCE = 0.01
@@ -43,6 +47,11 @@ def checked_path(path, name="path"):
     except TypeError:
         msg = f"{name} must be a str or pathlib.Path, found {type(path).__name__}."
         raise TypeError(msg) from None
+
+
+def is_archive(path):
+    """Return whether a path, or `None`, is that of an archive of cubes, by its name."""
+    return path is not None and path.name.lower().endswith(ARCHIVE_SUFFIX)
 
 
 def cube_name(time):

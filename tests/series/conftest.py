@@ -1,11 +1,14 @@
 """Maps of several times."""
 
+import functools
+
 import astropy.units as u
 import pytest
 from helpers import later
 
-from sunpy_deepem import invert_series
+from sunpy_deepem import invert, invert_series
 from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.series import jobs
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,19 @@ def maps_folder(tmp_path, dim_to_bright):
     for index, smap in enumerate(dim_to_bright):
         smap.save(folder / f"aia_{index // 6}_{smap.wavelength.value:04.0f}.fits")
     return folder
+
+
+@pytest.fixture
+def interrupted_once(monkeypatch):
+    """The calls of `invert`, of which the second is interrupted as by Ctrl-C."""
+    calls = []
+
+    @functools.wraps(invert)
+    def interrupted(*args, **options):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return invert(*args, **options)
+
+    monkeypatch.setattr(jobs, "invert", interrupted)
+    return calls

@@ -1,6 +1,5 @@
 """Tests of series in archives: written by `invert_series`, read by `DEMCubeSequence`."""
 
-import functools
 import json
 import multiprocessing
 import shutil
@@ -17,7 +16,7 @@ from astropy.io import fits
 from sunpy_deepem import invert
 from sunpy_deepem.io import DEMArchive
 from sunpy_deepem.sample import sample_maps
-from sunpy_deepem.series import DEMCubeSequence, group_maps, invert_series, jobs, watch_series
+from sunpy_deepem.series import DEMCubeSequence, group_maps, invert_series, watch_series
 
 pytest.importorskip("zarr", reason="zarr is not installed: pip install sunpy_deepem[zarr]")
 
@@ -79,17 +78,8 @@ class TestInvertSeries:
         assert len(report.failed) == 3
         assert not (tmp_path / "series.zarr").exists()
 
-    def test_continue_after_interrupt(self, tmp_path, maps_folder, monkeypatch):
-        calls = []
-
-        @functools.wraps(invert)
-        def interrupted(*args, **options):
-            calls.append(args)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            return invert(*args, **options)
-
-        monkeypatch.setattr(jobs, "invert", interrupted)
+    @pytest.mark.usefixtures("interrupted_once")
+    def test_continue_after_interrupt(self, tmp_path, maps_folder):
         with pytest.raises(KeyboardInterrupt):
             invert_series(maps_folder, tmp_path / "series.zarr")
         assert len(DEMArchive(tmp_path / "series.zarr")) == 1

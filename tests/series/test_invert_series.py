@@ -1,6 +1,5 @@
 """Tests of `invert_series` in one process."""
 
-import functools
 import json
 import os
 import sys
@@ -23,7 +22,6 @@ from sunpy_deepem.series import (
     SetResult,
     group_maps,
     invert_series,
-    jobs,
 )
 from sunpy_deepem.utils.files import atomic_path
 
@@ -177,17 +175,7 @@ class TestInvertSeries:
         assert str(report).splitlines()[-2:] == ["  2014-01-01T00:00:00: dark", "  and 2 more"]
         assert len(json.loads(report.to_json())["sets"]) == 12
 
-    def test_continue_after_interrupt(self, tmp_path, maps_folder, monkeypatch):
-        calls = []
-
-        @functools.wraps(invert)
-        def interrupted(*args, **options):
-            calls.append(args)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            return invert(*args, **options)
-
-        monkeypatch.setattr(jobs, "invert", interrupted)
+    def test_continue_after_interrupt(self, tmp_path, maps_folder, interrupted_once):
         with pytest.raises(KeyboardInterrupt):
             invert_series(maps_folder, tmp_path)
         stored = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -195,7 +183,7 @@ class TestInvertSeries:
         assert len(list(tmp_path.glob("deepem_*"))) == 1
         report = invert_series(maps_folder, tmp_path)
         assert (len(report.skipped), len(report.done)) == (1, 2)
-        assert len(calls) == 4
+        assert len(interrupted_once) == 4
 
     def test_full_disk(self, tmp_path, maps_folder, monkeypatch):
         """No partial file is left."""
