@@ -76,52 +76,14 @@ class ScaledNetwork(nn.Module):
         em, spread : `~torch.Tensor`
             Shape ``(batch, n_bins, ny, nx)``.
         """
-        if self.layers.is_fused(intensity.device.type):
-            return self._compiled(intensity, uncertainty, flags, spread, scale, out, start)
         inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
-        outputs = self.layers(inputs, None if spread else self.n_bins)
-        outputs = _positive(outputs)
+        outputs = self.layers(inputs, self.n_bins * (1 + spread))
         brightness = scale * brightness
-        out = [_part(place, start, outputs) for place in out]
-        em = torch.mul(outputs[:, : self.n_bins], brightness, out=out[0])
+        em = _positive(outputs[:, : self.n_bins], brightness, _part(out[0], start, outputs))
         if not spread:
             return em, None
         factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(self._noise(inputs)))
-        return em, torch.mul(outputs[:, self.n_bins :], brightness * factor, out=out[1])
-
-    def _compiled(self, intensity, uncertainty, flags, spread, scale, out, start):
-        """Compute the same, faster on a CPU."""
-        # Numba takes a while to import.
-        from sunpy_deepem.network.compiled_network import positive_outputs, positive_outputs_bfloat16, scaled_inputs
-
-        batch, channels, *sky = intensity.shape
-        intensity, uncertainty = _by_channel(intensity), _by_channel(uncertainty)
-        pixels, width = intensity.shape[1], 2 * channels + 1
-        used = torch.full((pixels,), channels, dtype=torch.float32)
-        if flags is not None:
-            flags = _by_channel(flags)
-            missing = flags[:channels]
-            intensity, uncertainty = intensity.masked_fill(missing, 0), uncertainty.masked_fill(missing, 0)
-            used -= missing.sum(dim=0)
-            width += 2 * channels
-        inputs = torch.empty(pixels, width, dtype=torch.float32)
-        if flags is not None:
-            inputs[:, 2 * channels + 1 :] = flags.T
-        factors = torch.empty(2, pixels, dtype=torch.float32)
-        arrays = (intensity, uncertainty, used, self.channel_scale.flatten(), self.spread_law)
-        scaled_inputs(*(array.numpy() for array in arrays), np.float32(scale), inputs.numpy(), factors.numpy())
-        outputs, bias = self.layers.fused(inputs, None if spread else self.n_bins)
-        kernel = positive_outputs
-        if outputs.dtype == torch.bfloat16:
-            outputs, kernel = outputs.view(torch.uint16), positive_outputs_bfloat16
-        outputs, bias = outputs.numpy(), bias.float().numpy()
-        results = []
-        for index, place in enumerate(out[: 1 + spread]):
-            result, first = (torch.empty(self.n_bins, pixels), 0) if place is None else (place, start)
-            rows = slice(index * self.n_bins, (index + 1) * self.n_bins)
-            kernel(outputs[rows], bias[rows], factors[index].numpy(), np.float32(_LEAST_OUTPUT), result.numpy(), first)
-            results.append(result[:, first : first + pixels].unflatten(1, (batch, *sky)).movedim(1, 0))
-        return results[0], results[1] if spread else None
+        return em, _positive(outputs[:, self.n_bins :], brightness * factor, _part(out[1], start, outputs))
 
     def noise(self, intensity, uncertainty, flags=None):
         """Return the mean σ over brightness, by which the spread is corrected, shape ``(batch, 1, ny, nx)``."""
@@ -194,15 +156,10 @@ def _part(place, start, values):
     return None if place is None else place[None, :, None, start : start + values.shape[-1]]
 
 
-def _by_channel(values):
-    """Return ``values`` (batch, channels, ny, nx) in the shape (channels, pixels)."""
-    return values.movedim(1, 0).flatten(1).contiguous()
-
-
-def _positive(values):
-    """Return exp(x) below zero and x + 1 above; overwrites ``values`` unless gradients are enabled."""
+def _positive(values, factor, out):
+    """Return exp(x) below zero and x + 1 above, times a factor; in ``out`` unless gradients are enabled."""
     # exp2 is faster than exp.
-    below = values.clamp(_LEAST_OUTPUT, 0)
     if torch.is_grad_enabled():
-        return nn.functional.relu(values) + torch.exp2(_LOG2_E * below)
-    return values.clamp_min_(0).add_(below.mul_(_LOG2_E).exp2_())
+        return (nn.functional.relu(values) + torch.exp2(_LOG2_E * values.clamp(_LEAST_OUTPUT, 0))) * factor
+    below = torch.clamp(values, _LEAST_OUTPUT, 0, out=out).mul_(_LOG2_E).exp2_()
+    return below.add_(values.clamp_min_(0)).mul_(factor)

@@ -293,9 +293,21 @@ def _cool_components(log_t, n, rng):
     return _normalized(_normalized(profile) + low * _transition_region(log_t, n, rng))
 
 
+def _chosen(log_t, rng, families, choice):
+    """Return one distribution for each of ``choice``, the indices of their families."""
+    profile = np.empty((log_t.shape[0], choice.size), dtype=np.float32)
+    for index, family in enumerate(families):
+        here = np.flatnonzero(choice == index)
+        profile[:, here] = family(log_t, here.size, rng)
+    return profile
+
+
+def _smooth_quiet_sun(log_t, n, rng):
+    return _quiet_corona(log_t, n, rng, (5.95, 6.3))
+
+
 def _quiet_sun(log_t, n, rng):
-    smooth = _uniform(rng, 0, 1, n) < 0.7
-    return np.where(smooth, _quiet_corona(log_t, n, rng, (5.95, 6.3)), _cool_components(log_t, n, rng))
+    return _chosen(log_t, rng, (_smooth_quiet_sun, _cool_components), _uniform(rng, 0, 1, n) >= 0.7)
 
 
 def _coronal_hole(log_t, n, rng):
@@ -325,8 +337,7 @@ def _off_limb(log_t, n, rng):
 
 def _hot_component(log_t, n, rng):
     """Return hot plasma, up to half of the EM, over quiet Sun, an active region or off-limb corona."""
-    kind = rng.integers(3, size=n)
-    profile = np.choose(kind, [family(log_t, n, rng) for family in (_quiet_sun, _active_region, _off_limb)])
+    profile = _chosen(log_t, rng, (_quiet_sun, _active_region, _off_limb), rng.integers(3, size=n))
     hot = _gaussian(log_t, _uniform(rng, 6.5, _hottest(log_t), n), _uniform(rng, 0.03, 0.25, n))
     # Small fractions are more frequent, since they are easily overlooked.
     fraction = np.float32(0.5) * _uniform(rng, 0, 1, n) ** np.float32(2.5)

@@ -55,8 +55,11 @@ def test_a_part_has_the_draws_of_the_whole(default):
     _, intensity, sigma = observed(300)
     whole = default.sample(intensity, sigma, n=16)
     np.testing.assert_array_equal(default.sample(intensity, sigma, n=16), whole)
-    np.testing.assert_allclose(default.sample(intensity[:, 70:90], sigma[:, 70:90], n=16), whole[..., 70:90], rtol=1e-3)
-    np.testing.assert_allclose(default.sample(intensity, sigma, n=5), whole[:5], rtol=1e-3)
+    part = default.sample(intensity[:, 70:90], sigma[:, 70:90], n=16)
+    # Compared with the total EM, since bins with hardly any EM differ by rounding.
+    total = whole.sum(axis=1, keepdims=True)
+    assert (np.abs(part - whole[..., 70:90]) < 1e-4 * total[..., 70:90]).all()
+    assert (np.abs(default.sample(intensity, sigma, n=5) - whole[:5]) < 1e-4 * total[:5]).all()
     assert (default.sample(intensity, sigma, n=16, seed=1) != whole).any()
 
 
