@@ -1,5 +1,6 @@
 """Joint draws from the posterior of many pixels with common random numbers: `CommonNumbers` and `draw_tile`."""
 
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,9 +21,11 @@ from sunpy_deepem.network.conditioning import (
     to_em,
 )
 from sunpy_deepem.units import COVERAGE, EM_SCALE, TRACE
+from sunpy_deepem.utils.logger import explained_wait
 
 __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 
+_COMPILING = "Compiling the posterior draws, which is done once after an installation and takes about half a minute."
 # Components followed up in each pixel, those of the largest weights.
 _FOLLOWED = 16
 # Multiple of σ by which a channel may be fainter than what is behind it.
@@ -127,7 +130,8 @@ def _draw_compiled(network, outputs, data, matrix, numbers, scale):
     em = np.empty((len(numbers[0]), matrix.shape[1], -(-len(scale) // LANES), LANES), np.float32)
     widening, followed = np.float32(network.widening), min(_FOLLOWED, network.components)
     arrays = (matrix.numpy(), numbers, scale.numpy(), em)
-    draw_pixels(outputs.numpy(), network.components, widening, followed, data, *arrays)
+    with nullcontext() if draw_pixels.signatures else explained_wait(_COMPILING):
+        draw_pixels(outputs.numpy(), network.components, widening, followed, data, *arrays)
     return torch.from_numpy(em).flatten(2)[..., : len(scale)]
 
 

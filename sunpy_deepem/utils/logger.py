@@ -2,11 +2,13 @@
 
 import logging
 import sys
+import threading
+from contextlib import contextmanager
 
 from astropy.logger import AstropyLogger, conf
 from tqdm import tqdm
 
-__all__ = ["console", "log"]
+__all__ = ["console", "explained_wait", "log"]
 
 
 class _Console(logging.Handler):
@@ -43,3 +45,15 @@ def _init_log():
 console = _Console()
 #: Logger of this package, an `astropy.logger.AstropyLogger`.
 log = _init_log()
+
+
+@contextmanager
+def explained_wait(message, seconds=3.0):
+    """Log ``message`` if the block takes longer than ``seconds``, as a context."""
+    timer = threading.Timer(seconds, lambda: log.info(message))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -24,6 +24,7 @@ def arrays_of(cube):
     return {"em": cube.data, "std": cube.uncertainty.array, "mask": cube.mask} | cube.planes.images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [False, True])
 def test_writing_leaves_arrays_alone(shared, tmp_path, compress):
     """astropy swaps bytes of arrays in place while it writes them."""

@@ -149,6 +149,7 @@ class TestEnd:
         assert watch(arriving, tmp_path / "dem", idle=0.2 * u.s) == []
         assert 0.2 <= time.monotonic() - start < 5
 
+    @pytest.mark.slow
     def test_stop_after_the_current_set(self, tmp_path, maps_folder):
         stop = threading.Event()
         for _ in watch_series(maps_folder, tmp_path / "dem", stop=stop):

@@ -102,6 +102,7 @@ def test_dropped_channels(channels):
 # -- One command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_train_and_info_from_the_shell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = CliRunner().invoke

@@ -340,6 +340,7 @@ class Killing:
         return self.source.epoch(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda s, r: s, lambda s, r: PriorStream(DEMPrior(), r, 200, seed=3)])
 def test_killed_run_resumes_exactly(prior_set, response, tmp_path, make):
     source = make(prior_set, response)
@@ -353,6 +354,7 @@ def test_killed_run_resumes_exactly(prior_set, response, tmp_path, make):
     assert json.loads(whole.meta["history"]) == json.loads(resumed.meta["history"])
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_run_raises(prior_set, response, tmp_path):
     checkpoint = tmp_path / "run.checkpoint"
     fit(prior_set, response, checkpoint=checkpoint, **QUICK)

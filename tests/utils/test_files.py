@@ -70,6 +70,7 @@ def test_files_of_others_are_left_alone(tmp_path):
     assert names(tmp_path) == sorted(others)
 
 
+@pytest.mark.slow
 def test_the_second_of_two_writers_is_refused(tmp_path):
     """Both find no file when they start."""
     path = tmp_path / "out.fits"

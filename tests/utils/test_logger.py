@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from astropy.logger import AstropyLogger
@@ -12,6 +13,7 @@ from tqdm import tqdm
 import sunpy_deepem
 from sunpy_deepem import invert, invert_series
 from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.utils.logger import explained_wait
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +116,13 @@ def test_records_are_written_above_progress_bars(capsys):
         sunpy_deepem.log.info("hello")
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
     assert "INFO: hello [test_logger]" in [line.replace("tests.utils.", "").strip() for line in lines]
+
+
+def test_long_waits_are_explained(capsys):
+    with explained_wait("quick", seconds=60):
+        pass
+    with explained_wait("slow", seconds=0.01):
+        time.sleep(0.2)
+    err = capsys.readouterr().err
+    assert "INFO: slow" in err
+    assert "quick" not in err
