@@ -58,6 +58,7 @@ BENCHMARKS = {
     ),
     "calibration": Benchmark(("--method", "importance", "--quick"), writes=True),
     "exact": Benchmark(("--pixels", "5", "--draws", "200", "--prior-draws", "50000"), writes=True),
+    "mcmc": Benchmark(("--pixels", "1", "--steps", "200", "--image", "500"), writes=True),
     "basis_pursuit": Benchmark(("--pixels", "500", "--linprog", "20", "--demreg", "20")),
     "sample_truth": Benchmark(("--size", "64")),
     "real_sun": Benchmark(real=True, writes=True),

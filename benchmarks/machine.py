@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = ("sunpy_deepem", "torch", "numpy", "sunpy", "aiapy", "demregpy", "EMToolKit", "utu")
+_PACKAGES = ("sunpy_deepem", "torch", "numpy", "sunpy", "aiapy", "demregpy", "EMToolKit", "emcee", "utu")
 
 
 def describe():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from sunpy_deepem import CHANNELS, LogTBins, invert
@@ -18,6 +19,7 @@ import conditions
 import diagnostics
 import exact
 import loops
+import mcmc
 from families import CASES, FAMILIES, SimulatedNoise, covered, observe, wasserstein
 from helpers import changed
 
@@ -476,3 +478,14 @@ def test_onset_of_a_real_flare(flare_folder):
     assert line["answered"] >= line["three"] > 0.99
     assert line["Fe XVIII"] >= 0.9
     assert max(abs(line[str(channel)] - 1) for channel in CHANNELS) <= 0.05
+
+
+def test_density_of_chains_is_that_of_the_data_and_the_prior(response):
+    density = mcmc.Density(response, DEMPrior())
+    states = np.log(DEMPrior().sample(5, seed=1, trace=True)).T
+    data, sigma = response.matrix.value @ np.exp(states[0]), np.full(6, 2.0)
+    off = np.exp(states) @ response.matrix.value.T - data
+    prior = scipy.stats.multivariate_normal(density.mean, np.linalg.inv(density.inverse)).logpdf(states)
+    expected = prior + scipy.stats.norm(scale=sigma).logpdf(off).sum(axis=1)
+    found = density.of_pixel(data, sigma)(states)
+    np.testing.assert_allclose(found - found[0], expected - expected[0], rtol=1e-3, atol=1e-3)
