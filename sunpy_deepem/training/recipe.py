@@ -28,7 +28,7 @@ def train_on_prior(
     response,
     *,
     pixels=400_000,
-    network=(64, 64, 64),
+    network=(48, 48, 48),
     options=None,
     posterior_epochs=POSTERIOR_OPTIONS.epochs,
     checkpoint=None,
@@ -60,7 +60,7 @@ def train_on_prior(
     -------
     `~sunpy_deepem.DeepEM`
     """
-    options = TrainingOptions(epochs=160) if options is None else options
+    options = TrainingOptions(epochs=200) if options is None else options
     device = resolve_device(device)
     posterior = fit_posterior(
         prior,
