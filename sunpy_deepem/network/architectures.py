@@ -76,22 +76,18 @@ class ScaledNetwork(nn.Module):
         em, spread : `~torch.Tensor`
             Shape ``(batch, n_bins, ny, nx)``.
         """
-        inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
+        inputs, brightness, noise = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         outputs = self.layers(inputs, self.n_bins * (1 + spread))
         brightness = scale * brightness
         em = _positive(outputs[:, : self.n_bins], brightness, _part(out[0], start, outputs))
         if not spread:
             return em, None
-        factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(self._noise(inputs)))
+        factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(noise))
         return em, _positive(outputs[:, self.n_bins :], brightness * factor, _part(out[1], start, outputs))
 
     def noise(self, intensity, uncertainty, flags=None):
         """Return the mean σ over brightness, by which the spread is corrected, shape ``(batch, 1, ny, nx)``."""
-        return self._noise(network_inputs(intensity, uncertainty, self.channel_scale, flags)[0])
-
-    def _noise(self, inputs):
-        channels = self.channel_scale.shape[1]
-        return inputs[:, channels : 2 * channels].mean(dim=1, keepdim=True)
+        return network_inputs(intensity, uncertainty, self.channel_scale, flags)[2]
 
     def architecture(self):
         """Return the arguments that rebuild the network, as a `dict` for JSON."""
@@ -161,5 +157,5 @@ def _positive(values, factor, out):
     # exp2 is faster than exp.
     if torch.is_grad_enabled():
         return (nn.functional.relu(values) + torch.exp2(_LOG2_E * values.clamp(_LEAST_OUTPUT, 0))) * factor
-    below = torch.clamp(values, _LEAST_OUTPUT, 0, out=out).mul_(_LOG2_E).exp2_()
-    return below.add_(values.clamp_min_(0)).mul_(factor)
+    below = values.clamp(_LEAST_OUTPUT, 0).mul_(_LOG2_E).exp2_()
+    return torch.mul(below.add_(values.clamp_min_(0)), factor, out=out)

@@ -15,7 +15,7 @@ def n_inputs(n_channels):
 
 def network_inputs(intensity, uncertainty, scale, flags=None):
     """
-    Return the inputs of a network, and the brightness to which they are relative.
+    Return the inputs of a network, the brightness to which they are relative, and the noise.
 
     Intensities over the channels' typical response are EM-like numbers. The brightness of a pixel is the mean of their
     moduli plus σ over the channels used. The inputs are intensity and σ over brightness, the logarithm of the
@@ -37,6 +37,8 @@ def network_inputs(intensity, uncertainty, scale, flags=None):
         Shape ``(batch, n_inputs(channels), ny, nx)``; without ``flags`` their places are left out.
     brightness : `~torch.Tensor`
         Shape ``(batch, 1, ny, nx)``; NaN in pixels with no channel.
+    noise : `~torch.Tensor`
+        Mean σ of all channels over brightness, of the same shape; σ of a missing channel counts as zero.
     """
     intensity, uncertainty = intensity / scale, uncertainty / scale
     if flags is None:
@@ -52,4 +54,4 @@ def network_inputs(intensity, uncertainty, scale, flags=None):
         inputs.append(flags.to(level.dtype))
     # Channels last in memory, the layout of the layers.
     inputs = torch.cat([values.movedim(1, -1) for values in inputs], dim=-1).movedim(-1, 1)
-    return inputs, brightness
+    return inputs, brightness, uncertainty.mean(dim=1, keepdim=True) / brightness

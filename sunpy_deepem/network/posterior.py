@@ -138,7 +138,7 @@ class PosteriorNetwork(nn.Module):
         brightness : `~torch.Tensor`
             Shape ``(n,)``.
         """
-        inputs, brightness = network_inputs(intensity, uncertainty, self.channel_scale, flags)
+        inputs, brightness, _ = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         return self.layers(inputs, channels_last=True)[0, :, 0].T.contiguous(), brightness[0, 0, 0]
 
     def architecture(self):

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: Pixels per tile on a CPU; they stay in its cache.
-CPU_TILE = 16384
+CPU_TILE = 24576
 #: Pixels per tile on a GPU; they fill it.
 GPU_TILE = 2**20
 #: Measured channels that a pixel needs, lower limits not counted.
