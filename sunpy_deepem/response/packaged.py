@@ -1,5 +1,6 @@
 """The packaged table of the temperature response."""
 
+from functools import cache
 from importlib import resources
 
 import astropy.units as u
@@ -14,8 +15,9 @@ __all__ = ["PACKAGED_TABLE", "chiantifix_94", "packaged_table"]
 PACKAGED_TABLE = "aia_v10_temperature_response.ecsv"
 
 
+@cache
 def packaged_table():
-    """Read SolarSoft's V10 response and its corrections, a `~astropy.table.QTable`."""
+    """Return SolarSoft's V10 response and its corrections, a `~astropy.table.QTable` that is read once."""
     with resources.as_file(resources.files("sunpy_deepem.data") / PACKAGED_TABLE) as path:
         return QTable.read(path)
 
