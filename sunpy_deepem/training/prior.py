@@ -254,7 +254,9 @@ def _power_laws(log_t, peak, rise, fall):
 
 
 def _gaussian(log_t, center, width):
-    return np.exp(-0.5 * np.square((log_t - center) / width))
+    """Return Gaussians of any scale, which do not vanish where their centers lie outside the bins."""
+    nearest = np.clip(center, log_t[0], log_t[-1])
+    return np.exp(-0.5 * (np.square((log_t - center) / width) - np.square((nearest - center) / width)))
 
 
 def _normalized(profile):

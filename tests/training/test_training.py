@@ -1,11 +1,10 @@
-"""Prior, training sets, loss and fit."""
+"""Training sets, loss and fit."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from sunpy_deepem import DeepEM, LogTBins, TemperatureResponse
 from sunpy_deepem.network.architectures import ChapterNetwork, ScaledNetwork
@@ -19,7 +18,6 @@ from sunpy_deepem.training import (
     TrainingOptions,
     TrainingSet,
     fit,
-    simulate_observation,
 )
 from sunpy_deepem.training.spread import calibrate_spread
 
@@ -29,85 +27,6 @@ N = 400
 @pytest.fixture(scope="module")
 def prior_set(response):
     return TrainingSet.from_prior(DEMPrior(), response, N, seed=1)
-
-
-# -- Prior -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", DEMPrior.WEIGHTS)
-def test_families_are_positive_and_in_range(family):
-    em = DEMPrior().sample_family(family, 500, seed=0)
-    assert em.shape == (18, 500)
-    assert np.isfinite(em).all()
-    assert em.min() >= 0
-    low, high = DEMPrior.LOG_TOTAL_EM[family]
-    total = np.log10(em.sum(axis=0))
-    assert low - 1e-6 <= total.min() < low + 0.1 * (high - low)
-    assert high - 0.1 * (high - low) < total.max() <= high + 1e-6
-
-
-def test_quiet_sun_and_coronal_holes_are_not_hot():
-    hot = LogTBins().centers > 6.6
-    for family in ("quiet Sun", "coronal hole"):
-        em = DEMPrior().sample_family(family, 2000, seed=0)
-        assert np.median(em[hot].sum(axis=0) / em.sum(axis=0)) < 1e-3
-    em = DEMPrior().sample_family("flare", 2000, seed=0)
-    assert np.median(em[hot].sum(axis=0) / em.sum(axis=0)) > 0.5
-
-
-@pytest.mark.parametrize("family", DEMPrior.WEIGHTS)
-def test_total_em_is_log_uniform_in_the_range_of_the_family(family):
-    prior = DEMPrior()
-    em = prior.sample_family(family, 4000, seed=0)
-    low, high = prior.log_total_em(family, em)
-    position = (np.log10(em.sum(axis=0)) - low) / (high - low)
-    assert stats.kstest(position, "uniform").pvalue > 0.001
-
-
-def test_many_draws_have_empty_bins():
-    prior = DEMPrior.neutral()
-    em = prior.sample(4000, seed=0)
-    empty = (em == 0).any(axis=0)
-    assert 0.3 < empty.mean() < 0.5
-    # Nothing that a channel could see is removed.
-    np.testing.assert_allclose(em.sum(axis=0), prior.sample(4000, seed=0, trace=True).sum(axis=0), rtol=3e-3)
-    assert (prior.sample(1000, seed=0, trace=True) > 0).all()
-
-
-def test_neutral_and_solar_priors():
-    assert "quiet Sun" not in DEMPrior.neutral().families
-    assert "two components" not in DEMPrior.solar().families
-    for prior in (DEMPrior(), DEMPrior.neutral(), DEMPrior.solar()):
-        assert prior.weights.sum() == pytest.approx(1)
-
-
-def test_weights_choose_families():
-    prior = DEMPrior(weights={"flare": 1, "quiet Sun": 3})
-    _, family = prior.sample(4000, seed=0, return_family=True)
-    assert prior.families == ("flare", "quiet Sun")
-    assert np.mean(family == 1) == pytest.approx(0.75, abs=0.03)
-
-
-@pytest.mark.parametrize("weights", [{"sunspot": 1}, {"flare": -1}, {"flare": 0}, {"flare": np.nan}])
-def test_bad_weights(weights):
-    with pytest.raises(ValueError, match="weights"):
-        DEMPrior(weights=weights)
-
-
-def test_same_seed_same_draws():
-    np.testing.assert_array_equal(DEMPrior().sample(50, seed=3), DEMPrior().sample(50, seed=3))
-    assert not np.array_equal(DEMPrior().sample(50, seed=3), DEMPrior().sample(50, seed=4))
-
-
-def test_simulated_noise_matches_sigma(response):
-    # Bright enough that σ, estimated from the noisy counts, is close to the width of the noise.
-    em = np.repeat(1e29 / 18 * np.ones((18, 1)), 4000, axis=1)
-    truth = (response.matrix.value @ em[:, :1])[:, 0]
-    for systematic, n_sample in ((0.0, 1), (0.0, 64), (0.1, 16)):
-        intensity, sigma = simulate_observation(em, response, seed=1, systematic=systematic, n_sample=n_sample)
-        pull = (intensity - truth[:, None]) / sigma
-        assert pull.std(axis=1) == pytest.approx(np.ones(6), abs=0.08)
-        assert intensity.mean(axis=1) == pytest.approx(truth, rel=0.01)
 
 
 # -- Training sets ---------------------------------------------------------------------------------------------------
