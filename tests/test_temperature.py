@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sunpy_deepem import LogTBins
+from sunpy_deepem.temperature import BANDS
 
 axes = st.builds(LogTBins, st.floats(4, 7), st.floats(0.01, 0.5), st.integers(2, 60))
 
@@ -108,3 +109,10 @@ def test_invalid_arguments(arguments, name):
 def test_invalid_centers(centers):
     with pytest.raises(ValueError, match=r"^centers must"):
         LogTBins.from_centers(centers)
+
+
+def test_bands_are_adjacent_and_within_the_bins():
+    edges = LogTBins().edges
+    limits = [edges[0], *(limit for band in BANDS for limit in band), edges[-1]]
+    assert limits == sorted(limits)
+    assert [low for low, _ in BANDS[1:]] == [high for _, high in BANDS[:-1]]

@@ -362,6 +362,12 @@ class TestReproject:
         with pytest.raises(ValueError, match="target_wcs must have the cube's own log T axis"):
             cube.reproject_to(cube[2:].wcs, shape_out=(N, N))
 
+    def test_reference_pixel_of_the_log_t_axis(self, cube):
+        wcs = cube.wcs.deepcopy()
+        wcs.wcs.crpix[2] += 4
+        wcs.wcs.crval[2] += 4 * cube.bins.step
+        assert_same(cube.reproject_to(wcs, shape_out=(N, N)), cube.reproject_to(cube.wcs, shape_out=(N, N)))
+
 
 class TestCrop:
     def test_as_a_submap(self, cube):

@@ -387,3 +387,26 @@ def test_values_that_are_not_real_numbers_raise(response, intensity, uncertainty
 def test_number_of_processes_must_be_positive(processes):
     with pytest.raises(ValueError, match="processes must be a positive whole number"):
         BasisPursuit(processes=processes)
+
+
+def test_default_options_are_those_of_the_authors():
+    assert BasisPursuit().provenance["options"] == {
+        "widths": [0, 0.1, 0.2, 0.6],
+        "tolerance": 1.4,
+        "widenings": [1.5, 2.25],
+        "normalize": False,
+    }
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_of_other_users_of_highs(response, solvable, threads):
+    """HiGHS has one pool of threads per process, whose size its first user chooses."""
+    highspy.Highs.resetGlobalScheduler(True)
+    first = highspy.Highs()
+    first.silent()
+    first.setOptionValue("threads", threads)
+    first.run()
+    try:
+        assert BasisPursuit().solve(*solvable[1:], response).status == 0
+    finally:
+        highspy.Highs.resetGlobalScheduler(True)

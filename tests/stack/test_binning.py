@@ -70,3 +70,13 @@ class TestBinning:
         before = maps[0].wcs.wcs_pix2world([[-0.5, -0.5], [29.5, -0.5], [29.5, 19.5]], 0)
         after = stack.wcs.wcs_pix2world([[-0.5, -0.5], [10.5, -0.5], [10.5, 6.5]], 0)
         np.testing.assert_allclose(after, before, rtol=0, atol=1e-3 / 3600)
+
+    def test_missing_pixels_are_left_out(self):
+        counts = random_counts()
+        counts[0, 1] = np.nan
+        counts[4:6, 6:8] = [[np.nan, np.nan], [np.nan, 500]]
+        stack = ChannelStack.from_maps(six(counts), shape=8, degradation=None)
+        expected = np.nanmean(counts.reshape(8, 2, 8, 2), axis=(1, 3)) / EXPOSURES[94]
+        # Less than half of it is known.
+        expected[2, 3] = np.nan
+        np.testing.assert_allclose(stack.intensity.value[0], expected, rtol=1e-6)

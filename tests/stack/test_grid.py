@@ -102,6 +102,11 @@ class TestAlignment:
         counts = stack.intensity.value[0] * EXPOSURES[94] * stack.inputs[0]["degradation"]
         np.testing.assert_allclose(counts, self.counts(sunpy.map.Map(counts, stack.header)), rtol=1e-5)
 
+    @pytest.mark.parametrize("shift", [0.5, -0.5])
+    def test_pixels_half_outside_are_left_out(self, shift):
+        stack = ChannelStack.from_maps(self.maps(crpix1=24.5 + shift, crpix2=24.5 + shift))
+        assert stack.intensity.shape == (6, 47, 47)
+
     def test_full_disk_is_kept_whole(self):
         maps = six(random_counts((32, 32)), scale=76.8)
         stack = ChannelStack.from_maps(replaced(maps, 193, lambda smap: changed(smap, crpix1=18.5)))
