@@ -137,8 +137,10 @@ def _draw_compiled(network, outputs, data, matrix, numbers, scale):
 
 def half_width(draws):
     """Return half the width of the 68 % interval of draws, an array or tensor with the draws along the first axis."""
-    draws = torch.as_tensor(draws).sort(dim=0).values
-    low, high = (draws[round(part * (len(draws) - 1))] for part in (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2))
+    draws = torch.as_tensor(draws).movedim(0, -1).contiguous()
+    # NumPy sorts short rows ten times as fast as PyTorch on a CPU.
+    draws = draws.sort().values if draws.is_cuda else torch.from_numpy(np.sort(draws.numpy()))
+    low, high = (draws[..., round(part * (draws.shape[-1] - 1))] for part in (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2))
     return 0.5 * (high - low)
 
 
