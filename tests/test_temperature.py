@@ -116,3 +116,15 @@ def test_bands_are_adjacent_and_within_the_bins():
     limits = [edges[0], *(limit for band in BANDS for limit in band), edges[-1]]
     assert limits == sorted(limits)
     assert [low for low, _ in BANDS[1:]] == [high for _, high in BANDS[:-1]]
+
+
+def test_em_and_dem():
+    bins = LogTBins(6.0, 0.2, 2)
+    widths = [10**6.1 - 10**5.9, 10**6.3 - 10**6.1]
+    em = np.array([[1e27, 3e27, 0], [2e27, 5e27, 1e26]]) * u.cm**-5
+    dem = bins.em_to_dem(em)
+    assert dem.unit == u.cm**-5 / u.K
+    np.testing.assert_allclose(dem.value, em.value / np.reshape(widths, (2, 1)))
+    np.testing.assert_allclose(bins.dem_to_em(dem.to(u.m**-5 / u.K)), em)
+    with pytest.raises(ValueError, match=r"dem must have the 2 bins along its first axis, found shape \(3, 2\)"):
+        bins.dem_to_em(dem.T)

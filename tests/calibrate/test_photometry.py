@@ -10,7 +10,7 @@ from aiapy.calibrate import estimate_error
 from astropy.table import Table
 
 from sunpy_deepem import CHANNELS
-from sunpy_deepem.calibrate.photometry import counts_uncertainty, native_pixels
+from sunpy_deepem.calibrate.photometry import common_fraction, counts_uncertainty, native_pixels
 from sunpy_deepem.utils.compat import get_error_table
 
 
@@ -49,6 +49,17 @@ class TestNoise:
 
     def test_nan(self):
         assert np.isnan(counts_uncertainty([[np.nan, 1]], 94)).tolist() == [[True, False]]
+
+    def test_errors_common_to_all_pixels(self):
+        """Those of the atomic data are 50 % in 94 and 131 Å and 25 % in other channels."""
+        for channel in CHANNELS:
+            assert common_fraction(channel) == 0
+            expected = 0.5 if channel in (94, 131) else 0.25
+            assert common_fraction(channel, chianti_error=True) == pytest.approx(expected, rel=1e-3)
+            for name in ("eve", "preflight"):
+                only, both = (common_fraction(channel, calibration_error=name, chianti_error=c) for c in (False, True))
+                assert only > 0.01
+                assert both == pytest.approx(np.hypot(only, expected), rel=1e-3)
 
     def test_input_is_unchanged(self):
         counts = np.array([-5.0, np.nan, 5.0])

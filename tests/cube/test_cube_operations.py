@@ -429,6 +429,7 @@ class TestArithmetic:
         assert_consistent(part)
         np.testing.assert_allclose(part.synthesize()[3].data, weights * cube.synthesize()[3].data)
         np.testing.assert_allclose((cube / weights).data, cube.data / weights)
+        assert_same(cube * weights[np.newaxis], part)
 
     def test_sums_and_differences_of_cubes_as_those_of_maps(self, cube):
         other = 3 * cube.rebin((1, 1, 1))[:]

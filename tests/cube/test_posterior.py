@@ -99,8 +99,9 @@ class TestLowerLimits:
             lambda cube: cube[:, 2, 2],
             lambda cube: cube.reproject_to(cube.wcs.celestial, shape_out=(8, 8)),
             lambda cube: 2 * cube,
+            lambda cube: cube / 2,
         ],
-        ids=["part", "pixel", "reprojected", "doubled"],
+        ids=["part", "pixel", "reprojected", "doubled", "halved"],
     )
     def test_limits_follow(self, saturated_cube, change):
         cube = change(saturated_cube)

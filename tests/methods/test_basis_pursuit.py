@@ -1,5 +1,7 @@
 """Tests of basis pursuit against SciPy's linprog, and of the status of pixels without a solution."""
 
+from types import SimpleNamespace
+
 import astropy.units as u
 import highspy
 import numpy as np
@@ -225,6 +227,16 @@ def test_answer_that_violates_a_constraint_is_rejected(response, solvable, monke
     em, status = solution.em, solution.status
     assert status == SolveStatus.SOLVER_FAILED
     assert np.isnan(em).all()
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_answer_beyond_one_of_the_bounds_is_rejected(response, solvable, monkeypatch, factor):
+    class WrongHighs(highspy.Highs):
+        def getSolution(self):
+            return SimpleNamespace(col_value=factor * np.array(super().getSolution().col_value))
+
+    monkeypatch.setattr(highspy, "Highs", WrongHighs)
+    assert BasisPursuit().solve(*solvable[1:], response).status == SolveStatus.SOLVER_FAILED
 
 
 def test_tolerance_is_widened_only_where_needed(response, solvable):

@@ -5,6 +5,7 @@ import pytest
 
 from sunpy_deepem import LogTBins, TemperatureResponse, invert
 from sunpy_deepem.methods import Importance, SolveStatus
+from sunpy_deepem.methods.weighing import _systematic
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import DEMPrior, simulate_observation
 
@@ -228,6 +229,55 @@ def test_cube_of_a_small_sun():
     assert solved.sum() > 10
     assert (cube.uncertainty.array[:, solved] > 0).any(axis=0).all()
     assert np.nanmedian(cube.chi2) < 2
+
+
+def test_defaults():
+    method = Importance(DEMPrior(), response=RESPONSE)
+    assert (method.draws, method.seed, method.min_ess) == (1_000_000, 0, 50)
+    intensity = folded(one_bin(7))
+    method = Importance(ShapePrior(one_bin(7), [[0.1], [10.0]]), draws=1, min_ess=1, response=RESPONSE)
+    for sample in (method.sample, method.sample_factors):
+        draws = sample(intensity, 0.1 * intensity)
+        assert len(draws) == 64
+        np.testing.assert_array_equal(draws, sample(intensity, 0.1 * intensity, n=64, seed=0))
+
+
+def test_factors_belong_to_the_draws():
+    """One channel determines the product of its factor and the total EM, but neither of them."""
+    prior = ShapePrior(one_bin(7), [[0.01], [100.0]])
+    method = Importance(prior, draws=2000, min_ess=1, response=RESPONSE, factors={193: 0.5})
+    intensity = np.where(np.arange(6) == 3, folded(one_bin(7))[:, 0], np.nan)
+    draws, factors = method.sample(intensity, 0.01 * intensity), method.sample_factors(intensity, 0.01 * intensity)
+    assert factors[:, 3].std() > 0.2
+    np.testing.assert_allclose(factors[:, 3] * (RESPONSE.matrix.value @ draws.T)[3], intensity[3], rtol=0.06)
+
+
+@pytest.mark.parametrize(("min_ess", "status"), [(2, SolveStatus.SOLVED), (2.01, SolveStatus.FEW_DRAWS)])
+def test_enough_effective_draws(min_ess, status):
+    """Two draws that explain the pixel alike."""
+    shapes = one_bin(7, 7) * UNIT
+    method = Importance(lambda n, seed: shapes[:, :n], draws=2, min_ess=min_ess, response=RESPONSE)
+    result = method.solve(folded(one_bin(7))[:, 0], folded(one_bin(7))[:, 0])
+    assert result.ess == 2
+    assert result.status == status
+
+
+def test_thinned_draws_are_in_proportion_to_their_weights():
+    rng = np.random.default_rng(0)
+    assert _systematic(np.array([0.0, 0, 0, 1]), 5, rng).tolist() == [3] * 5
+    counts = np.bincount(_systematic(np.array([1.0, 0, 4, 3, 2]), 1000, rng))
+    np.testing.assert_allclose(counts, [100, 0, 400, 300, 200], atol=1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e20])
+def test_a_single_wrong_value_of_the_prior_is_refused(pixels, value):
+    def prior(n, seed):
+        em = np.full((18, n), 1e26)
+        em[4, -1] = value
+        return em
+
+    with pytest.raises(ValueError, match="prior must return finite, non-negative EM"):
+        Importance(prior, draws=10, response=RESPONSE).solve(*pixels[1:])
 
 
 def test_wrong_arguments_are_refused(pixels, method):

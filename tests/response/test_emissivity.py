@@ -154,6 +154,14 @@ class TestIntegral:
         with pytest.raises(ValueError, match="do not resolve AIA's passbands"):
             coarse.integrate([50, 150] * u.angstrom, [1, 1] * u.cm**2)
 
+    def test_wide_bins_outside_of_the_range(self):
+        wavelength = np.append(WAVELENGTH, [110, 120] * u.angstrom)
+        values = np.hstack([FLAT, FLAT[:, :2]])
+        integral = Emissivity(wavelength, TEMPERATURE, values).integrate(
+            [50, 150] * u.angstrom, [1, 1] * u.cm**2, wavelength_range=[91, 97] * u.angstrom
+        )
+        assert integral.value == pytest.approx([6, 12, 18])
+
 
 class TestReading:
     def test_genx(self, tmp_path, flat):

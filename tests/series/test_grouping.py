@@ -91,6 +91,8 @@ class TestGrouping:
         maps = frames(-40, [94]), frames(0, [193]), frames(30, late)
         assert grouped(*maps).failed[0].reason == "its maps span 70.0 s, more than max_time_span=60 s"
         assert len(grouped(*maps, max_time_span=2 * u.min).complete) == 1
+        assert len(grouped(frames(-30, [94]), frames(0, [193]), frames(30, late)).complete) == 1
+        assert not grouped(frames(-30, [94]), frames(0, [193]), frames(30.5, late)).complete
         assert grouped(*maps, max_time_span=0.5 * u.min).failed[-1].reason == "missing: 94 Å"
         with pytest.raises(u.UnitsError):
             grouped(*maps, max_time_span=60 * u.arcsec)

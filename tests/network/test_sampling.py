@@ -1,0 +1,35 @@
+"""Common random numbers, and intervals of draws."""
+
+import numpy as np
+import pytest
+import torch
+
+from sunpy_deepem.network.sampling import common_numbers, half_width
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_half_width_is_half_of_the_68_percent_interval(convert):
+    draws = np.random.default_rng(0).permutation(np.linspace(5, 6, 101))[:, None] * [1.0, 10.0]
+    np.testing.assert_allclose(half_width(convert(draws)), [0.34, 3.4])
+
+
+def test_first_numbers_do_not_depend_on_how_many_there_are():
+    few, many = common_numbers(5, 3, 18, 6), common_numbers(64, 3, 18, 6)
+    for one, other in zip(few, many, strict=True):
+        assert torch.equal(one, other[:5])
+    assert not torch.equal(common_numbers(5, 4, 18, 6).normal, few.normal)
+
+
+def test_distribution_of_the_numbers():
+    numbers = common_numbers(1024, 0, 18, 6)
+    assert numbers.normal.shape == (1024, 18)
+    assert numbers.noise.shape == (1024, 6)
+    for normal in (numbers.normal, numbers.noise):
+        assert normal.mean().item() == pytest.approx(0, abs=0.01)
+        assert normal.std().item() == pytest.approx(1, abs=0.01)
+    assert numbers.choice.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert numbers.bare.float().mean().item() == 0.5
+    # Neither whether the trace is absent nor the noise depends on the component.
+    everything = torch.hstack([numbers.choice[:, None], numbers.bare[:, None], numbers.normal, numbers.noise])
+    correlation = torch.corrcoef(everything.T).fill_diagonal_(0)
+    assert correlation.abs().max() < 0.1
