@@ -33,6 +33,9 @@ CPU_TILE = 24576
 GPU_TILE = 2**20
 #: Measured channels that a pixel needs, lower limits not counted.
 LEAST_CHANNELS = 3
+# After a block of this size was freed, the C library keeps freed memory for the next tile (mallopt(3), "dynamic mmap
+# threshold"). Otherwise new pages from the system take longer than the arithmetic of a tile.
+torch.empty(2**25 - 2**16, dtype=torch.uint8)
 # By module: its tensors, the precision and state they were last copied in, and that copy.
 _COPIES: WeakKeyDictionary = WeakKeyDictionary()
 
