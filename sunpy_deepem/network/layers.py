@@ -27,9 +27,12 @@ class PointwiseConvolution(nn.Conv2d):
 
     def forward(self, values):
         """Return the convolution of ``values``, shape ``(batch, out_channels, ny, nx)``."""
-        weight = self.weight.flatten(1)[:, : values.shape[1]]
-        pixels = values.movedim(1, -1).to(weight.dtype)
-        return nn.functional.linear(pixels, weight, self.bias).movedim(-1, 1)
+        return self.of_pixels(values.movedim(1, -1)).movedim(-1, 1)
+
+    def of_pixels(self, pixels):
+        """Return the convolution of ``pixels``, shape ``(..., in_channels)`` or fewer of the first channels."""
+        weight = self.weight.flatten(1)[:, : pixels.shape[-1]]
+        return nn.functional.linear(pixels.to(weight.dtype), weight, self.bias)
 
 
 class PointwiseLayers(nn.Sequential):
@@ -69,15 +72,21 @@ class PointwiseLayers(nn.Sequential):
         `~torch.Tensor`
             Shape ``(batch, n_outputs, ny, nx)``.
         """
-        if not self.is_fused(values.device.type):
-            return super().forward(values)[:, :n_outputs].to(values.dtype)
-        pixels = values.movedim(1, -1).flatten(0, -2).contiguous()
-        outputs, bias = self.fused(pixels, n_outputs, channels_last=channels_last)
-        outputs = outputs.to(values.dtype)
+        pixels, sky = values.movedim(1, -1).flatten(0, -2).contiguous(), (values.shape[0], *values.shape[2:])
+        if self.is_fused(values.device.type):
+            outputs, bias = self.fused(pixels, n_outputs, channels_last=channels_last)
+            outputs = outputs.to(values.dtype)
+            if not channels_last:
+                outputs += bias[:, None]
+        else:
+            # Pixels in rows throughout make gradients faster.
+            for layer in self:
+                pixels = layer.of_pixels(pixels) if isinstance(layer, PointwiseConvolution) else layer(pixels)
+            outputs = pixels[:, :n_outputs].to(values.dtype)
+            outputs = outputs if channels_last else outputs.T.contiguous()
         if channels_last:
-            return outputs.unflatten(0, (values.shape[0], *values.shape[2:])).movedim(-1, 1)
-        outputs += bias[:, None]
-        return outputs.unflatten(1, (values.shape[0], *values.shape[2:])).movedim(1, 0)
+            return outputs.unflatten(0, sky).movedim(-1, 1)
+        return outputs.unflatten(1, sky).movedim(1, 0)
 
     def is_fused(self, device_type):
         """Whether `fused` is possible: on CPUs that oneDNN supports, without gradients."""
