@@ -95,20 +95,25 @@ for row in table:
 # %%
 # The figure
 # ----------
-# The EM in two ranges of log T, its mean temperature, and the curve of the core with its interval and the EM loci.
+# The EM in two ranges of log T, its mean temperature, and the curve of the core (circle) with its interval and the EM
+# loci.
 
-fig = plt.figure(figsize=(11, 8))
-for place, (low, high) in enumerate([(5.8, 6.2), (6.4, 6.8)], start=1):
-    band = region.total_em(low, high)
-    axes = fig.add_subplot(2, 2, place, projection=band)
-    image = band.plot(axes=axes, norm=LogNorm(1e26, 3e28), cmap="viridis", title=f"EM, log T {low} to {high}")
-    fig.colorbar(image, ax=axes, label="EM (cm$^{-5}$)", extend="both", fraction=0.046)
-    core.to_pixel(band.wcs).plot(ax=axes, color="white")
-temperature = fig.add_subplot(2, 2, 3, projection=region.em_weighted_log_t())
-region.plot_temperature(axes=temperature)
+fig = plt.figure(figsize=(11, 7.8), layout="constrained")
+scale = LogNorm(1e26, 3e28)
+panels = {
+    "EM, log T 5.8 to 6.2": (region.total_em(5.8, 6.2), {"norm": scale}),
+    "EM, log T 6.4 to 6.8": (region.total_em(6.4, 6.8), {"norm": scale}),
+    "EM-weighted log T": (region.em_weighted_log_t(), {}),
+}
+for place, (title, (smap, style)) in enumerate(panels.items(), start=1):
+    axes = fig.add_subplot(2, 2, place, projection=smap)
+    image = smap.plot(axes=axes, title=title, **style)
+    fig.colorbar(image, ax=axes, label=smap.color_bar_label, extend="both")
+    core.to_pixel(smap.wcs).plot(ax=axes, color="white")
 axes = region.plot_profile(core, axes=fig.add_subplot(2, 2, 4))
+axes.set_title("EM of the core")
 axes.legend(fontsize=7, ncols=2, loc="lower center")
-fig.subplots_adjust(left=0.08, right=0.95, wspace=0.6, hspace=0.3)
+fig.suptitle(f"AR 11936, {region.date.isot[:19]}")
 fig.savefig("active_region.pdf", dpi=300)
 
 # %%

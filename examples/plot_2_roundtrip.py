@@ -16,7 +16,7 @@ dem = invert(sample_maps((256, 256)))
 
 # %%
 # Observed (top), synthetic (middle), and their ratio (bottom). Off the limb, 94 and 335 Å are mostly noise, which the
-# EM does not reproduce.
+# EM does not reproduce; there the ratio is faded.
 
 fig = dem.plot_roundtrip()
 
@@ -27,11 +27,15 @@ fig = dem.plot_roundtrip()
 edges = np.linspace(-4, 4, 81)
 fig, panels = plt.subplots(2, 3, figsize=(10, 5), sharex=True, sharey=True, layout="constrained")
 for axes, channel, residual in zip(panels.flat, CHANNELS, dem.residual_maps(), strict=True):
-    axes.hist(residual.data[~residual.mask], edges, density=True, color="0.6")
-    axes.plot(edges, np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi), color="black", linestyle="--", linewidth=1)
+    axes.hist(residual.data[~residual.mask], edges, density=True, color="0.6", label="pixels")
+    normal = np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi)
+    axes.plot(edges, normal, color="black", linestyle="--", linewidth=1, label="normal distribution")
     axes.set_title(f"{channel} Å", fontsize=10)
 for axes in panels[1]:
     axes.set_xlabel("(observed − synthetic) / σ")
+for axes in panels[:, 0]:
+    axes.set_ylabel("probability density")
+panels[0, 0].legend(fontsize=8)
 
 # %%
 # Their mean square over the channels is χ², ``dem.chi2``; see :doc:`/topics/trust` for its interpretation.

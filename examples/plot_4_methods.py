@@ -33,18 +33,21 @@ for method in ("network", "basis-pursuit", "demregpy"):
 truth = sample_cube((256, 256)).reproject_to(cubes["network"].total_em().wcs)
 
 # %%
-# Maps of the EM in four ranges of log T. Pixels for which a method has no answer are grey.
+# Maps of the EM in four ranges of log T. The network's are faded and hatched where its interval reaches zero or the
+# prior decides; the other methods state no such interval.
 
 bands = ((5.6, 6.0), (6.0, 6.3), (6.3, 6.6), (6.6, 7.0))
-fig, panels = plt.subplots(4, 4, figsize=(10, 9.5), layout="constrained")
+sky = {"projection": truth.total_em()}
+fig, panels = plt.subplots(4, 4, figsize=(10, 9.5), layout="constrained", subplot_kw=sky)
 for row, (name, cube) in zip(panels, {"truth": truth, **cubes}.items(), strict=True):
     for axes, (low, high) in zip(row, bands, strict=True):
-        em = np.ma.masked_array(np.maximum(cube.total_em(low, high).data, 1), cube.sky_mask)
-        image = axes.imshow(em, norm=LogNorm(1e25, 1e28), cmap="viridis", origin="lower")
-        axes.set(xticks=[], yticks=[], facecolor="0.5")
-    row[0].set_ylabel(name)
-for axes, (low, high) in zip(panels[0], bands, strict=True):
-    axes.set_title(f"log T {low} to {high}", fontsize=10)
+        title = f"{name}, log T {low} to {high}"
+        image = cube.total_em(low, high).plot(axes=axes, norm=LogNorm(1e25, 1e28, clip=True), title=title)
+        axes.title.set_fontsize(8)
+        for coordinate in axes.coords:
+            coordinate.set_ticks_visible(False)
+            coordinate.set_ticklabel_visible(False)
+            coordinate.set_axislabel(" ")
 fig.colorbar(image, ax=panels, label="EM (cm$^{-5}$)", shrink=0.5, extend="both")
 
 # %%

@@ -62,12 +62,17 @@ lower.plot(minutes, [np.mean(truth.em_weighted_log_t().data[flare]) for truth in
 lower.set(xlabel="minutes", ylabel="EM-weighted log T")
 
 # %%
-# The hot plasma about it at four times.
+# The hot plasma about it at four times. It is faded and hatched where the interval of the EM reaches zero or the prior
+# decides.
 
 y, x = (int(index.mean()) for index in np.nonzero(flare))
-fig, panels = plt.subplots(1, 4, figsize=(11, 3), layout="constrained")
-for axes, index in zip(panels, (0, 2, 3, 6), strict=True):
+fig = plt.figure(figsize=(11, 3.6), layout="constrained")
+for place, index in enumerate((0, 2, 3, 6), start=1):
     hot = sequence[index][:, y - 12 : y + 13, x - 12 : x + 13].total_em(6.6, 7.0)
-    image = axes.imshow(hot.data, norm=LogNorm(1e25, 1e29), cmap="inferno", origin="lower")
-    axes.set(title=f"{5 * index} min", xticks=[], yticks=[])
-fig.colorbar(image, ax=panels, label="EM, log T 6.6 to 7.0 (cm$^{-5}$)", extend="both")
+    axes = fig.add_subplot(1, 4, place, projection=hot)
+    image = hot.plot(axes=axes, norm=LogNorm(1e25, 1e29, clip=True), cmap="inferno", title=f"{5 * index} min")
+    for coordinate, label in zip(axes.coords, ("x", "y"), strict=True):
+        coordinate.set_ticks(number=3)
+        coordinate.set_axislabel(label if place == 1 or label == "x" else " ")
+        coordinate.set_ticklabel_visible(place == 1 or label == "x")
+fig.colorbar(image, ax=fig.axes, label="EM, log T 6.6 to 7.0 (cm$^{-5}$)", extend="both")

@@ -41,6 +41,7 @@ for day, part in zip(dates, (train, validation, test), strict=True):
 # Pixels without a solution are dark. As in the chapter, all is shown as square roots, EM in units of 10²⁵ cm⁻⁵.
 
 log_t_of = {171: 5.9, 211: 6.3, 94: 7.0}
+intensity, measure = "√ of DN s$^{-1}$ pix$^{-1}$", "√ of EM in 10$^{25}$ cm$^{-5}$"
 
 
 def em_of(part):
@@ -48,24 +49,25 @@ def em_of(part):
     return np.nan_to_num(part.em).reshape(-1, *shape) / 1e25
 
 
-def draw_row(row, images, brightest, cmap):
+def draw_row(row, images, brightest, cmap, label):
     """Draw the square roots of images on one scale, up to that of all but 0.5 % of the pixels of ``brightest``."""
     top = np.sqrt(np.percentile(brightest, 99.5))
     for axes, (title, image) in zip(row, images.items(), strict=True):
-        axes.imshow(np.sqrt(np.maximum(image, 0)), vmin=0, vmax=top, cmap=cmap, origin="lower")
+        shown = axes.imshow(np.sqrt(np.maximum(image, 0)), vmin=0, vmax=top, cmap=cmap, origin="lower")
         axes.set_title(title, fontsize=10)
         axes.set_axis_off()
+    row[-1].figure.colorbar(shown, ax=row[-1], label=label, shrink=0.8)
 
 
 def draw_em(stack, columns):
     """Draw a row per channel: the observation, and the EM of each of ``columns`` near the peak of the channel."""
-    fig, panels = plt.subplots(3, 1 + len(columns), figsize=(3.2 * (1 + len(columns)), 9.6), layout="constrained")
+    fig, panels = plt.subplots(3, 1 + len(columns), figsize=(3.6 * (1 + len(columns)), 9.6), layout="constrained")
     for row, (channel, log_t) in zip(panels, log_t_of.items(), strict=True):
         observed = stack.intensity[CHANNELS.index(channel)].value
-        draw_row(row[:1], {f"AIA {channel} Å": observed}, observed, "gray")
+        draw_row(row[:1], {f"AIA {channel} Å": observed}, observed, "gray", intensity)
         index = np.argmin(np.abs(response.bins.centers - log_t))
         images = {f"{name}, log T = {log_t}": em[index] for name, em in columns.items()}
-        draw_row(row[1:], images, columns["basis pursuit"][index], "viridis")
+        draw_row(row[1:], images, columns["basis pursuit"][index], "viridis", measure)
     return fig
 
 
@@ -126,14 +128,14 @@ axes.legend()
 
 def draw_synthesis(stack, columns):
     """Draw a row for each channel: observed, and synthetic from each of ``columns``."""
-    fig, panels = plt.subplots(3, 1 + len(columns), figsize=(9.6, 9.6), layout="constrained")
+    fig, panels = plt.subplots(3, 1 + len(columns), figsize=(10.5, 9.6), layout="constrained")
     for row, channel in zip(panels, log_t_of, strict=True):
         index = CHANNELS.index(channel)
         observed = stack.intensity[index].value
         images = {f"{channel} Å, observed": observed}
         for name, em in columns.items():
             images[f"{channel} Å, {name}"] = 1e25 * np.tensordot(response.matrix.value[index], em, axes=1)
-        draw_row(row, images, observed, "gray")
+        draw_row(row, images, observed, "gray", intensity)
     return fig
 
 

@@ -28,7 +28,8 @@ short = [smap.submap(low, top_right=high) for smap in sample_maps((512, 512))]
 
 def longer(smap, factor):
     """Return a map with a longer exposure, 13 s later."""
-    cards = {"exptime": factor * smap.meta["exptime"], "date-obs": (smap.date + 13 * u.s).isot}
+    start, exposure = smap.date + 13 * u.s, factor * smap.exposure_time
+    cards = {"exptime": exposure.value, "date-obs": start.isot, "t_obs": (start + exposure / 2).isot}
     return sunpy.map.Map(np.minimum(factor * smap.data, 16383), dict(smap.meta) | cards)
 
 
@@ -53,12 +54,12 @@ truth = sample_cube((512, 512))[:, 164:246, 336:418].total_em(6.6, 7.2).data
 def plot_quantiles(cube, title):
     """Draw quantiles of the EM above log T 6.6, the truth and the channels used."""
     maps = cube.total_em(6.6, 7.2, quantiles=(0.16, 0.5, 0.84))
-    images = {f"{title}, {100 * smap.meta['quantile']:.0f} %": smap.data for smap in maps} | {"truth": truth}
+    images = {f"{title}, {100 * smap.meta['quantile']:.0f} % quantile": smap.data for smap in maps} | {"truth": truth}
     fig, panels = plt.subplots(1, 5, figsize=(15, 3.2), layout="constrained")
     for axes, (name, image) in zip(panels, images.items(), strict=False):
         shown = axes.imshow(image.clip(1e25), norm=LogNorm(1e25, 1e29), origin="lower", cmap="inferno")
-        axes.set_title(name)
-    fig.colorbar(shown, ax=panels[:4], label="EM (cm$^{-5}$)")
+        axes.set_title(name, fontsize=10)
+    fig.colorbar(shown, ax=panels[:4], label="EM above log T 6.6 (cm$^{-5}$)", extend="both")
     count = np.isfinite(cube.intensity.value).sum(axis=0)
     shown = panels[4].imshow(count, origin="lower", vmin=0.5, vmax=6.5, cmap=plt.get_cmap("viridis", 6))
     panels[4].set_title("channels used")
@@ -68,7 +69,7 @@ def plot_quantiles(cube, title):
     return maps[0].data, maps[2].data
 
 
-least, most = plot_quantiles(dem, "long")
+least, most = plot_quantiles(dem, "long exposure")
 hot = (truth > 1e27) & ~dem.sky_mask
 held = ((least <= truth) & (truth <= most))[hot].mean()
 print(f"The 68 % interval holds the truth in {held:.0%} of {hot.sum()} pixels with hot plasma.")
@@ -79,7 +80,7 @@ print(f"The 68 % interval holds the truth in {held:.0%} of {hot.sum()} pixels wi
 
 combined = combine_exposures([*long, *short], obstime=long[0].date)
 print(combined[2].meta["exposure"])
-plot_quantiles(invert(combined, shape=None), "combined")
+plot_quantiles(invert(combined, shape=None), "combined exposures")
 
 # %%
 # Cutouts of a real flare, the X2.2 flare of 2011-02-15, come with demregpy 1.0 or later (``pip install "demregpy>=1"``,

@@ -3,8 +3,11 @@
 import ast
 import importlib
 import inspect
+import os
 import re
 import runpy
+import subprocess
+import sys
 import textwrap
 from importlib import resources
 from pathlib import Path
@@ -16,6 +19,7 @@ import numpy as np
 import pytest
 import sunpy.map
 from astropy.coordinates import SkyCoord
+from file_server import PATTERN, open_archive
 
 from sunpy_deepem import DEMCube
 from sunpy_deepem.sample import real_maps, sample_maps
@@ -178,6 +182,43 @@ def test_tutorial_downloads_what_it_reads(monkeypatch):
     signature.bind(*args, **kwargs)
     dates = [sorted(smap.meta["date-obs"] for smap in maps) for maps in (namespace["maps"], real_maps())]
     assert dates[0] == dates[1]
+
+
+# Points sunpy to an archive and a folder, and runs the rest of the arguments' file.
+_WITH_ARCHIVE = """
+import runpy, sys
+import sunpy
+from sunpy.net.dataretriever.sources.aia_synopsis import AIASynopsisClient
+
+AIASynopsisClient.pattern = sys.argv[1]
+sunpy.config.set("downloads", "download_dir", sys.argv[2])
+runpy.run_path(sys.argv[3], run_name="__main__")
+"""
+
+
+def test_tutorial_runs_with_a_download(tmp_path):
+    """In a fresh interpreter, the code of the download in place of the packaged maps, from an archive on loopback."""
+    text = TUTORIAL.read_text(encoding="utf-8")
+    (download,) = (textwrap.dedent(block) for block in _BLOCK.findall(ast.get_docstring(ast.parse(text)) + "\n"))
+    offline = "maps = real_maps()\n"
+    assert text.count(offline) == 1
+    (tmp_path / "tutorial.py").write_text(text.replace(offline, download), encoding="utf-8")
+    with open_archive() as archive:
+        archive.add("2014-01-01T00:00")
+        arguments = [archive.url + PATTERN, str(tmp_path), "tutorial.py"]
+        done = subprocess.run(
+            [sys.executable, "-c", _WITH_ARCHIVE, *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"MPLBACKEND": "agg"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert sorted(archive.downloads()) == sorted(path.name for path in (tmp_path / "aia").iterdir())
+    assert "(18, 256, 256) 1 / cm5" in done.stdout
+    assert (tmp_path / "active_region.pdf").stat().st_size > 10_000
+    assert DEMCube.read(tmp_path / "active_region.fits").shape[1:] == (45, 53)
 
 
 def test_light_curve_runs(figures):

@@ -2,16 +2,15 @@
 Make the figure of the README and of the first page of the documentation.
 
 Usage: ``python tools/make_readme_figure.py [PATH]``. Inverts the packaged Sun and draws its EM in three ranges of log
-T. Pixels with a low signal are gray.
+T. The EM is faded and hatched where its interval reaches zero, the prior decides or the signal is low.
 """
 
 import sys
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 
-from sunpy_deepem import Quality, invert
+from sunpy_deepem import invert
 from sunpy_deepem.sample import real_maps
 
 mpl.use("agg")
@@ -24,17 +23,14 @@ BANDS = ((5.6, 6.0), (6.0, 6.4), (6.4, 7.0))
 def draw(cube, path):
     """Draw the bands side by side."""
     frame = cube.total_em()
-    faint = (cube.quality & np.uint16(Quality.LOW_SIGNAL)) != 0
     fig, panels = plt.subplots(1, 3, figsize=(10, 3.9), layout="constrained", subplot_kw={"projection": frame})
-    colors = mpl.colormaps["inferno"].with_extremes(bad="0.4")
     for axes, (low, high) in zip(panels, BANDS, strict=True):
-        em = np.ma.masked_array(cube.total_em(low, high).data, faint | cube.sky_mask)
-        image = axes.imshow(em, norm=LogNorm(1e25, 1e28), cmap=colors, origin="lower")
-        axes.set_title(f"log T {low} to {high}", fontsize=11)
+        style = {"norm": LogNorm(1e25, 1e28, clip=True), "cmap": "inferno", "title": f"log T {low} to {high}"}
+        image = cube.total_em(low, high).plot(axes=axes, **style)
         for coordinate in axes.coords:
             coordinate.set_ticks_visible(False)
             coordinate.set_ticklabel_visible(False)
-            coordinate.set_axislabel("")
+            coordinate.set_axislabel(" ")
     fig.colorbar(image, ax=panels, label="EM (cm$^{-5}$)", extend="both", shrink=0.85)
     fig.suptitle(f"Emission measure, {frame.date.isot[:16]} UT, SDO/AIA", fontsize=11)
     fig.savefig(path, dpi=90)

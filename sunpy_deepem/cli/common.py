@@ -18,20 +18,30 @@ def in_shell(text):
 
 
 def prepare_logs(*, quiet=False):
-    """Hide sunpy's records of single maps and, with ``quiet``, this package's progress, until the command ends."""
+    """
+    Set what is logged, and how, until the command ends.
+
+    Records of sunpy of single maps and, with ``quiet``, this package's progress are hidden. Warnings are plain text,
+    and printed once: the package drms gives the root logger a handler of its own.
+    """
     import sunpy  # whose logger must not be named before
+    from astropy.logger import StreamHandler
 
     from sunpy_deepem.utils.logger import console, log
 
     levels, formatter = {each: each.level for each in (sunpy.log, log)}, console.formatter
+    handlers, propagates = sunpy.log.handlers, sunpy.log.propagate
 
     def restore():
+        sunpy.log.handlers, sunpy.log.propagate = handlers, propagates
         console.setFormatter(formatter)
         for each, level in levels.items():
             each.setLevel(level)
 
     click.get_current_context().call_on_close(restore)
     sunpy.log.setLevel(logging.WARNING)
+    sunpy.log.handlers = [console, *(each for each in handlers if not isinstance(each, StreamHandler))]
+    sunpy.log.propagate = False
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     console.setFormatter(_ShellFormatter())
 
@@ -40,7 +50,9 @@ class _ShellFormatter(logging.Formatter):
     """Formats records as plain text, as wide as a usual terminal."""
 
     def format(self, record):
-        lines = in_shell(record.getMessage()).splitlines()
+        # sunpy's records begin with the class of a warning.
+        text = re.sub(r"^\w+Warning: ", "", in_shell(record.getMessage()))
+        lines = (text if record.levelno < logging.WARNING else f"Warning: {text}").splitlines()
         return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ", break_long_words=False) for line in lines)
 
 

@@ -212,7 +212,7 @@ def _flags(cube, value):
 def _describe(value):
     """Return a short description of the other side of an operator, for the history."""
     if isinstance(value, NDData):
-        when = value.sky_header["date-obs"] if getattr(value, "is_3d", False) else ""
+        when = value.date.isot[:19] if hasattr(value, "inputs") else ""
         return f"the {type(value).__name__} of {when}" if when else f"a {type(value).__name__}"
     value = u.Quantity(value)
     return f"{value:g}" if value.isscalar else f"an array of shape {value.shape} {value.unit}".strip()

@@ -355,12 +355,36 @@ class DEMCube(Description, PosteriorDraws, PriorSensitivity, Products, ChannelPr
     # -- slicing ------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, item):
-        meta = self.meta
+        meta, parts = self.meta, _basic_index(item, self.data.shape)
         try:
-            return super().__getitem__(_basic_index(item, self.data.shape))
+            part = super().__getitem__(parts)
         finally:
             # ndcube removes the meta while it slices, and does not restore it after an error.
             self.meta = meta
+        if part.data.ndim < 3:
+            part._origin = (self, parts)
+        return part
+
+    def whole_slice(self):
+        """
+        Return a slice of two axes with its third axis, which has one pixel.
+
+        Returns
+        -------
+        cube : `DEMCube` or `None`
+            `None` if this is not a slice of two axes of a cube, or what was computed from one.
+        axis : `int` or `None`
+            Number of the axis of one pixel.
+        """
+        parent, parts = getattr(self, "_origin", (None, ()))
+        if parent is None or self.data.ndim != 2:
+            return None, None
+        if parent.is_3d:
+            axis = next(axis for axis, part in enumerate(parts) if not isinstance(part, slice))
+            kept = [part if isinstance(part, slice) else slice(part, part + 1) for part in parts]
+            return parent[tuple(kept)], axis
+        whole, axis = parent.whole_slice()
+        return (None, None) if whole is None else (whole[(*parts[:axis], slice(None), *parts[axis:])], axis)
 
     def _slice_wcs(self, item):
         # If no axis is dropped, a FITS WCS stays one, so that the slice can be written and synthesized.
@@ -378,11 +402,12 @@ class DEMCube(Description, PosteriorDraws, PriorSensitivity, Products, ChannelPr
     # -- pickling -----------------------------------------------------------------------------------------------------
 
     def __getstate__(self):
-        # NDMeta can be pickled but not unpickled.
+        # A slice is smaller than the cube that it was taken from, and NDMeta can be pickled but not unpickled.
+        state = {name: value for name, value in self.__dict__.items() if name != "_origin"}
         meta = self.meta
         if not isinstance(meta, NDMeta):
-            return self.__dict__
-        return self.__dict__ | {"_meta": (dict(meta), meta.key_comments, meta.axes, meta.data_shape)}
+            return state
+        return state | {"_meta": (dict(meta), meta.key_comments, meta.axes, meta.data_shape)}
 
     def __setstate__(self, state):
         meta = state["_meta"]

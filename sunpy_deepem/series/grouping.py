@@ -122,7 +122,8 @@ class ChannelSets:
 
     def __str__(self):
         unusable = f"{len(self.failed)} incomplete or ambiguous"
-        return f"{len(self.complete)} sets of channels, {unusable}; ignored maps: {len(self.ignored)}"
+        sets = "1 set" if len(self.complete) == 1 else f"{len(self.complete)} sets"
+        return f"{sets} of channels, {unusable}; ignored maps: {len(self.ignored)}"
 
     def __repr__(self):
         return f"<ChannelSets {len(self.complete)} complete, {len(self.failed)} failed, {len(self.ignored)} ignored>"

@@ -95,6 +95,7 @@ def fade(image, where, extent=None):
     veil = np.zeros((*where.shape, 4))
     veil[where] = to_rgba(MASKED_COLOR, 0.75)
     options = {"origin": "lower", "interpolation": "nearest", "transform": image.get_transform()}
+    options["aspect"] = image.axes.get_aspect()  # imshow would set it
     return image.axes.imshow(veil, extent=image.get_extent() if extent is None else extent, **options)
 
 

@@ -44,6 +44,8 @@ _LOG_T = r"$\log_{10}$ (T / K)"
 _EM = "EM per bin (cm$^{-5}$)"
 _INTENSITY = "DN s$^{-1}$ pix$^{-1}$"
 _COLUMNS = 6
+# Intensity over σ below which ratios are faded.
+_FAINT = 2
 _RATIO_TICKS = (0.7, 0.85, 1.0, 1.2, 1.4)
 
 
@@ -174,8 +176,8 @@ def plot_roundtrip(cube, *, fig=None, norm=None, cmap="PuOr"):
     """
     Plot the observed and the synthetic map of each channel and their ratio.
 
-    The ratio is faded where pixels are flagged LOW_SIGNAL. Of cubes with more than 1024 pixels along a side every k-th
-    pixel is used.
+    The ratio is faded where the intensity of the channel is below 2 σ, as its noise exceeds the scale, and where pixels
+    are flagged LOW_SIGNAL. Of cubes with more than 1024 pixels along a side every k-th pixel is used.
 
     Parameters
     ----------
@@ -207,15 +209,17 @@ def plot_roundtrip(cube, *, fig=None, norm=None, cmap="PuOr"):
     observed, synthetic = _draw_roundtrip(panels[:2], cube, frame)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(observed > 0, synthetic / observed, np.nan)
-    for axes, channel, image in zip(panels[2], CHANNELS, ratio, strict=True):
+    faint = (observed < _FAINT * cube.intensity_uncertainty.value) | low_signal(cube)
+    for axes, channel, image, where in zip(panels[2], CHANNELS, ratio, faint, strict=True):
         title = f"{channel} Å, median {np.nanmedian(image):.2f}" if np.isfinite(image).any() else f"{channel} Å"
         style = {"cmap": cmap, "norm": LogNorm(*RATIO_NORM) if norm is None else norm}
         drawn = show_sky(axes, image, frame, title=title, limb="black", **style)
-        fade(drawn, low_signal(cube))
+        fade(drawn, where)
     ticks = {"ticks": _RATIO_TICKS, "format": "{x:g}"} if norm is None else {}
     color_bar(axes, drawn, label="synthetic / observed", extend="both", **ticks)
     axes.child_axes[-1].minorticks_off()
-    fig.suptitle(f"Observed, synthetic and their ratio, {_date(cube)}", fontsize=13)
+    note = f"; faded: below {_FAINT} σ" if faint.any() else ""
+    fig.suptitle(f"Observed, synthetic and their ratio, {_date(cube)}{note}", fontsize=13)
     return fig
 
 

@@ -90,7 +90,7 @@ def plot_summary(cube, *, fig=None, norm=None, cmap="viridis"):
     panels = sky_grid(fig, frame, 4, _COLUMNS, top=0.94, bottom=0.27, **margins)
     low = sky_grid(fig, frame, 1, _COLUMNS, top=0.205, bottom=0.04, **margins)[0]
     _draw_channels(panels[:3], cube, frame)
-    _draw_bands(panels[3], cube, frame, norm, cmap)
+    hatched = _draw_bands(panels[3], cube, frame, norm, cmap)
     log_t = show_sky(
         low[0], visible(cube, frame.data), frame, title="EM-weighted log T", cmap="plasma", norm=log_t_norm()
     )
@@ -99,11 +99,13 @@ def plot_summary(cube, *, fig=None, norm=None, cmap="viridis"):
     chi2 = visible(cube, cube.chi2)
     image = show_sky(low[1], chi2, frame, title="χ² (mean over channels)", cmap="cividis", norm=LogNorm(0.03, 30))
     color_bar(low[1], image, label="χ²", extend="both")
+    fade(image, low_signal(cube))
     _draw_flags(low[2], cube, frame)
     for axes in low[3:]:
         axes.remove()
     _draw_curve(fig.add_axes([0.62, 0.05, 0.35, 0.155]), cube)
-    fig.suptitle(f"SDO/AIA emission measure, {cube.date.isot[:19]}", fontsize=14)
+    note = "; hatched: the prior decides, the interval reaches zero, or the signal is low" if hatched else ""
+    fig.suptitle(f"SDO/AIA emission measure, {cube.date.isot[:19]}{note}", fontsize=14)
     return fig
 
 
@@ -167,6 +169,7 @@ def plot_bands(cube, bands=BANDS, *, fig=None, norm=None, cmap="viridis", max_pi
         spread = show_sky(
             panels[3, column], ratio, frame, title=f"{name}, relative", cmap="magma", norm=Normalize(0, 1)
         )
+        fade(spread, low_signal(thin))
     for row in range(3):
         color_bar(panels[row, -1], drawn, label=_EM, extend="both")
     color_bar(panels[3, -1], spread, label="half 68 % interval / median", extend="max")
@@ -211,6 +214,7 @@ def _draw_bands(panels, cube, frame, norm, cmap):
     for axes in panels[len(bands) :]:
         axes.remove()
     color_bar(panels[len(bands) - 1], image, label=_EM, extend="both")
+    return bool(doubtful.any())
 
 
 def _draw_flags(axes, cube, frame):
@@ -230,13 +234,26 @@ def _draw_flags(axes, cube, frame):
 
 
 def _draw_curve(axes, cube):
-    if not (np.isfinite(cube.data).all(axis=0) & ~cube.sky_mask).any():
+    curve, which = _field_curve(cube)
+    if curve is None:
         axes.set(xlabel=r"$\log_{10}$ (T / K)", ylabel=_EM, xlim=cube.bins.edges[[0, -1]])
         return
-    curve = cube.curve()
     curve.plot(axes, label="EM")
     high = curve.em.value if curve.draws is None else curve.upper.value
     if high.max() > 0:
         axes.set(yscale="log", ylim=(high.max() / 1e5, high.max() * 3))
-    axes.set_title(f"mean of {curve.n_pixels} pixels", fontsize=10)
+    axes.set_title(f"mean of {curve.n_pixels} pixels{which}", fontsize=10)
     axes.legend(fontsize=9)
+
+
+def _field_curve(cube):
+    """Return the EM curve of the whole field, and of which pixels it is, or `None` if there is no such curve."""
+    usable = np.isfinite(cube.data).all(axis=0) & ~cube.sky_mask
+    complete = usable & np.isfinite(cube.intensity.value).all(axis=0)
+    # Each channel may be saturated in some pixels, so that too few are left for the mean of all.
+    for pixels, which in ((usable, ""), (complete, " with six channels")):
+        try:
+            return (cube.curve(pixels), which) if pixels.any() else (None, "")
+        except ValueError:
+            continue
+    return None, ""

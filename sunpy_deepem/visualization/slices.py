@@ -1,10 +1,13 @@
 """Plots of cubes and their slices by ndcube, with the scale and labels of an emission measure."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 from astropy.coordinates import SkyCoord
 
 from sunpy_deepem.utils.product_maps import MASKED_COLOR, ScaledLogNorm
+from sunpy_deepem.visualization.panels import cover_doubtful, low_signal, undetermined
 
 __all__ = ["plot_cube"]
 
@@ -18,7 +21,8 @@ def plot_cube(cube, *args, **kwargs):
 
     A cube is an animation through log T, a slice of two axes an image, and one of log T the EM curve of a pixel. EM has
     a logarithmic scale over four decades. The uncertainty of a curve is that of each bin by itself; `plot_profile`
-    draws the interval of the posterior.
+    draws the interval of the posterior. Images are faded and hatched where the prior determines the EM, its 68 %
+    interval includes values near zero, or pixels are flagged LOW_SIGNAL, as in `plot_bins`.
 
     Parameters
     ----------
@@ -51,9 +55,48 @@ def plot_cube(cube, *args, **kwargs):
     shown = cube.plotter.plot(*args, **kwargs)
     axes = getattr(shown, "axes", shown)
     _label(cube, axes, is_image)
+    order = list(plot_axes) if is_image and plot_axes is not None else ["y", "x"]
+    is_transposed = order.index("x") < order.index("y")
     if cube.data.ndim == 3 and 0 in getattr(shown, "slider_axes", ()):
         _show_log_t(cube, shown)
+        _cover_bins(cube, shown, is_transposed)
+    elif is_image and cube.data.ndim == 2:
+        _cover(axes.images[-1], *_doubtful(cube), is_transposed)
     return shown
+
+
+def _cover(image, where, extent, is_transposed):
+    """Fade and hatch what is doubtful in an image, and return what was drawn."""
+    if is_transposed:
+        where, extent = where.T, (*extent[2:], *extent[:2])
+    return cover_doubtful(image, where, extent)
+
+
+def _doubtful(cube):
+    """Return where the EM of an image is not to be trusted, and the extent of that image in pixels."""
+    whole, axis = cube.whole_slice()
+    rows, columns = cube.data.shape
+    if whole is None:
+        low = np.expand_dims(low_signal(cube), tuple({0, 1} - set(np.atleast_1d(cube.meta.axes["quality"]))))
+        return np.broadcast_to(low, cube.data.shape), (-0.5, columns - 0.5, -0.5, rows - 0.5)
+    where, extent = undetermined(whole, list(itertools.pairwise(whole.bins.edges)))
+    along = {0: extent, 1: (*extent[:2], -0.5, rows - 0.5), 2: (*extent[2:], -0.5, rows - 0.5)}
+    return where.take(0, axis=axis), along[axis]
+
+
+def _cover_bins(cube, animator, is_transposed):
+    """Fade and hatch what is doubtful in the image of an animator, also after its slider moved to another bin."""
+    doubtful, extent = undetermined(cube, list(itertools.pairwise(cube.bins.edges)))
+    veils = []
+
+    def draw(value):
+        while veils:
+            veils.pop().remove()
+        veils.extend(_cover(animator.axes.images[0], doubtful[int(value)], extent, is_transposed))
+
+    slider = animator.sliders[list(animator.slider_axes).index(0)]._slider
+    draw(slider.val)
+    slider.on_changed(draw)
 
 
 def _show_log_t(cube, animator):
@@ -119,4 +162,4 @@ def _place(cube):
             return f"EM at x = {x:.0f}″, y = {y:.0f}″"
         if "log10" in cube.global_coords.physical_types.get(name, ""):
             return f"EM, log T = {float(value):.2f}"
-    return ""
+    return "EM" if cube.data.ndim == 2 else ""

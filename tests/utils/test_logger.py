@@ -87,7 +87,7 @@ def test_log_to_list():
     with sunpy_deepem.log.log_to_list() as records:
         invert_series(sample_maps((16, 16)))
     assert [record.levelname for record in records] == ["INFO"] * 3
-    assert records[0].message == "Found 1 sets of channels, 0 incomplete or ambiguous; ignored maps: 0."
+    assert records[0].message == "Found 1 set of channels, 0 incomplete or ambiguous; ignored maps: 0."
     assert records[2].message == "1 inverted, 0 skipped as done before, 0 failed"
 
 

@@ -1,6 +1,7 @@
 """Tests of the content of figures; test_baseline_figures.py compares their look."""
 
 import sys
+from dataclasses import replace
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -157,11 +158,30 @@ class TestSummary:
         assert "FEW_CHANNELS" in names
         assert "SATURATED" in names
 
+    def test_each_channel_is_saturated_somewhere(self):
+        """As in flares: pixels have three channels, but no three are measured in all of them."""
+        dem = invert(sample_maps((N, N)))
+        planes = dem.planes
+        intensity, limit = np.array(planes.intensity), np.full((6, N, N), np.nan)
+        quality = planes.quality.copy()
+        for channel in range(4):
+            pixel = (channel, 16, channel + 10)
+            intensity[pixel], limit[pixel] = np.nan, 1e3
+            quality[pixel[1:]] |= Quality.SATURATED | Quality.PARTIAL
+        part = dem.with_planes(replace(planes, intensity=list(intensity), limit=list(limit), quality=quality))
+        with pytest.raises(ValueError, match="3 or more channels"):
+            part.curve()
+        assert f"mean of {N * N - 4} pixels with six channels" in titles(drawn(part.plot_summary()))
+
     def test_low_signal_is_faded(self, cube):
         part = cube[:]
         part.meta["quality"] = np.where(np.eye(N) > 0, Quality.LOW_SIGNAL, 0).astype(np.uint16)
-        (axes,) = [axes for axes in plot_summary(part).axes if axes.get_title() == "EM-weighted log T"]
-        np.testing.assert_array_equal(axes.images[1].get_array()[..., 3] > 0, np.eye(N) > 0)
+        fig = plot_summary(part)
+        faded = [axes for axes in fig.axes if axes.get_title() in ("EM-weighted log T", "χ² (mean over channels)")]
+        assert len(faded) == 2
+        for axes in faded:
+            np.testing.assert_array_equal(axes.images[1].get_array()[..., 3] > 0, np.eye(N) > 0)
+        assert "hatched: the prior decides, the interval reaches zero, or the signal is low" in fig.get_suptitle()
 
 
 class TestSkyAxes:
@@ -249,8 +269,17 @@ class TestRoundtrip:
         part = cube[:]
         part.meta["quality"] = np.where(np.eye(N) > 0, Quality.LOW_SIGNAL, 0).astype(np.uint16)
         ratios = panels(plot_roundtrip(part))[12:]
-        for axes in ratios:
-            np.testing.assert_array_equal(axes.images[1].get_array()[..., 3] > 0, np.eye(N) > 0)
+        below = part.intensity < 2 * part.intensity_uncertainty
+        for axes, faint in zip(ratios, below, strict=True):
+            np.testing.assert_array_equal(axes.images[1].get_array()[..., 3] > 0, (np.eye(N) > 0) | faint)
+
+    def test_noisy_ratios_are_faded(self, cube):
+        fig = plot_roundtrip(cube)
+        assert fig.get_suptitle().endswith("faded: below 2 σ")
+        ratio = panels(fig)[12 + CHANNELS.index(94)]
+        faint = cube.intensity[0] < 2 * cube.intensity_uncertainty[0]
+        assert 0 < faint.sum() < faint.size
+        np.testing.assert_array_equal(ratio.images[1].get_array()[..., 3] > 0, faint)
 
     def test_norm_and_color_map(self, cube):
         norm = Normalize(0, 2)

@@ -1,9 +1,15 @@
 """Tests of ``DEMCube.plot`` and of the names of axes."""
 
+import itertools
+
 import numpy as np
 import pytest
 from helpers import true_cube
 from matplotlib.colors import LogNorm
+
+from sunpy_deepem import Quality, invert
+from sunpy_deepem.sample import sample_maps
+from sunpy_deepem.visualization.panels import is_doubtful
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,68 @@ def test_animation_through_log_t(truth):
     slider.set_val(8)
     assert slider.valtext.get_text() == "6.30"
     np.testing.assert_allclose(shown.axes.images[0].get_array(), truth.data[8])
+
+
+class TestFaded:
+    """Images are faded where the EM is undetermined, as in `plot_bins`, or the signal is low."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def cube(cls):
+        return invert(sample_maps((16, 16)))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def doubtful(cls, cube):
+        return is_doubtful(cube, list(itertools.pairwise(cube.bins.edges)))
+
+    @pytest.mark.parametrize("bin_", [8, 13, 16])
+    def test_bins(self, cube, doubtful, bin_):
+        assert_agree(veiled(cube[bin_].plot()), doubtful[bin_])
+        assert doubtful[16].mean() > 0.5 > doubtful[8].mean()
+
+    def test_along_log_t(self, cube, doubtful):
+        assert_agree(veiled(cube[:, 7].plot()), doubtful[:, 7])
+        assert_agree(veiled(cube[:, :, 7].plot()), doubtful[:, :, 7])
+
+    def test_slices_of_slices(self, cube, doubtful):
+        assert_agree(veiled(cube[13][3:9, 2:12].plot()), doubtful[13, 3:9, 2:12])
+        assert_agree(veiled(cube[3:, 7][8:, 2:12].plot()), doubtful[11:, 7, 2:12])
+
+    def test_swapped_axes(self, cube, doubtful):
+        assert_agree(veiled(cube[13].plot(plot_axes=["x", "y"])), doubtful[13].T)
+
+    def test_animation(self, cube, doubtful):
+        pytest.importorskip("mpl_animators", reason='animations are an extra: pip install "sunpy_deepem[plotting]"')
+        shown = cube.plot()
+        slider = shown.sliders[0]._slider
+        for bin_ in (0, 13, 12):
+            slider.set_val(bin_)
+            assert_agree(veiled(shown.axes), doubtful[bin_])
+
+    def test_aspect_is_kept(self, cube):
+        assert cube[:, 7].plot().get_aspect() == "auto"
+        assert cube[8].plot().get_aspect() == 1
+
+    def test_of_what_is_computed_from_a_slice(self, truth):
+        quality = np.zeros((16, 16), dtype=np.uint16)
+        quality[7, 6] = Quality.LOW_SIGNAL
+        image, row = truth[8] * 2, truth[:, 7] * 2
+        image.meta["quality"], row.meta["quality"] = quality, quality[7]
+        np.testing.assert_array_equal(veiled(image.plot()), quality > 0)
+        np.testing.assert_array_equal(veiled(row.plot()), np.broadcast_to(quality[7] > 0, (18, 16)))
+
+
+def assert_agree(found, expected):
+    """Draws of fewer bins differ in rounding, which may change a pixel on the edge."""
+    assert found.shape == expected.shape
+    assert (found == expected).mean() > 0.98
+
+
+def veiled(axes):
+    """Return where an image is faded."""
+    first, *veils = axes.images
+    return veils[0].get_array()[..., 3] > 0 if veils else np.zeros(first.get_array().shape, dtype=bool)
 
 
 def test_own_options(truth):
