@@ -181,7 +181,9 @@ class TestPartsOfTheData:
         whole, part = run("invert", files, "-o", "all.fits"), DEMCube.read("part.fits")
         assert whole.exit_code == 0
         assert part.shape[1] < part.shape[2] < 32
-        assert np.isin(part.data[5], DEMCube.read("all.fits").data[5]).all()
+        em, whole_em = part.data[5], DEMCube.read("all.fits").data[5].ravel()
+        nearest = whole_em[np.abs(whole_em - em[..., np.newaxis]).argmin(axis=-1)]
+        np.testing.assert_allclose(em, nearest, rtol=1e-4)  # sums of other tiles are rounded otherwise
 
     def test_quantiles_of_weights_without_a_posterior(self, folder, files, response):
         network = ScaledNetwork(response.matrix.value.sum(axis=1) * 1e25, 18, hidden=(8,))
@@ -306,7 +308,8 @@ class TestInvertMany:
             result = run("invert", many, "-o", "dem", "--part", f"{k}/3")
             assert result.exit_code == 0, result.output
             assert f"Report: {Path('dem') / f'report-{k}-of-3.json'}" in result.stderr
-            assert f"Found {k < 3:d} sets of channels" in result.stderr
+            sets = "1 set" if k < 3 else "0 sets"
+            assert f"Found {sets} of channels" in result.stderr
         assert len(list(Path("dem").glob("*.fits"))) == 2
 
     def test_since(self, folder, many):

@@ -33,7 +33,7 @@ REFERRING = [*PAGES, *sorted((ROOT / "docs" / "reference").glob("*.rst")), *sort
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TUTORIAL = ROOT / "examples" / "plot_0_tutorial.py"
 _BLOCK = re.compile(r"^\.\. code-block:: python\n(?:   :.*\n)*\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
-# Columns of code that a page of 1280 pixels shows without scrolling
+# Columns of code; a page of 1280 pixels shows about 90 and wraps longer lines
 _PAGE_WIDTH = 100
 _REFERENCE = re.compile(r"(?:`~?|^\.\. auto\w+:: )(sunpy_deepem(?:\.\w+)+)(?:`|$)", re.MULTILINE)
 
