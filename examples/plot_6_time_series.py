@@ -42,10 +42,10 @@ sequence = invert_series(maps)
 print(sequence.shape)
 
 # %%
-# The light curve of the region is an `~astropy.timeseries.TimeSeries`.
+# The light curve of the region is an `~astropy.timeseries.TimeSeries`, which also holds the uncertainties.
 
 curve = sequence.light_curve(flare)
-print(curve.colnames)
+print(", ".join(name for name in curve.colnames if not name.endswith("_uncertainty")))
 
 fig, (upper, lower) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, layout="constrained")
 minutes = (curve.time - times[0]).to_value("min")

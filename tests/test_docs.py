@@ -162,6 +162,15 @@ def test_tutorial_runs_without_a_network(tmp_path, monkeypatch, figures, capsys)
     assert f"{namespace['curve'].n_pixels} pixels" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["plot_2_roundtrip", "plot_6_time_series", "plot_9_flare"])
+def test_examples_run_without_warnings(name, figures, capsys):
+    """Pages of the gallery would hold the warnings, which are errors here, and lines that are cut."""
+    source = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
+    synthetic = source.split("# %%\n# Cutouts of a real flare")[0]
+    exec(compile(synthetic, name, "exec"), {})
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > _PAGE_WIDTH] == []
+
+
 def test_tutorial_downloads_what_it_reads(monkeypatch):
     """The code of the download runs word for word, with files of the package in place of those of the archive."""
     fetch = importlib.import_module("sunpy_deepem.fetch")
