@@ -39,6 +39,8 @@ html_title = "sunpy_deepem"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_favicon = "_static/favicon.svg"
+# Names in the list of contents of a page without their class, which would fill it
+toc_object_entries_show_parents = "hide"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -118,7 +120,6 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "doc_module": ("sunpy_deepem",),
     "backreferences_dir": "generated/backreferences",
-    "reference_url": {"sunpy_deepem": None},
 }
 warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")
 log.setLevel("WARNING")  # pages hold what examples print, not their progress
