@@ -39,7 +39,7 @@ TESTS = {
     "calibrate/degradation.py": ("calibrate/test_degradation.py",),
     "calibrate/photometry.py": ("calibrate/test_photometry.py", "stack/test_calibrated_stack.py"),
     "cube/arithmetic.py": ("cube/test_cube_operations.py", "cube/test_posterior.py"),
-    "cube/fit.py": ("test_forward.py", "stack/test_channel_use.py", "cube/test_precision.py"),
+    "cube/fit.py": ("cube/test_fit.py", "test_forward.py", "stack/test_channel_use.py", "cube/test_precision.py"),
     "cube/precision.py": ("cube/test_precision.py",),
     "cube/resample.py": ("cube/test_cube_operations.py",),
     "cube/sensitivity.py": ("cube/test_sensitivity.py",),

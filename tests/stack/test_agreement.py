@@ -61,6 +61,7 @@ def test_other_number_of_pixels():
         ({"crval1": -7.2}, r"rolled by 0\.00°, corners 7\.2 arcsec"),
         ({"crpix2": 13.5}, r"rolled by 0\.00°, corners 12\.0 arcsec"),
         ({"cdelt1": 3.6}, r"rolled by 0\.00°, corners 9\.6 arcsec"),
+        ({"cdelt1": 3.6, "crpix1": 5.8333}, r"rolled by 0\.00°, corners 19\.2 arcsec"),
         ({"cdelt1": -2.4}, r"rolled by 180\.00°, corners 38\.4 arcsec"),
     ],
     ids=str,
