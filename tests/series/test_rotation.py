@@ -47,6 +47,15 @@ def test_same_time():
     np.testing.assert_array_equal(region(inside).on_grid(header(0), (N, N)), inside)
 
 
+def test_whole_field():
+    inside, cutout = np.ones((12, 20), dtype=bool), header(0, crpix1=10.5, crpix2=6.5)
+    followed = RotatingRegion.from_region(inside, cutout, inside.shape)
+    np.testing.assert_array_equal(followed.on_grid(cutout, inside.shape), inside)
+    # The same in the middle of a larger field.
+    on_disk = followed.on_grid(header(0), (N, N))
+    np.testing.assert_array_equal(on_disk, box(slice(94, 106), slice(90, 110)))
+
+
 @pytest.mark.parametrize("rows", [slice(98, 102), slice(140, 144)])
 def test_follows_a_point(rows):
     """Its center is where sunpy puts that of the region."""
