@@ -110,6 +110,13 @@ class TestFunction:
         solution = returning(GOOD_EM, GOOD_STATUS, 2 * GOOD_EM).solve(*pixels, response)
         np.testing.assert_array_equal(solution.em_std, 2)
 
+    def test_bins_may_be_empty(self, response, pixels):
+        solution = returning(np.where(np.arange(18)[:, np.newaxis] == 3, 0, GOOD_EM), GOOD_STATUS).solve(
+            *pixels, response
+        )
+        assert (solution.status == 0).all()
+        assert (solution.em[3] == 0).all()
+
     @pytest.mark.parametrize(
         ("em", "status", "match"),
         [

@@ -81,6 +81,10 @@ class TestValidation:
         assert flat.values.unit == EMISSIVITY_UNIT
         assert flat.values.shape == (3, 101)
 
+    def test_repr(self, flat):
+        expected = "<Emissivity: 3 temperatures, log T 6 to 6.6; 101 wavelengths, 90 to 100 Å>"
+        assert repr(flat) == expected
+
     def test_edges(self, flat):
         assert u.allclose(flat.edges[[0, 1, -1]], [89.95, 90.05, 100.05] * u.angstrom)
 
