@@ -41,6 +41,9 @@ def _init_log():
     return logger
 
 
+# Waits that were explained; several threads may wait for the same.
+_EXPLAINED = set()
+
 #: Handler that prints its records.
 console = _Console()
 #: Logger of this package, an `astropy.logger.AstropyLogger`.
@@ -49,8 +52,14 @@ log = _init_log()
 
 @contextmanager
 def explained_wait(message, seconds=3.0):
-    """Log ``message`` if the block takes longer than ``seconds``, as a context."""
-    timer = threading.Timer(seconds, lambda: log.info(message))
+    """Log ``message``, once in a process, if the block takes longer than ``seconds``, as a context."""
+
+    def explain():
+        if message not in _EXPLAINED:
+            _EXPLAINED.add(message)
+            log.info(message)
+
+    timer = threading.Timer(seconds, explain)
     timer.daemon = True
     timer.start()
     try:

@@ -121,8 +121,9 @@ def test_records_are_written_above_progress_bars(capsys):
 def test_long_waits_are_explained(capsys):
     with explained_wait("quick", seconds=60):
         pass
-    with explained_wait("slow", seconds=0.01):
-        time.sleep(0.2)
+    for _ in range(2):
+        with explained_wait("slow", seconds=0.01):
+            time.sleep(0.2)
     err = capsys.readouterr().err
-    assert "INFO: slow" in err
+    assert err.count("INFO: slow") == 1
     assert "quick" not in err
