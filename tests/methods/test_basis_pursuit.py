@@ -1,5 +1,7 @@
 """Tests of basis pursuit against SciPy's linprog, and of the status of pixels without a solution."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import astropy.units as u
@@ -422,3 +424,17 @@ def test_threads_of_other_users_of_highs(response, solvable, threads):
         assert BasisPursuit().solve(*solvable[1:], response).status == 0
     finally:
         highspy.Highs.resetGlobalScheduler(True)
+
+
+def test_nothing_is_printed(tmp_path):
+    # In a new process, since a banner is printed once.
+    code = (
+        "import numpy as np\n"
+        "from sunpy_deepem import TemperatureResponse\n"
+        "from sunpy_deepem.methods import BasisPursuit\n"
+        "response = TemperatureResponse.default()\n"
+        "intensity = response.matrix.value @ np.where(np.arange(18) == 8, 1e27, 0)\n"
+        "BasisPursuit().solve(intensity, 0.1 * intensity, response)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
