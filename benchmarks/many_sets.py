@@ -97,6 +97,7 @@ def make_sets(folder, n, shape):
 
 def run(args, folder):
     """Invert all sets on a cluster, and return the report and facts."""
+    import dask
     from distributed import Client, LocalCluster
 
     from sunpy_deepem.series import group_maps, invert_series
@@ -108,7 +109,10 @@ def run(args, folder):
         one.mkdir()
     make_sets(maps, args.sets, args.shape)
     sets = group_maps(maps)
+    # Workers do not die of their task here; by default dask gives up a task whose worker died four times.
+    patience = dask.config.set({"distributed.scheduler.allowed-failures": 100})
     with (
+        patience,
         LocalCluster(
             n_workers=args.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
         ) as cluster,
