@@ -42,7 +42,7 @@ def _init_log():
 
 
 # Waits that were explained; several threads may wait for the same.
-_EXPLAINED = set()
+_EXPLAINED: set[str] = set()
 
 #: Handler that prints its records.
 console = _Console()
