@@ -125,7 +125,14 @@ def test_draws_equal_single_arrays(name):
 
 @pytest.mark.parametrize(
     ("limits", "message"),
-    [((6.5, 6.0), "low must be below high"), ((3, 6), "within the cube's bins"), (("hot", 7), "low must be a number")],
+    [
+        ((6.5, 6.0), "low must be below high"),
+        ((6.0, 6.0), "low must be below high"),
+        ((3, 6), "within the cube's bins"),
+        ((5.4, 6), "within the cube's bins"),
+        ((6, 7.3), "within the cube's bins"),
+        (("hot", 7), "low must be a number"),
+    ],
 )
 def test_invalid_limits(limits, message):
     with pytest.raises(ValueError, match=message):

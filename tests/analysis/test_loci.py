@@ -13,6 +13,7 @@ def test_isothermal_loci_cross_at_the_temperature(response):
     at = 50
     intensity = 1e27 * u.cm**-5 * response.curves[:, at]
     loci = em_loci(intensity, response)
+    assert loci.unit == u.cm**-5
     np.testing.assert_allclose(loci[:, at].value, 1e27)
     # At any other temperature the channels disagree.
     spread = np.log10((loci.max(axis=0) / loci.min(axis=0)).value)
