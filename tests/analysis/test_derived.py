@@ -92,6 +92,16 @@ def test_thermal_energy():
     assert thermal_energy(em, BINS, low=6.3, **DEPTH) < thermal_energy(em, BINS, **DEPTH)
 
 
+def test_sum_without_weights_is_zero():
+    np.testing.assert_array_equal(weighted_sum(np.zeros(1), np.ones((1, 3))), np.zeros(3))
+
+
+def test_faint_em_has_a_peak():
+    em = np.zeros((18, 1))
+    em[7] = 0.5
+    np.testing.assert_allclose(FUNCTIONS["peak"](em), BINS.centers[7])
+
+
 @pytest.mark.parametrize("name", ["log_t", "peak", "width", "energy"])
 def test_zero_em_has_no_temperature(name):
     assert np.isnan(FUNCTIONS[name](np.zeros((18, 2)))).all()

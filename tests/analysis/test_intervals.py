@@ -40,6 +40,11 @@ def test_nan_pixels(draws):
     assert np.isnan(contraction(draws, np.ones(18))[:, 7]).all()
 
 
+def test_quantiles_are_over_draws(draws):
+    found = quantiles_of(lambda em: em.sum(axis=0), draws, (0.16, 0.84))
+    np.testing.assert_allclose(found, np.quantile(draws.sum(axis=1), (0.16, 0.84), axis=0), rtol=1e-6)
+
+
 def test_tiles_equal_whole(draws):
     def total(em):
         return em.sum(axis=0)
