@@ -28,7 +28,11 @@ _CHECKED = 100
 
 
 class Killer(threading.Thread):
-    """Kills a random worker of a cluster at random times."""
+    """
+    Kills a random worker of a cluster at random times.
+
+    Workers that are still starting are spared, because dask does not replace a worker that dies before it has started.
+    """
 
     def __init__(self, cluster, every, seed):
         super().__init__(daemon=True)
@@ -38,7 +42,8 @@ class Killer(threading.Thread):
     def run(self):
         """Kill until `stop`."""
         while not self._end.wait(self._random.expovariate(1 / self.every)):
-            if pids := [nanny.pid for nanny in self.cluster.workers.values() if nanny.pid]:
+            nannies = [nanny for nanny in self.cluster.workers.values() if nanny.pid]
+            if pids := [nanny.pid for nanny in nannies if nanny.process.status.name == "running"]:
                 os.kill(self._random.choice(pids), signal.SIGKILL)
                 self.kills += 1
 
@@ -109,8 +114,10 @@ def run(args, folder):
         one.mkdir()
     make_sets(maps, args.sets, args.shape)
     sets = group_maps(maps)
-    # Workers do not die of their task here; by default dask gives up a task whose worker died four times.
-    patience = dask.config.set({"distributed.scheduler.allowed-failures": 100})
+    # Workers do not die of their task here; by default dask gives up a task whose worker died four times. It also gives
+    # up a worker of which there is no trace 15 s after its death, because its successor was just killed, too.
+    patience = {"scheduler.allowed-failures": 100, "deploy.lost-worker-timeout": "1 hour"}
+    patience = dask.config.set({f"distributed.{name}": value for name, value in patience.items()})
     with (
         patience,
         LocalCluster(

@@ -162,6 +162,7 @@ def test_tutorial_runs_without_a_network(tmp_path, monkeypatch, figures, capsys)
     assert f"{namespace['curve'].n_pixels} pixels" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plot_2_roundtrip", "plot_6_time_series", "plot_9_flare"])
 def test_examples_run_without_warnings(name, figures, capsys):
     """Pages of the gallery would hold the warnings, which are errors here, and lines that are cut."""
@@ -205,6 +206,7 @@ runpy.run_path(sys.argv[3], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_tutorial_runs_with_a_download(tmp_path):
     """In a fresh interpreter, the code of the download in place of the packaged maps, from an archive on loopback."""
     text = TUTORIAL.read_text(encoding="utf-8")

@@ -95,6 +95,7 @@ class TestContent:
         for name, image in dem.planes.images.items():
             assert found.planes.images[name].dtype == image.dtype
 
+    @pytest.mark.slow
     @settings(max_examples=20)
     @given(
         em=arrays(float, (18, 4), elements=st.floats(1e15, 1e32) | st.just(0.0)),

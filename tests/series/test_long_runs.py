@@ -48,7 +48,7 @@ def test_many_sets_have_different_times(tmp_path):
 @pytest.mark.slow
 def test_nothing_is_lost_when_workers_are_killed(tmp_path):
     command = [sys.executable, BENCHMARKS / "many_sets.py", "--quick", "--output", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "many_sets.json").read_text(encoding="utf-8"))
     assert found["wrong"] == []

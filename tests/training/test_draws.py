@@ -46,6 +46,7 @@ def test_narrow_posterior_is_widened(network, data):
     assert network.posterior.widening == pytest.approx(expected / 0.75, rel=0.2)
 
 
+@pytest.mark.slow
 def test_network_learns_mean_and_width_of_draws(network, data):
     torch.manual_seed(0)
     scale = RESPONSE.matrix.value.sum(axis=1) * EM_SCALE

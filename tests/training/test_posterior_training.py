@@ -26,6 +26,7 @@ def same(one, two):
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights(response):
     network = train(response)
     assert same(network, train(response))
@@ -57,6 +58,7 @@ def test_resumed_training_gives_the_same_weights(response, tmp_path, monkeypatch
         train(response, checkpoint=checkpoint, changes={"seed": 1})
 
 
+@pytest.mark.slow
 def test_likelihood_rises(response):
     pixels = DEMPrior().sample(10, seed=0, trace=True)
     assert pixels.min() > 0

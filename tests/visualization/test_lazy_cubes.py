@@ -29,6 +29,7 @@ def pictures(cubes, name):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_same_figure_as_in_memory(tmp_path, name):
     lazy = invert(real_maps(), shape=32, out=tmp_path / "dem.fits")
