@@ -9,13 +9,34 @@ from sunpy_deepem.stack.counts import is_per_second
 from sunpy_deepem.stack.maps import channel_of
 from sunpy_deepem.utils.messages import warn_user
 
-__all__ = ["check_fields", "check_observers", "check_units"]
+__all__ = ["check_fields", "check_observers", "check_registration", "check_units"]
 
 # SDO orbits the Earth at 0.0003 AU and moves by less than 0.000003 AU between two channels.
 _MAX_DISTANCE, _MAX_DISTANCE_FROM_EARTH = 0.01 * u.AU, 0.3 * u.AU
 # In level 1, AIA's channels are rolled against each other by up to 0.2° and point up to 20 arcsec apart; later levels
 # and cutouts agree to a pixel or two.
 _MAX_ROLL, _MAX_SHIFT, _MAX_SHIFT_OF_LEVEL_1 = 0.3, 5.0, 40.0
+
+
+def check_registration(counts):
+    """
+    Warn of maps of level 1 that could not be registered.
+
+    Parameters
+    ----------
+    counts : `dict` of `~sunpy_deepem.stack.counts.ChannelCounts`
+        By channel.
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        If there are cutouts of level 1.
+    """
+    if cutouts := [str(channel) for channel, one in counts.items() if is_level_1(one.smap) and not one.registered]:
+        warn_user(
+            f"The maps of {', '.join(cutouts)} Å are level 1 and not full-disk, so aiapy cannot register them; their "
+            "WCS is used unchanged. Use level 1.5 cutouts where pointing matters."
+        )
 
 
 def check_observers(maps):

@@ -11,7 +11,7 @@ from sunpy_deepem.calibrate.degradation import degradation_factor, known_until
 from sunpy_deepem.calibrate.photometry import common_fraction, counts_uncertainty, error_table, native_pixels
 from sunpy_deepem.channels import CHANNELS
 from sunpy_deepem.quality import MASKED, Quality, signal_flags
-from sunpy_deepem.stack.agreement import check_fields, check_observers, check_units
+from sunpy_deepem.stack.agreement import check_fields, check_observers, check_registration, check_units
 from sunpy_deepem.stack.binning import Binning
 from sunpy_deepem.stack.counts import ChannelCounts, unused_provenance
 from sunpy_deepem.stack.grid import binned_header, common_field, common_grid, output_shape, part_header
@@ -253,6 +253,7 @@ class Observation:
         table, table_origin = degradation_table(degradation, correction_table)
         known = None if table is None else known_until(table, max(smap.date for smap in maps))
         self._counts = {channel_of(smap): ChannelCounts.from_map(smap) for smap in maps}
+        check_registration(self._counts)
         self._place(shape, region)
         check_fields(maps)
         self._errors = {"calibration_error": calibration_error, "chianti_error": chianti_error}

@@ -13,7 +13,6 @@ from sunpy.map import GenericMap, contains_full_disk
 from sunpy_deepem.calibrate.preparation import is_level_1
 from sunpy_deepem.stack.maps import channel_of, describe
 from sunpy_deepem.units import ALIGNMENT_TOLERANCE, SATURATION
-from sunpy_deepem.utils.messages import warn_user
 
 __all__ = ["ChannelCounts", "Counts", "is_per_second", "pixel_area", "unused_provenance"]
 
@@ -93,15 +92,7 @@ class ChannelCounts:
     def from_map(cls, smap):
         """Check a map; register it if it is a full disk of level 1."""
         counts = cls.unregistered(smap)
-        if not is_level_1(smap):
-            return counts
-        if contains_full_disk(smap):
-            return _registered(counts)
-        warn_user(
-            f"The {describe(smap)} map is level 1 and not full-disk, so aiapy cannot register it; its WCS is used "
-            "unchanged. Use level 1.5 cutouts where pointing matters."
-        )
-        return counts
+        return _registered(counts) if is_level_1(smap) and contains_full_disk(smap) else counts
 
     @classmethod
     def unregistered(cls, smap):

@@ -241,8 +241,10 @@ class TestLevel1:
         np.testing.assert_allclose(stack.intensity.value[0] * maps[0].meta["exptime"], maps[0].data, rtol=1e-6)
 
     def test_cutout(self):
-        with pytest.warns(SunpyUserWarning, match="94.* level 1 and not full-disk"):
-            stack = ChannelStack.from_maps([aia_map(94, random_counts(), lvl_num=1), *six(random_counts())[1:]])
+        cutouts = [aia_map(channel, random_counts(), lvl_num=1) for channel in CHANNELS[:2]]
+        with pytest.warns(SunpyUserWarning, match="The maps of 94, 131 Å are level 1 and not full-disk") as warned:
+            stack = ChannelStack.from_maps([*cutouts, *six(random_counts())[2:]])
+        assert len(warned) == 1
         assert not stack.inputs[0]["registered"]
 
 
