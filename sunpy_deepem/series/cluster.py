@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 
+from sunpy_deepem.utils.logger import log
 from sunpy_deepem.utils.parallel import background, n_cores, thread_pool
 
 __all__ = ["JobPool", "SerialPool", "open_pool"]
 
+# Seconds without a result after which the lack of workers is logged.
+_PATIENCE = 60.0
 _WORKER_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 _LOG_WARNINGS_ONLY = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "warning"}
 
@@ -47,14 +50,18 @@ class JobPool:
         key, future
             Key of a job and its completed `~concurrent.futures.Future`, in order of completion.
         """
-        waiting, futures = list(reversed(jobs.items())), {}
+        waiting, futures, is_logged = list(reversed(jobs.items())), {}, False
         try:
             while waiting or futures:
                 # dask blames all jobs that wait at a killed worker, so none wait there.
                 for _ in range(min(len(waiting), max(1, self.n_slots()) - len(futures))):
                     key, job = waiting.pop()
                     futures[self._submit(function, job)] = key
-                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                done = wait(futures, timeout=_PATIENCE, return_when=FIRST_COMPLETED).done
+                if not done and not is_logged and self.n_slots() == 0:
+                    is_logged = True
+                    log.warning("The scheduler has no workers. The series continues when there are some.")
+                for future in done:
                     yield futures.pop(future), future
         finally:
             for future in futures:

@@ -2,10 +2,13 @@
 
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sunpy_deepem.series.cluster import SerialPool, open_pool
+from sunpy_deepem.series import cluster
+from sunpy_deepem.series.cluster import JobPool, SerialPool, open_pool
+from sunpy_deepem.utils.logger import log
 
 
 def finish(job, ahead):
@@ -73,3 +76,17 @@ def test_warning_filters_are_restored():
     with open_pool(None):
         warnings.simplefilter("ignore")
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_lack_of_workers_is_logged_once(n_workers, monkeypatch):
+    """As of a dask cluster whose workers were all killed; a slow worker is no reason."""
+    monkeypatch.setattr(cluster, "_PATIENCE", 0.01)
+    back = threading.Event()
+    with log.log_to_list() as records, ThreadPoolExecutor(1) as executor:
+        timer = threading.Timer(0.3, back.set)
+        timer.start()
+        found = list(JobPool(executor, lambda: n_workers).run(lambda job: back.wait(10) and job, {"a": 1, "b": 2}))
+    assert [(key, future.result()) for key, future in found] == [("a", 1), ("b", 2)]
+    expected = ["The scheduler has no workers. The series continues when there are some."]
+    assert [record.message for record in records] == (expected if n_workers == 0 else [])
