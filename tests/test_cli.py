@@ -305,6 +305,7 @@ class TestInvertMany:
         said = " ".join(result.stderr.split())
         assert "made with other shape. Pass --overwrite to replace it" in said
         assert "overwrite=True" not in said
+        assert f"The report of an earlier run is kept: {Path('dem') / 'report.json'}" in said
         assert Path("dem/report.json").read_text(encoding="utf-8") == good
 
     def test_job_array(self, folder, many):

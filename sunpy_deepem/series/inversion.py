@@ -121,14 +121,15 @@ def invert_series(
                 bar.update()
         finally:
             # Also after an interrupt.
-            report = make_report(sets, jobs, finished)
+            report, is_written = make_report(sets, jobs, finished), False
             if target is not None:
                 path = report_path(target, sets.part)
                 # A run with other options must not replace the report of the files that are there.
-                if report.paths or not path.exists():
+                is_written = bool(report.paths) or not path.exists()
+                if is_written:
                     report.write(path)
                 clean_target(target)
-            log_report(report, None if out is None else report_path(checked_path(out), sets.part))
+            log_report(report, None if out is None else report_path(checked_path(out), sets.part), is_written)
     if target is not None:
         return report
     return _sequence([cubes[index] for index in sorted(cubes) if cubes[index] is not None], report)
@@ -178,12 +179,13 @@ def _existing(pool, jobs):
             yield key, result
 
 
-def log_report(report, path):
-    """Log a report and the path of its file, which may be `None`."""
+def log_report(report, path, is_written=True):
+    """Log a report and the path of its file, which may be `None` or that of an earlier run."""
     if path is None:
         log.info("%s", report.counts)  # failed sets are a warning or an error
     else:
-        log.log(WARNING if report.failed else INFO, "%s\nReport: %s", report, path)
+        name = "Report" if is_written else "The report of an earlier run is kept"
+        log.log(WARNING if report.failed else INFO, "%s\n%s: %s", report, name, path)
 
 
 def _outcomes(pool, function, jobs, prepare=None):
