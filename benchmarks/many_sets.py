@@ -175,7 +175,7 @@ def main():
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "output")
     args = parser.parse_args()
     if args.quick:
-        args.sets, args.every = 60, 3.0
+        args.sets, args.every = 40, 5.0
     args.output.mkdir(parents=True, exist_ok=True)
     from machine import describe
 
