@@ -18,7 +18,10 @@ __all__ = ["PosteriorDraws"]
 _CPU_TILE, _GPU_TILE = 2**15, 2**20
 # Smallest σ over intensity of the channels of a pixel, from which the network is used alone, and up to which draws are.
 _NETWORK_NOISE, _SHARP_NOISE = 0.08, 0.04
-# Draws of which the mean is taken in pixels with little noise.
+# χ² of the network's mean in pixels with missing or saturated channels, up to which the network is used alone, and from
+# which draws are.
+_GOOD_FIT, _BAD_FIT = 1.0, 2.0
+# Draws of which the mean is taken.
 _SHARP_DRAWS = 64
 
 
@@ -160,7 +163,10 @@ class PosteriorDraws:
 
     def _sharpen(self, results, arrays):
         """
-        Replace the mean and half-width of pixels with little noise by those of draws, in place.
+        Replace the mean and half-width by those of draws, in place, where the network is too blunt.
+
+        These are pixels with little noise, and those with missing or saturated channels in which the mean does not
+        explain the other channels.
 
         Parameters
         ----------
@@ -175,24 +181,20 @@ class PosteriorDraws:
         # In usual pixels this is all there is to do.
         if flags is None and torch.sub(uncertainty, intensity, alpha=_NETWORK_NOISE).amin() >= 0:
             return
-        noise = uncertainty / intensity.abs()
-        if flags is not None:
-            noise = noise.masked_fill(flags.unflatten(1, (2, -1)).any(dim=1), torch.inf)
-        noise = noise.amin(dim=1)[0, 0]
-        sharp = (noise < _NETWORK_NOISE).nonzero()[:, 0]
-        if not len(sharp):
-            return
         matrix, network = self._posterior_on(intensity.device)
+        weight = _weight_of_draws(results[0], *arrays, matrix)
+        chosen = (weight > 0).nonzero()[:, 0]
+        if not len(chosen):
+            return
         numbers = common_numbers(_SHARP_DRAWS, 0, *matrix.shape[::-1]).to(intensity.device)
         size = max(1, (_CPU_TILE if intensity.device.type == "cpu" else _GPU_TILE) // _SHARP_DRAWS)
-        for pixels in sharp.split(size):
+        for pixels in chosen.split(size):
             part = [None if array is None else array[..., pixels] for array in arrays]
             draws = draw_tile(network, *part, matrix, numbers)
-            weight = ((_NETWORK_NOISE - noise[pixels]) / (_NETWORK_NOISE - _SHARP_NOISE)).clamp(0, 1)
             for result, new in zip(results, (draws.mean(dim=0), half_width(draws)), strict=True):
                 if result is not None:
                     old = result[0, :, 0, pixels]
-                    result[0, :, 0, pixels] = torch.lerp(old, new, weight)
+                    result[0, :, 0, pixels] = torch.lerp(old, new, weight[pixels])
 
     def _posterior_on(self, device):
         """Return the response in DN s^-1 pix^-1 for 10^25 cm^-5, and the posterior's network, on a device."""
@@ -201,6 +203,26 @@ class PosteriorDraws:
         # Copies of other precision are kept for weights that do not change, but the widening is no weight.
         posterior.widening = self.posterior.widening
         return matrix, posterior
+
+
+def _weight_of_draws(em, intensity, uncertainty, flags, matrix):
+    """Return the weight, from 0 to 1, of the mean of draws in the answer for each pixel, shape ``(n,)``."""
+    noise = uncertainty / intensity.abs()
+    if flags is None:
+        return _ramp(noise.amin(dim=1)[0, 0], _NETWORK_NOISE, _SHARP_NOISE)
+    unused = flags.unflatten(1, (2, -1)).any(dim=1)
+    weight = _ramp(noise.masked_fill(unused, torch.inf).amin(dim=1)[0, 0], _NETWORK_NOISE, _SHARP_NOISE)
+    partial = unused.any(dim=1)[0, 0].nonzero()[:, 0]
+    residual = matrix @ (em[0, :, 0, partial] / EM_SCALE) - intensity[0, :, 0, partial]
+    residual = (residual / uncertainty[0, :, 0, partial]).masked_fill_(unused[0, :, 0, partial], torch.nan)
+    chi2 = residual.square_().nanmean(dim=0)
+    weight[partial] = torch.maximum(weight[partial], _ramp(chi2, _GOOD_FIT, _BAD_FIT))
+    return weight
+
+
+def _ramp(values, zero, one):
+    """Return a weight that is 0 at one value and 1 at another, and 0 for NaN."""
+    return ((values - zero) / (one - zero)).clamp(0, 1).nan_to_num_(0)
 
 
 class _Tiles:

@@ -171,6 +171,32 @@ def test_predict_has_no_seam_between_network_and_draws(default):
     assert steps.max() < 0.05
 
 
+def test_predict_is_the_mean_of_draws_where_the_network_misses_partial_data(default, monkeypatch):
+    """The mean explains the channels that a pixel of a flare has left."""
+    _, intensity, sigma = observed(2000)
+    intensity[[2, 3], ::2] = np.nan
+    limit = np.zeros(intensity.shape, dtype=bool)
+    limit[5, 1::4] = True
+    partial, used = (np.arange(2000) % 4 < 3), np.isfinite(intensity) & ~limit
+
+    def chi2(em):
+        return np.nanmean(np.where(used, (MATRIX @ em - intensity) / sigma, np.nan) ** 2, axis=0)
+
+    em, em_std = default.predict(intensity, sigma, lower_limit=limit)
+    monkeypatch.setattr(type(default), "_sharpen", lambda *_: None)
+    blunt, _ = default.predict(intensity, sigma, lower_limit=limit)
+    missed = partial & (chi2(blunt) > 2.1)
+    assert missed.sum() > 20
+    assert np.median(chi2(em)[missed]) < 0.5 * np.median(chi2(blunt)[missed])
+    draws = default.sample(*(array[:, missed] for array in (intensity, sigma)), lower_limit=limit[:, missed])
+    np.testing.assert_allclose(em[:, missed], draws.mean(axis=0), rtol=2e-3, atol=1e20)
+    np.testing.assert_allclose(em_std[:, missed], half_width(draws).numpy(), rtol=2e-2, atol=1e20)
+    # The network is used where all channels are there, and where it explains them.
+    np.testing.assert_array_equal(em[:, ~partial], blunt[:, ~partial])
+    explained = partial & (chi2(blunt) < 0.9)
+    np.testing.assert_array_equal(em[:, explained], blunt[:, explained])
+
+
 # -- Channels --------------------------------------------------------------------------------------------------------
 
 
