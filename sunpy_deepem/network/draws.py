@@ -19,8 +19,8 @@ _CPU_TILE, _GPU_TILE = 2**15, 2**20
 # Smallest σ over intensity of the channels of a pixel, from which the network is used alone, and up to which draws are.
 _NETWORK_NOISE, _SHARP_NOISE = 0.08, 0.04
 # χ² of the network's mean in pixels with missing or saturated channels, up to which the network is used alone, and from
-# which draws are.
-_GOOD_FIT, _BAD_FIT = 1.0, 2.0
+# which draws are; and χ² of the mean of draws from which these are not, because the channels contradict each other.
+_GOOD_FIT, _BAD_FIT, _NO_FIT = 1.0, 2.0, 4.0
 # Draws of which the mean is taken.
 _SHARP_DRAWS = 64
 
@@ -165,8 +165,8 @@ class PosteriorDraws:
         """
         Replace the mean and half-width by those of draws, in place, where the network is too blunt.
 
-        These are pixels with little noise, and those with missing or saturated channels in which the mean does not
-        explain the other channels.
+        These are pixels with little noise, and those with missing or saturated channels in which the mean of draws
+        explains the other channels and that of the network does not.
 
         Parameters
         ----------
@@ -182,8 +182,9 @@ class PosteriorDraws:
         if flags is None and torch.sub(uncertainty, intensity, alpha=_NETWORK_NOISE).amin() >= 0:
             return
         matrix, network = self._posterior_on(intensity.device)
-        weight = _weight_of_draws(results[0], *arrays, matrix)
-        chosen = (weight > 0).nonzero()[:, 0]
+        sharp = _ramp(_least_noise(*arrays), _NETWORK_NOISE, _SHARP_NOISE)
+        missed = _ramp(_misfit(results[0][0, :, 0], *arrays, matrix), _GOOD_FIT, _BAD_FIT)
+        chosen = torch.maximum(sharp, missed).nonzero()[:, 0]
         if not len(chosen):
             return
         numbers = common_numbers(_SHARP_DRAWS, 0, *matrix.shape[::-1]).to(intensity.device)
@@ -191,10 +192,13 @@ class PosteriorDraws:
         for pixels in chosen.split(size):
             part = [None if array is None else array[..., pixels] for array in arrays]
             draws = draw_tile(network, *part, matrix, numbers)
-            for result, new in zip(results, (draws.mean(dim=0), half_width(draws)), strict=True):
+            mean = draws.mean(dim=0)
+            explained = _ramp(_misfit(mean, *part, matrix), _NO_FIT, _BAD_FIT)
+            weight = torch.maximum(sharp[pixels], missed[pixels] * explained)
+            for result, new in zip(results, (mean, half_width(draws)), strict=True):
                 if result is not None:
                     old = result[0, :, 0, pixels]
-                    result[0, :, 0, pixels] = torch.lerp(old, new, weight[pixels])
+                    result[0, :, 0, pixels] = torch.lerp(old, new, weight)
 
     def _posterior_on(self, device):
         """Return the response in DN s^-1 pix^-1 for 10^25 cm^-5, and the posterior's network, on a device."""
@@ -205,19 +209,22 @@ class PosteriorDraws:
         return matrix, posterior
 
 
-def _weight_of_draws(em, intensity, uncertainty, flags, matrix):
-    """Return the weight, from 0 to 1, of the mean of draws in the answer for each pixel, shape ``(n,)``."""
+def _least_noise(intensity, uncertainty, flags):
+    """Return the smallest σ over intensity of the channels used, shape ``(n,)``."""
     noise = uncertainty / intensity.abs()
+    if flags is not None:
+        noise = noise.masked_fill(flags.unflatten(1, (2, -1)).any(dim=1), torch.inf)
+    return noise.amin(dim=1)[0, 0]
+
+
+def _misfit(em, intensity, uncertainty, flags, matrix):
+    """Return χ² of the channels used where some are not, and 0 elsewhere, of an EM in cm^-5, shape ``(bins, n)``."""
     if flags is None:
-        return _ramp(noise.amin(dim=1)[0, 0], _NETWORK_NOISE, _SHARP_NOISE)
-    unused = flags.unflatten(1, (2, -1)).any(dim=1)
-    weight = _ramp(noise.masked_fill(unused, torch.inf).amin(dim=1)[0, 0], _NETWORK_NOISE, _SHARP_NOISE)
-    partial = unused.any(dim=1)[0, 0].nonzero()[:, 0]
-    residual = matrix @ (em[0, :, 0, partial] / EM_SCALE) - intensity[0, :, 0, partial]
-    residual = (residual / uncertainty[0, :, 0, partial]).masked_fill_(unused[0, :, 0, partial], torch.nan)
-    chi2 = residual.square_().nanmean(dim=0)
-    weight[partial] = torch.maximum(weight[partial], _ramp(chi2, _GOOD_FIT, _BAD_FIT))
-    return weight
+        return em.new_zeros(em.shape[1])
+    unused = flags.unflatten(1, (2, -1)).any(dim=1)[0, :, 0]
+    residual = (matrix @ (em / EM_SCALE) - intensity[0, :, 0]) / uncertainty[0, :, 0]
+    chi2 = residual.square_().masked_fill_(unused, torch.nan).nanmean(dim=0)
+    return torch.where(unused.any(dim=0), chi2, 0)
 
 
 def _ramp(values, zero, one):

@@ -300,7 +300,7 @@ class DeepEM(PosteriorDraws):
         The network answers where σ is more than about 8 % of every intensity, in all usual cases. Where σ is less than
         4 % of an intensity, the answer is the mean of 64 draws as of `sample`, which fit such data and take far longer.
         So it is in pixels with missing or saturated channels where χ² of the network's answer in the other channels
-        exceeds 2, as it often does in flares. In between, from a χ² of 1 on, the answer changes gradually as well.
+        exceeds 2, and that of the draws does not, as often in flares. In between the answer changes gradually.
 
         Parameters
         ----------

@@ -177,6 +177,8 @@ def test_predict_is_the_mean_of_draws_where_the_network_misses_partial_data(defa
     intensity[[2, 3], ::2] = np.nan
     limit = np.zeros(intensity.shape, dtype=bool)
     limit[5, 1::4] = True
+    # Contradicts the other channels.
+    intensity[3, 1::8], sigma[3, 1::8] = 50 * intensity[3, 1::8], 50 * sigma[3, 1::8]
     partial, used = (np.arange(2000) % 4 < 3), np.isfinite(intensity) & ~limit
 
     def chi2(em):
@@ -185,16 +187,16 @@ def test_predict_is_the_mean_of_draws_where_the_network_misses_partial_data(defa
     em, em_std = default.predict(intensity, sigma, lower_limit=limit)
     monkeypatch.setattr(type(default), "_sharpen", lambda *_: None)
     blunt, _ = default.predict(intensity, sigma, lower_limit=limit)
-    missed = partial & (chi2(blunt) > 2.1)
-    assert missed.sum() > 20
-    assert np.median(chi2(em)[missed]) < 0.5 * np.median(chi2(blunt)[missed])
-    draws = default.sample(*(array[:, missed] for array in (intensity, sigma)), lower_limit=limit[:, missed])
-    np.testing.assert_allclose(em[:, missed], draws.mean(axis=0), rtol=2e-3, atol=1e20)
-    np.testing.assert_allclose(em_std[:, missed], half_width(draws).numpy(), rtol=2e-2, atol=1e20)
-    # The network is used where all channels are there, and where it explains them.
-    np.testing.assert_array_equal(em[:, ~partial], blunt[:, ~partial])
-    explained = partial & (chi2(blunt) < 0.9)
-    np.testing.assert_array_equal(em[:, explained], blunt[:, explained])
+    draws = default.sample(intensity, sigma, lower_limit=limit)
+    mean, half = draws.mean(axis=0), half_width(draws).numpy()
+    better = partial & (chi2(blunt) > 2.1) & (chi2(mean) < 1.9)
+    assert better.sum() > 20
+    np.testing.assert_allclose(em[:, better], mean[:, better], rtol=2e-3, atol=1e20)
+    np.testing.assert_allclose(em_std[:, better], half[:, better], rtol=2e-2, atol=1e20)
+    # The network is used where all channels are there, where it explains them, and where draws do not.
+    for where in (~partial, chi2(blunt) < 0.9, chi2(mean) > 4.1):
+        assert where.sum() > 5
+        np.testing.assert_array_equal(em[:, where], blunt[:, where])
 
 
 # -- Channels --------------------------------------------------------------------------------------------------------
