@@ -114,8 +114,8 @@ def run(args, folder):
         one.mkdir()
     make_sets(maps, args.sets, args.shape)
     sets = group_maps(maps)
-    # Workers do not die of their task here; by default dask gives up a task whose worker died four times. It also gives
-    # up a worker of which there is no trace 15 s after its death, because its successor was just killed, too.
+    # Workers do not die of their task here. By default dask gives up a task whose worker died four times, and no longer
+    # restarts a worker that is absent 15 s after it was killed, for example because its replacement was killed as well.
     patience = {"scheduler.allowed-failures": 100, "deploy.lost-worker-timeout": "1 hour"}
     patience = dask.config.set({f"distributed.{name}": value for name, value in patience.items()})
     with (

@@ -18,10 +18,11 @@ __all__ = ["PosteriorDraws"]
 _CPU_TILE, _GPU_TILE = 2**15, 2**20
 # Smallest σ over intensity of the channels of a pixel, from which the network is used alone, and up to which draws are.
 _NETWORK_NOISE, _SHARP_NOISE = 0.08, 0.04
-# χ² of the network's mean in pixels with missing or saturated channels, up to which the network is used alone, and from
-# which draws are; and χ² of the mean of draws from which these are not, because the channels contradict each other.
+# In pixels with missing or saturated channels: χ² of the network's mean up to which the network is used alone, χ² from
+# which draws are used instead, and χ² of the mean of the draws from which they are not used, because the channels
+# contradict each other.
 _GOOD_FIT, _BAD_FIT, _NO_FIT = 1.0, 2.0, 4.0
-# Draws of which the mean is taken.
+# Number of draws to average.
 _SHARP_DRAWS = 64
 
 
@@ -163,10 +164,10 @@ class PosteriorDraws:
 
     def _sharpen(self, results, arrays):
         """
-        Replace the mean and half-width by those of draws, in place, where the network is too blunt.
+        Replace the mean and half-width by those of draws, in place, where the network is not accurate enough.
 
-        These are pixels with little noise, and those with missing or saturated channels in which the mean of draws
-        explains the other channels and that of the network does not.
+        These are pixels with little noise, and pixels with missing or saturated channels in which the mean of the draws
+        fits the other channels and that of the network does not.
 
         Parameters
         ----------
@@ -218,7 +219,7 @@ def _least_noise(intensity, uncertainty, flags):
 
 
 def _misfit(em, intensity, uncertainty, flags, matrix):
-    """Return χ² of the channels used where some are not, and 0 elsewhere, of an EM in cm^-5, shape ``(bins, n)``."""
+    """Return χ² of an EM in cm^-5, shape ``(bins, n)``, over the channels used, or 0 in pixels that use all."""
     if flags is None:
         return em.new_zeros(em.shape[1])
     unused = flags.unflatten(1, (2, -1)).any(dim=1)[0, :, 0]

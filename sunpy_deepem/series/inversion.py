@@ -121,15 +121,17 @@ def invert_series(
                 bar.update()
         finally:
             # Also after an interrupt.
-            report, is_written = make_report(sets, jobs, finished), False
-            if target is not None:
+            report = make_report(sets, jobs, finished)
+            if target is None:
+                log.info("%s", report.counts)  # failed sets are a warning or an error
+            else:
                 path = report_path(target, sets.part)
                 # A run with other options must not replace the report of the files that are there.
-                is_written = bool(report.paths) or not path.exists()
-                if is_written:
+                is_kept = not report.paths and path.exists()
+                if not is_kept:
                     report.write(path)
                 clean_target(target)
-            log_report(report, None if out is None else report_path(checked_path(out), sets.part), is_written)
+                log_report(report, report_path(checked_path(out), sets.part), is_kept=is_kept)
     if target is not None:
         return report
     return _sequence([cubes[index] for index in sorted(cubes) if cubes[index] is not None], report)
@@ -179,13 +181,10 @@ def _existing(pool, jobs):
             yield key, result
 
 
-def log_report(report, path, is_written=True):
-    """Log a report and the path of its file, which may be `None` or that of an earlier run."""
-    if path is None:
-        log.info("%s", report.counts)  # failed sets are a warning or an error
-    else:
-        name = "Report" if is_written else "The report of an earlier run is kept"
-        log.log(WARNING if report.failed else INFO, "%s\n%s: %s", report, name, path)
+def log_report(report, path, *, is_kept=False):
+    """Log a report and the path of its file, which may be that of an earlier run, kept."""
+    name = "The report of an earlier run is kept" if is_kept else "Report"
+    log.log(WARNING if report.failed else INFO, "%s\n%s: %s", report, name, path)
 
 
 def _outcomes(pool, function, jobs, prepare=None):
