@@ -51,6 +51,7 @@ TESTS = {
     "methods/importance.py": ("methods/test_importance.py", "methods/test_factors.py"),
     "methods/weighing.py": ("methods/test_importance.py", "methods/test_factors.py"),
     "network/conditioning.py": ("network/test_compiled.py", "network/test_posterior.py"),
+    "network/splits.py": ("network/test_splits.py",),
     "network/consistency.py": ("network/test_consistency.py",),
     "network/inputs.py": ("network/test_model.py", "network/test_posterior.py"),
     "network/sampling.py": ("network/test_sampling.py", "network/test_compiled.py", "network/test_posterior.py"),

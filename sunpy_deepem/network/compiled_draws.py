@@ -19,9 +19,16 @@ from sunpy_deepem.network.compiled_steps import (
     set_em,
     set_log_evidence,
     step,
-    update,
 )
-from sunpy_deepem.network.conditioning import COMPONENT_STEPS, DRAW_STEPS, LEAST_LOG_WEIGHT, MORE_STEPS, POOR
+from sunpy_deepem.network.conditioning import (
+    COMPONENT_STEPS,
+    DRAW_STEPS,
+    LEAST_LOG_WEIGHT,
+    LEAST_RESPONSE,
+    LEAST_SIGNAL,
+    MORE_STEPS,
+    POOR,
+)
 from sunpy_deepem.network.posterior import LOG_SCALES
 from sunpy_deepem.network.vector_math import compiled, inlined
 from sunpy_deepem.network.vectors import (
@@ -45,11 +52,11 @@ __all__ = ["LANES", "draw_pixels"]
 _F = np.float32
 _ZERO, _ONE, _LEAST_WEIGHT = _F(0), _F(1), _F(LEAST_LOG_WEIGHT)
 _LEAST_SCALE, _MOST_SCALE = _F(LOG_SCALES[0]), _F(LOG_SCALES[1])
-_POOR, _TRACE = _F(POOR), _F(TRACE)
+_POOR, _TRACE, _LEAST_SIGNAL, _LEAST_RESPONSE = _F(POOR), _F(TRACE), _F(LEAST_SIGNAL), _F(LEAST_RESPONSE)
 
 
 @inlined
-def _draw_components(pixel, draws, space, outputs, n_components, n_bins, widening, index, weights):
+def _draw_components(pixel, children, draws, space, outputs, n_components, n_bins, widening, index, weights):
     """Move the components of these indices to where the data put them, in ``draws``, and set the weight of each."""
     first_scale = n_components * (1 + n_bins)
     for d in range(LANES):
@@ -61,9 +68,8 @@ def _draw_components(pixel, draws, space, outputs, n_components, n_bins, widenin
     for b in range(n_bins):
         store(draws.y, b, load(draws.anchor, b))
         store(draws.scale, b, widening * exp(clip(load(draws.scale, b), _LEAST_SCALE, _MOST_SCALE)))
-    update(draws, pixel, space)
     for _ in range(COMPONENT_STEPS):
-        step(draws, pixel, space)
+        step(draws, pixel, children, space)
     set_log_evidence(space)
     largest = _LEAST_WEIGHT
     for d in range(len(weights)):
@@ -144,20 +150,22 @@ def _start_draws(components, order, ends, first, lanes, normal, noise, pixel, sp
         store(draws.y, b, anchor + load(draws.y, b))
     for c in range(len(noise)):
         # A channel without weight stays without.
-        spread_of_noise = _ONE if root_weight[c] > 0 else _ZERO
-        store(draws.target, c, fma(spread_of_noise, load(noise, c), spread(target[c])))
+        has_weight = _ONE if root_weight[c] > 0 else _ZERO
+        error = has_weight * load(noise, c)
+        curvature = _ONE / max(target[c], _LEAST_SIGNAL)
+        store(draws.target, c, fma(fma(curvature, error, spread(_ONE)), error, spread(target[c])))
 
 
 @inlined
-def _misfit(draws, pixel, space, misfit):
-    """Set the EM and the sum of squared residuals of each draw."""
-    set_em(space.em, draws.y, pixel.log_most)
+def _deviation(draws, pixel, children, space, deviation):
+    """Set the EM, and how far the residuals of each draw are from those of the linear model of the last step."""
+    set_em(draws.y, pixel, children, space)
     multiply(space.right, pixel.matrix, space.em)
     total = spread(_ZERO)
     for c in range(len(space.right)):
-        residual = load(draws.target, c) - load(space.right, c)
-        total = fma(residual, residual, total)
-    store(misfit, 0, total)
+        difference = load(draws.target, c) - load(space.right, c) - load(space.solution, c)
+        total = fma(difference, difference, total)
+    store(deviation, 0, total)
 
 
 @inlined
@@ -170,11 +178,11 @@ def _add_poor(draws, d, poor, n):
 
 
 @inlined
-def _finish(poor, n, columns, pixel, space, bare, scale, em):
-    """Make more steps with the draws that are still far from the data, and store their EM in their columns."""
+def _finish(poor, n, columns, pixel, children, space, bare, scale, em):
+    """Make more steps with the draws that need them, and store their EM in their columns."""
     for _ in range(MORE_STEPS):
-        step(poor, pixel, space)
-    set_em(space.em, poor.y, pixel.log_most)
+        step(poor, pixel, children, space)
+    set_em(poor.y, pixel, children, space)
     for d in range(n):
         poor.target[0, d] = bare[columns[d] // LANES, columns[d] % LANES]
     _remove_trace(space.em, len(em), load(poor.target, 0), scale)
@@ -195,7 +203,7 @@ def _remove_trace(em, n_bins, bare, scale):
 
 
 @compiled
-def draw_pixels(outputs, n_components, widening, followed, data, matrix, numbers, scale, out):
+def draw_pixels(outputs, n_components, widening, followed, data, matrix, children, numbers, scale, out):
     """
     Draw from the posterior of pixels.
 
@@ -205,14 +213,16 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, numbers
         Outputs of the network, as of `~sunpy_deepem.network.PosteriorNetwork.outputs`.
     n_components : `int`
         Number of components.
-    widening : `float`
-        Factor of the scales.
+    widening : `~numpy.ndarray`
+        Factor of the scales, shape ``(n,)``.
     followed : `int`
         Number of the most likely components that take part, no more than 16.
     data : `tuple` of `~numpy.ndarray`
         As `~sunpy_deepem.network.conditioning.Data`.
     matrix : `~numpy.ndarray`
         Response, shape ``(channels, bins)``.
+    children : `~numpy.ndarray`
+        Halves of ranges of bins, as of `~sunpy_deepem.network.splits.children`, shape ``(bins - 1, 2)``.
     numbers : `tuple` of `~numpy.ndarray`
         As `~sunpy_deepem.network.sampling.CommonNumbers`.
     scale : `~numpy.ndarray`
@@ -220,13 +230,13 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, numbers
     out : `~numpy.ndarray`
         Receives the EM, shape ``(draws, bins, parts, 16)``; the parts have room for all pixels.
     """
-    target, root_weight, log_most = data
+    target, root_weight, most = data
     n_draws, n_bins, n_pixels = len(out), out.shape[1], len(outputs)
     n_channels = len(matrix)
     draw_order = np.argsort(numbers[0])
     choice, bare, normal, noise = _in_blocks(numbers, draw_order)
     n_blocks, padded_bins, padded_channels = len(normal), normal.shape[1], noise.shape[1]
-    log_matrix = np.log(np.maximum(matrix, _F(1e-30)))
+    inverse_matrix = _ONE / np.maximum(matrix, _LEAST_RESPONSE)
     space, pixel = empty_space(padded_channels, padded_bins), empty_pixel(padded_channels, padded_bins)
     components = empty_draws(padded_channels, padded_bins)
     draws, poor = empty_draws(padded_channels, padded_bins), empty_draws(padded_channels, padded_bins)
@@ -240,13 +250,14 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, numbers
     results = aligned(LANES * n_bins * n_blocks, LANES).reshape(LANES, n_bins, n_blocks, LANES)
     for p in range(n_pixels):
         triangle = outputs[p, n_components * (1 + 2 * n_bins) :]
-        prepare(pixel, matrix, log_matrix, root_weight[p], log_most[p], triangle)
+        prepare(pixel, matrix, inverse_matrix, root_weight[p], most[p], triangle)
         padded_target[:n_channels], padded_weight[:n_channels] = target[p], root_weight[p]
         for c in range(padded_channels):
             store(components.target, c, spread(padded_target[c]))
         _sort(outputs[p], -_ONE, index)
-        _draw_components(pixel, components, space, outputs[p], n_components, n_bins, widening, index, weights)
-        set_em(space.em, components.y, pixel.log_most)
+        wide = widening[p]
+        _draw_components(pixel, children, components, space, outputs[p], n_components, n_bins, wide, index, weights)
+        set_em(components.y, pixel, children, space)
         _choose(space.em, n_bins, weights, choice, row, order, ends)
         em, n_poor = results[p % LANES], 0
         for block in range(n_blocks):
@@ -265,10 +276,9 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, numbers
                 padded_target,
                 padded_weight,
             )
-            update(draws, pixel, space)
             for _ in range(DRAW_STEPS):
-                step(draws, pixel, space)
-            _misfit(draws, pixel, space, row)
+                step(draws, pixel, children, space)
+            _deviation(draws, pixel, children, space, row)
             _remove_trace(space.em, n_bins, load(bare, block), scale[p])
             for b in range(n_bins):
                 store(em, (b, block), load(space.em, b))
@@ -278,10 +288,10 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, numbers
                     columns[n_poor] = first + d
                     n_poor += 1
                     if n_poor == LANES:
-                        _finish(poor, n_poor, columns, pixel, space, bare, scale[p], em)
+                        _finish(poor, n_poor, columns, pixel, children, space, bare, scale[p], em)
                         n_poor = 0
         if n_poor:
-            _finish(poor, n_poor, columns, pixel, space, bare, scale[p], em)
+            _finish(poor, n_poor, columns, pixel, children, space, bare, scale[p], em)
         if p % LANES == LANES - 1 or p == n_pixels - 1:
             _store(results, draw_order, square, p // LANES, out)
 

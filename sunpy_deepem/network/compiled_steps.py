@@ -11,32 +11,25 @@ from collections import namedtuple
 import numpy as np
 
 from sunpy_deepem.network.conditioning import (
-    LARGEST_FACTOR,
-    LARGEST_LOG_EM,
+    LARGEST_COORDINATE,
+    LARGEST_EM,
     LARGEST_RESIDUAL,
     LARGEST_STEP,
-    LEAST_LOG_EM,
     LEAST_LOG_WEIGHT,
     ROUNDING,
-    SIGNIFICANT,
-    UPDATES,
 )
 from sunpy_deepem.network.posterior import LARGEST_ELEMENT
 from sunpy_deepem.network.vector_math import compiled, inlined
 from sunpy_deepem.network.vectors import (
     LANES,
-    absolute,
-    any_of,
     clip,
     exp,
     finite_or,
     fma,
-    greater,
     load,
     log,
     maximum,
     minimum,
-    select,
     spread,
     store,
 )
@@ -53,25 +46,25 @@ __all__ = [
     "set_em",
     "set_log_evidence",
     "step",
-    "update",
 ]
 
 # Numbers of type float64 would make all arithmetic slower.
 _F = np.float32
 _ZERO, _HALF, _ONE, _LEAST_WEIGHT = _F(0), _F(0.5), _F(1), _F(LEAST_LOG_WEIGHT)
-_LEAST, _MOST_LOG_EM, _STEP = _F(LEAST_LOG_EM), _F(LARGEST_LOG_EM), _F(LARGEST_STEP)
+_COORDINATE, _MOST_EM, _STEP = _F(LARGEST_COORDINATE), _F(LARGEST_EM), _F(LARGEST_STEP)
 _MOST_RESIDUAL, _MOST_ELEMENT, _ROUNDING = _F(LARGEST_RESIDUAL), _F(LARGEST_ELEMENT), _F(ROUNDING)
-_SIGNIFICANT, _MOST_RATIO, _LEAST_RATIO = _F(SIGNIFICANT), _F(LARGEST_FACTOR), _F(1 / LARGEST_FACTOR)
 #: Rows that loops take at a time, so that as many sums are under way.
 _GROUP = 6
 
-#: One pixel's response times the root of the weights (bins, channels), the part of each bin in it (channels, bins), the
-#: transpose of L (bins, bins), and the largest ln(EM) (bins,).
-_Pixel = namedtuple("_Pixel", ["matrix", "share", "factor", "log_most"])
+#: One pixel's response times the root of the weights (bins, channels), the transpose of L (bins, bins), and the largest
+#: EM (bins,).
+_Pixel = namedtuple("_Pixel", ["matrix", "factor", "most"])
 #: Draws of a pixel: y₀, y, the scales of their components, and data.
 _Draws = namedtuple("_Draws", ["anchor", "y", "scale", "target"])
-#: Space for intermediate results.
-_Space = namedtuple("_Space", ["em", "moved", "right", "solution", "derivative", "normal", "inverse"])
+#: Space for intermediate results. ``parts`` has a row for each range of `splits.splits`, then for each bin.
+_Space = namedtuple(
+    "_Space", ["em", "moved", "right", "solution", "derivative", "normal", "inverse", "parts", "fractions"]
+)
 
 
 @inlined
@@ -89,12 +82,7 @@ def _multiply_group(out, factors, values, i, n):
         value = load(values, k)
         p, q, r = fma(factors[k, i], value, p), fma(factors[k, i + 1], value, q), fma(factors[k, i + 2], value, r)
         s, t, u = fma(factors[k, i + 3], value, s), fma(factors[k, i + 4], value, t), fma(factors[k, i + 5], value, u)
-    store(out, i, p)
-    store(out, i + 1, q)
-    store(out, i + 2, r)
-    store(out, i + 3, s)
-    store(out, i + 4, t)
-    store(out, i + 5, u)
+    _store_group(out, i, (p, q, r, s, t, u))
 
 
 @inlined
@@ -105,79 +93,116 @@ def multiply_triangle(out, factor, values):
 
 
 @inlined
-def set_em(em, y, log_most):
-    """Set the EM, no more than each channel allows."""
-    for b in range(len(em)):
-        store(em, b, exp(maximum(minimum(load(y, b), spread(log_most[b])), spread(_LEAST))))
+def _hot_over_cool(y, k):
+    """Return the ratio of the EM of the hotter to that of the cooler half of a range."""
+    return exp(clip(_ZERO - load(y, k + 1), -_COORDINATE, _COORDINATE))
+
+
+@inlined
+def _split(k, fraction, ratio, children, space):
+    """Set the fraction of a range that is in its cooler half, and the EM of both halves."""
+    cool = load(space.parts, k) * fraction
+    store(space.fractions, k, fraction)
+    store(space.parts, children[k, 0], cool)
+    store(space.parts, children[k, 1], cool * ratio)
+
+
+@inlined
+def set_em(y, pixel, children, space):
+    """Set the EM, no more than each channel allows, and the fraction of each range in its cooler half."""
+    parts, n_splits = space.parts, len(children)
+    store(parts, 0, exp(clip(load(y, 0), -_COORDINATE, _COORDINATE)))
+    # Two at a time need half of the divisions, which are slow.
+    for k in range(0, n_splits - 1, 2):
+        first, second = _hot_over_cool(y, k), _hot_over_cool(y, k + 1)
+        inverse = _ONE / ((_ONE + first) * (_ONE + second))
+        _split(k, inverse * (_ONE + second), first, children, space)
+        _split(k + 1, inverse * (_ONE + first), second, children, space)
+    if n_splits % 2:
+        ratio = _hot_over_cool(y, n_splits - 1)
+        _split(n_splits - 1, _ONE / (_ONE + ratio), ratio, children, space)
+    for b in range(n_splits + 1):
+        store(space.em, b, minimum(load(parts, n_splits + b), spread(pixel.most[b])))
 
 
 @compiled
-def update(draws, pixel, space):
-    """Update the EM by the ratios of the intensities that disagree with the data, as ``conditioning._update`` does."""
-    y, ratio, em = draws.y, space.solution, space.em
-    for b in range(len(y)):
-        store(y, b, minimum(load(y, b), spread(pixel.log_most[b])))
-    for _ in range(UPDATES):
-        for b in range(len(y)):
-            store(em, b, exp(maximum(load(y, b), spread(_LEAST))))
-        multiply(ratio, pixel.matrix, em)
-        agree = True
-        for c in range(len(ratio)):
-            target, synthetic = load(draws.target, c), load(ratio, c)
-            disagrees = greater(absolute(target - synthetic), spread(_SIGNIFICANT))
-            agree = agree and not any_of(disagrees)
-            change = log(clip(target / synthetic, _LEAST_RATIO, _MOST_RATIO))
-            store(ratio, c, select(disagrees, change, spread(_ZERO)))
-        if agree:
-            return
-        multiply(em, pixel.share, ratio)
-        for b in range(len(y)):
-            store(y, b, load(y, b) + load(em, b))
-
-
-@compiled
-def step(draws, pixel, space):
+def step(draws, pixel, children, space):
     """
     Make one Gauss-Newton step, as ``conditioning._step`` does: to y₀ + L s² Jᵀ x.
 
     J is the derivative of the synthetic intensities by L⁻¹ y, and (1 + J s² Jᵀ) x the residual of the linear model at
     y₀. ``space`` then holds that residual in ``right``, the solution x, and the pivots on the diagonal of ``normal``.
     """
-    em, moved, right, solution, y, anchor = space.em, space.moved, space.right, space.solution, draws.y, draws.anchor
-    set_em(em, y, pixel.log_most)
-    multiply(right, pixel.matrix, em)
-    for b in range(len(em)):
-        store(moved, b, load(em, b) * (load(y, b) - load(anchor, b)))
-    multiply(solution, pixel.matrix, moved)
-    for c in range(len(right)):
-        residual = clip(load(draws.target, c) - load(right, c), -_MOST_RESIDUAL, _MOST_RESIDUAL)
-        store(right, c, residual + load(solution, c))
-    _linearize(draws, pixel, space)
-    _solve(space)
-    _set_change(draws, space)
-    multiply_triangle(moved, pixel.factor, em)
-    for b in range(len(em)):
-        old = load(y, b)
-        new = minimum(load(anchor, b) + load(moved, b), old + _STEP)
-        # Intensities that contradict each other may overflow.
-        store(y, b, finite_or(new, old))
-
-
-@inlined
-def _linearize(draws, pixel, space):
-    """Set J s, and the factors of 1 + J s² Jᵀ."""
-    for b in range(len(space.em)):
-        em = load(space.em, b)
-        for c in range(len(space.right)):
-            store(space.derivative, (b, c), pixel.matrix[b, c] * em)
+    moved, y, anchor = space.moved, draws.y, draws.anchor
+    set_em(y, pixel, children, space)
+    for c in range(len(space.right)):
+        _set_derivative(c, pixel, children, space)
+    for b in range(len(y)):
+        store(moved, b, load(y, b) - load(anchor, b))
     for c in range(0, len(space.right), _GROUP):
-        _set_derivative(draws, pixel, space, c)
+        _set_residual(draws, space, c)
+        _scale_derivative(draws, pixel, space, c)
     _set_normal(space)
     _factorize(space)
+    _solve(space)
+    _set_change(draws, space)
+    multiply_triangle(moved, pixel.factor, space.em)
+    for b in range(len(y)):
+        old = load(y, b)
+        change = clip(load(anchor, b) + load(moved, b) - old, -_STEP, _STEP)
+        # Intensities that contradict each other may overflow.
+        store(y, b, old + finite_or(change, spread(_ZERO)))
 
 
 @inlined
-def _set_derivative(draws, pixel, space, c):
+def _set_derivative(c, pixel, children, space):
+    """Set the derivative of the synthetic intensity of channel ``c`` by the coordinates."""
+    parts, n_splits = space.parts, len(children)
+    for b in range(n_splits + 1):
+        store(parts, n_splits + b, pixel.matrix[b, c] * load(space.em, b))
+    # From single bins to ever longer ranges.
+    for k in range(n_splits - 1, -1, -1):
+        cool, hot = load(parts, children[k, 0]), load(parts, children[k, 1])
+        total = cool + hot
+        store(parts, k, total)
+        store(space.derivative, (k + 1, c), cool - load(space.fractions, k) * total)
+    # The first coordinate is the logarithm of the total EM, to which intensities are proportional.
+    store(space.derivative, (0, c), load(parts, 0))
+
+
+@inlined
+def _set_residual(draws, space, c):
+    """Set the residuals of the linear model at y₀, for `_GROUP` channels from ``c`` on."""
+    derivative = space.derivative
+    p, q, r = _residual(draws, space, c), _residual(draws, space, c + 1), _residual(draws, space, c + 2)
+    s, t, u = _residual(draws, space, c + 3), _residual(draws, space, c + 4), _residual(draws, space, c + 5)
+    for b in range(len(derivative)):
+        moved = load(space.moved, b)
+        p, q = fma(load(derivative, (b, c)), moved, p), fma(load(derivative, (b, c + 1)), moved, q)
+        r, s = fma(load(derivative, (b, c + 2)), moved, r), fma(load(derivative, (b, c + 3)), moved, s)
+        t, u = fma(load(derivative, (b, c + 4)), moved, t), fma(load(derivative, (b, c + 5)), moved, u)
+    _store_group(space.right, c, (p, q, r, s, t, u))
+
+
+@inlined
+def _residual(draws, space, c):
+    """Return the residual of a channel, whose synthetic intensity is its derivative by the first coordinate."""
+    return clip(load(draws.target, c) - load(space.derivative, (0, c)), -_MOST_RESIDUAL, _MOST_RESIDUAL)
+
+
+@inlined
+def _store_group(out, i, values):
+    """Store `_GROUP` rows."""
+    store(out, i, values[0])
+    store(out, i + 1, values[1])
+    store(out, i + 2, values[2])
+    store(out, i + 3, values[3])
+    store(out, i + 4, values[4])
+    store(out, i + 5, values[5])
+
+
+@inlined
+def _scale_derivative(draws, pixel, space, c):
     """
     Turn the derivative by y into that by the coordinates in which the Gaussian is standard normal.
 
@@ -334,6 +359,8 @@ def empty_space(n_channels, n_bins):
         aligned(n_bins * n_channels, LANES).reshape(n_bins, n_channels, LANES),
         aligned(n_channels * n_channels, LANES).reshape(n_channels, n_channels, LANES),
         aligned(n_channels, LANES),
+        aligned(2 * n_bins, LANES),
+        aligned(n_bins, LANES),
     )
 
 
@@ -342,26 +369,21 @@ def empty_pixel(n_channels, n_bins):
     """Return `_Pixel` without content, for padded numbers of channels and bins."""
     return _Pixel(
         np.zeros((n_bins, n_channels), np.float32),
-        np.zeros((n_channels, n_bins), np.float32),
         aligned(n_bins, -(-n_bins // LANES) * LANES),
         np.zeros(n_bins, np.float32),
     )
 
 
 @inlined
-def prepare(pixel, matrix, log_matrix, root_weight, log_intensity, triangle):
+def prepare(pixel, matrix, inverse_matrix, root_weight, intensity, triangle):
     """Set what the draws of a pixel have in common."""
     n_channels, n_bins = matrix.shape
     for b in range(n_bins):
-        total, most = _ZERO, _MOST_LOG_EM
+        most = _MOST_EM
         for c in range(n_channels):
             pixel.matrix[b, c] = root_weight[c] * matrix[c, b]
-            total += pixel.matrix[b, c]
-            most = min(most, log_intensity[c] - log_matrix[c, b])
-        pixel.log_most[b] = most
-        inverse = _ONE / max(total, _F(1e-20))
-        for c in range(n_channels):
-            pixel.share[c, b] = pixel.matrix[b, c] * inverse
+            most = min(most, intensity[c] * inverse_matrix[c, b])
+        pixel.most[b] = most
     _invert_triangle(pixel.factor, n_bins, triangle)
 
 

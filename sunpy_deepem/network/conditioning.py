@@ -9,23 +9,27 @@ The posterior for the stated σ is the posterior for a larger σ' times the rest
     \exp\Bigl[-\frac12 \sum_i w_i (g_i - (K\,\mathrm{EM})_i)^2\Bigr], \quad w_i = 1/\sigma_i^2 - 1/\sigma_i'^2,
 
 so that no datum counts twice. The network answers for σ'; the rest is applied here. Each component of the mixture is
-moved to its new maximum, which gives its new weight (Laplace's approximation), and each draw is moved by randomized
-maximum likelihood: the draw y₀ of the component, and data with noise e added, become the y = ln(EM / brightness) that
-minimizes (y - y₀)ᵀ C⁻¹ (y - y₀) + Σ w (g + e - K exp(y))², where C is the component's covariance. For a linear model
-this is exact. The minimum is found by Gauss-Newton steps. They start from y₀ moved like its component, after a few
-multiplicative updates as in the deconvolution of images. Without these, a draw that is far too bright needs many steps.
+moved towards its new maximum, which gives its new weight (Laplace's approximation), and each draw is moved by
+randomized maximum likelihood: the draw y₀ of the component, and data with noise e added, become the coordinates y that
+minimize (y - y₀)ᵀ C⁻¹ (y - y₀) + Σ w (g + e - K EM(y))², where C is the component's covariance. For a linear model this
+is exact. The minimum is found by Gauss-Newton steps. They start from y₀ moved like its component.
+
+σ is that of the observed intensity, and so too small where the intensity was observed too low: most errors are a
+fraction of the true intensity. So the noise e makes g + e + e²/g of g, which is g / (1 - e/g) to second order.
 
 References
 ----------
 Chen & Oliver (2012), Math. Geosci. 44, 1, https://doi.org/10.1007/s11004-011-9376-z: randomized maximum likelihood.
 Alspach & Sorenson (1972), IEEE Trans. Autom. Control 17, 439, https://doi.org/10.1109/TAC.1972.1100034: sums of
 Gaussians.
-Richardson (1972), JOSA 62, 55, https://doi.org/10.1364/JOSA.62.000055: multiplicative updates.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+
+from sunpy_deepem.network.splits import fractions, log_em, splits
 
 __all__ = [
     "Data",
@@ -38,28 +42,24 @@ __all__ = [
     "to_em",
 ]
 
-# σ' is this multiple of σ, and this fraction of the intensity, in quadrature. The former limits the EM that draws have
-# in bins that only channels full of noise can see.
-_MULTIPLE, _FLOOR = 1.4, 0.15
-# Multiplicative updates before the first Gauss-Newton step, and the residual in units of its noise from which a channel
-# takes part in them, by no more than this factor.
-UPDATES, SIGNIFICANT, LARGEST_FACTOR = 3, 3.0, 20.0
+# σ' is σ and this fraction of the intensity, in quadrature.
+_FLOOR = 0.1
 # Gauss-Newton steps of components, and of draws.
-COMPONENT_STEPS, DRAW_STEPS = 2, 2
-# Sum of squared residuals of a draw above which it gets more steps, and how many.
-POOR, MORE_STEPS = 20.0, 3
-# Largest increase of ln(EM) in a step.
-LARGEST_STEP = 1.0
+COMPONENT_STEPS, DRAW_STEPS = 1, 2
+# A draw gets so many more steps if its residuals are this far from those of the linear model of the last step.
+POOR, MORE_STEPS = 1.0, 3
+# Largest change of a coordinate in a step, and largest coordinate.
+LARGEST_STEP, LARGEST_COORDINATE = 2.0, 40.0
+# Smallest signal-to-noise ratio of a channel of which the second order of the noise is taken into account.
+LEAST_SIGNAL = 5.0
 # Largest residual in units of its noise; channels that contradict each other reach more.
 LARGEST_RESIDUAL = 1e4
 # Stands for the logarithm of a weight that is zero.
 LEAST_LOG_WEIGHT = -1e30
-# Draws whose derivatives are computed at a time on a CPU.
-_CACHED = 1024
 # Rounding error of a pivot relative to the diagonal.
 ROUNDING = 1e-6
-# Smallest ln(EM / brightness), and the largest one anyway.
-LEAST_LOG_EM, LARGEST_LOG_EM = -16.0, 8.0
+# Largest EM over brightness that is allowed anyway, and smallest response of a channel that limits it.
+LARGEST_EM, LEAST_RESPONSE = 3000.0, 1e-30
 
 
 class Data(NamedTuple):
@@ -69,8 +69,8 @@ class Data(NamedTuple):
     target: torch.Tensor
     #: Root of the weight, shape ``(n, channels)``.
     root_weight: torch.Tensor
-    #: Logarithm of the largest intensity that a channel allows, relative to brightness, shape ``(n, channels)``.
-    log_most: torch.Tensor
+    #: Largest intensity that a channel allows, relative to brightness, shape ``(n, channels)``.
+    most: torch.Tensor
 
 
 class Extra(NamedTuple):
@@ -80,12 +80,12 @@ class Extra(NamedTuple):
     target: torch.Tensor
     #: Response times the root of the weight, shape ``(n, channels, bins)``.
     matrix: torch.Tensor
-    #: Largest ln(EM / brightness) of each bin that a channel allows, shape ``(n, bins)``.
-    log_most: torch.Tensor
+    #: Largest EM over brightness of each bin that a channel allows, shape ``(n, bins)``.
+    most: torch.Tensor
 
 
 class Gaussians(NamedTuple):
-    """Gaussians in ln(EM / brightness): y = mean + L (scale · z), z standard normal; several to each pixel."""
+    """Gaussians in coordinates: y = mean + L (scale · z), z standard normal; several to each pixel."""
 
     #: Shape ``(n, m, bins)``.
     mean: torch.Tensor
@@ -94,8 +94,8 @@ class Gaussians(NamedTuple):
     #: L, shape ``(n, bins, bins)``.
     factor: torch.Tensor
 
-    def log_em(self, z):
-        """Return y, shape ``(n, m, bins)``."""
+    def draw(self, z):
+        """Return y of standard normal z, shape ``(n, m, bins)``."""
         return torch.baddbmm(self.mean, self.scale * z, self.factor.mT)
 
     def take(self, index):
@@ -112,13 +112,14 @@ def take(values, index):
 
 def split_uncertainty(intensity, uncertainty):
     """Return the σ' of the network, and the root of σ² times the weight of the rest of the likelihood."""
-    coarse = torch.hypot(_MULTIPLE * uncertainty, _FLOOR * intensity.clamp_min(0))
+    coarse = torch.hypot(uncertainty, _FLOOR * intensity.clamp_min(0))
     return coarse, (1 - (uncertainty / coarse).square()).clamp_min(0).sqrt()
 
 
-def to_em(log_em, extra):
+def to_em(y, extra):
     """Return EM over brightness, no more than each channel allows."""
-    return torch.minimum(log_em, extra.log_most[:, None]).clamp_min_(LEAST_LOG_EM).exp_()
+    y = y.clamp(-LARGEST_COORDINATE, LARGEST_COORDINATE)
+    return torch.minimum(log_em(y).exp_(), extra.most[:, None])
 
 
 def condition_components(gaussians, extra):
@@ -127,15 +128,14 @@ def condition_components(gaussians, extra):
 
     Returns
     -------
-    log_em : `~torch.Tensor`
+    y : `~torch.Tensor`
         New maxima, shape ``(n, m, bins)``.
     log_evidence : `~torch.Tensor`
         Logarithm of the factor by which the data multiply the weight of a component, shape ``(n, m)``.
     """
-    target = extra.target[:, None]
-    y = _update(gaussians.mean, target, extra)
+    y = gaussians.mean
     for _ in range(COMPONENT_STEPS):
-        y, log_evidence = _step(gaussians.mean, y, target, gaussians, extra)
+        y, _, log_evidence = _step(gaussians.mean, y, extra.target[:, None], gaussians, extra)
     return y, log_evidence.nan_to_num_(LEAST_LOG_WEIGHT, neginf=LEAST_LOG_WEIGHT)
 
 
@@ -146,7 +146,7 @@ def condition_draws(anchor, start, noise, gaussians, extra):
     Parameters
     ----------
     anchor : `~torch.Tensor`
-        Draws of ln(EM / brightness), shape ``(n, k, bins)``.
+        Draws of coordinates, shape ``(n, k, bins)``.
     start : `~torch.Tensor`
         First guess of the result, of the same shape.
     noise : `~torch.Tensor`
@@ -160,20 +160,22 @@ def condition_draws(anchor, start, noise, gaussians, extra):
     `~torch.Tensor`
         EM over brightness, shape ``(n, k, bins)``.
     """
-    target = extra.target[:, None] + noise * (extra.matrix > 0).any(dim=2)[:, None]
-    y = _update(start, target, extra)
+    noise = noise * (extra.matrix > 0).any(dim=2)[:, None]
+    target = extra.target[:, None]
+    target = target + noise + noise.square() / target.clamp_min(LEAST_SIGNAL)
+    y = start
     for _ in range(DRAW_STEPS):
-        y = _step(anchor, y, target, gaussians, extra)[0]
+        y, expected, _ = _step(anchor, y, target, gaussians, extra)
     em = to_em(y, extra)
-    misfit = (target - em @ extra.matrix.mT).square_().sum(dim=2)
-    poor = (misfit > POOR).nonzero(as_tuple=True)
+    deviation = (target - em @ extra.matrix.mT - expected).square_().sum(dim=2)
+    poor = (deviation > POOR).nonzero(as_tuple=True)
     if len(poor[0]):
         em.index_put_(poor, _finish(*(values[poor] for values in (anchor, y, target)), poor, gaussians, extra))
     return em
 
 
 def _finish(anchor, y, target, poor, gaussians, extra):
-    """Return the EM of the few draws that are still far from the data after more steps."""
+    """Return the EM of the few draws that need more steps."""
     pixel, _ = poor
     few = Gaussians(gaussians.mean[poor][:, None], gaussians.scale[poor][:, None], gaussians.factor[pixel])
     data = Extra(*(values[pixel] for values in extra))
@@ -181,19 +183,6 @@ def _finish(anchor, y, target, poor, gaussians, extra):
     for _ in range(MORE_STEPS):
         y = _step(anchor[:, None], y, target[:, None], few, data)[0]
     return to_em(y, data)[:, 0]
-
-
-def _update(y, target, extra):
-    """Return y after multiplicative updates of the EM, by the ratios of the intensities that disagree with the data."""
-    share = extra.matrix / extra.matrix.sum(dim=1, keepdim=True).clamp_min(1e-20)
-    y = torch.minimum(y, extra.log_most[:, None])
-    for _ in range(UPDATES):
-        synthetic = y.clamp_min(LEAST_LOG_EM).exp_() @ extra.matrix.mT
-        residual = target - synthetic
-        ratio = (target / synthetic).clamp_(1 / LARGEST_FACTOR, LARGEST_FACTOR).log_()
-        ratio.masked_fill_(residual.abs_() <= SIGNIFICANT, 0)
-        y = torch.baddbmm(y, ratio.nan_to_num_(0.0), share)
-    return y
 
 
 def _step(anchor, y, target, gaussians, extra):
@@ -204,40 +193,45 @@ def _step(anchor, y, target, gaussians, extra):
     -------
     y : `~torch.Tensor`
         Shape ``(n, m, bins)``.
+    expected : `~torch.Tensor`
+        Residuals at the new y by the linear model, shape ``(n, m, channels)``.
     log_evidence : `~torch.Tensor`
         Logarithm of the evidence of the linear model, shape ``(n, m)``.
     """
-    em = to_em(y, extra)
-    residual = (target - em @ extra.matrix.mT).clamp_(-LARGEST_RESIDUAL, LARGEST_RESIDUAL)
-    residual = torch.baddbmm(residual, em * (y - anchor), extra.matrix.mT)
-    right = residual.flatten(0, 1).T.contiguous()
-    solution, pivots = _solve(_normal_matrix(em, gaussians, extra), right.clone())
-    log_evidence = -0.5 * ((right * solution).sum(0) + pivots.log().sum(0)).view(y.shape[:2])
-    change = em.mul_(solution.T.reshape(*y.shape[:2], len(solution)) @ extra.matrix)
-    change = (change @ gaussians.factor).mul_(gaussians.scale).mul_(gaussians.scale)
-    moved = torch.minimum(torch.baddbmm(anchor, change, gaussians.factor.mT), y + LARGEST_STEP)
-    # Intensities that contradict each other wildly may overflow.
-    return torch.where(torch.isfinite(moved), moved, y), log_evidence
-
-
-def _normal_matrix(em, gaussians, extra):
-    """
-    Return 1 + J Jᵀ, shape ``(channels, channels, n × m)``.
-
-    J is the derivative of the synthetic intensity by the coordinates in which the Gaussian is standard normal. It is
-    large, and so computed for a few pixels at a time, in the processor's cache.
-    """
-    n, m, bins = em.shape
-    channels = extra.matrix.shape[1]
-    size = max(1, _CACHED // m) if em.device.type == "cpu" else n
-    normal = em.new_empty(n, m, channels, channels)
-    for part in (slice(start, start + size) for start in range(0, n, size)):
-        jacobian = (em[part, :, None] * extra.matrix[part, None]).view(-1, m * channels, bins) @ gaussians.factor[part]
-        jacobian = jacobian.view(-1, m, channels, bins).mul_(gaussians.scale[part, :, None])
-        torch.matmul(jacobian, jacobian.mT, out=normal[part])
-    normal = normal.flatten(0, 1).permute(1, 2, 0).contiguous()
+    derivative = _derivative(y, extra)
+    residual = (target - derivative[..., 0]).clamp_(-LARGEST_RESIDUAL, LARGEST_RESIDUAL)
+    residual = residual + (derivative @ (y - anchor)[..., None])[..., 0]
+    jacobian = (derivative @ gaussians.factor[:, None]) * gaussians.scale[:, :, None]
+    normal = (jacobian @ jacobian.mT).flatten(0, 1).permute(1, 2, 0).contiguous()
     normal.diagonal(dim1=0, dim2=1).add_(1)
-    return normal
+    right = residual.flatten(0, 1).T.contiguous()
+    solution, pivots = _solve(normal, right.clone())
+    log_evidence = -0.5 * ((right * solution).sum(0) + pivots.log().sum(0)).view(y.shape[:2])
+    # What remains of the residuals is the solution itself.
+    expected = solution.T.reshape(*y.shape[:2], -1)
+    change = (jacobian.mT @ expected[..., None])[..., 0] * gaussians.scale
+    change = torch.baddbmm(anchor - y, change, gaussians.factor.mT).clamp_(-LARGEST_STEP, LARGEST_STEP)
+    # Intensities that contradict each other wildly may overflow.
+    return torch.where(torch.isfinite(change), y + change, y), expected, log_evidence
+
+
+def _derivative(y, extra):
+    """Return the derivative of the synthetic intensities by the coordinates, shape ``(n, m, channels, bins)``."""
+    cool, hot = _halves(y.shape[-1], y.device)
+    parts = to_em(y, extra)[:, :, None] * extra.matrix[:, None]
+    fraction = fractions(y.clamp(-LARGEST_COORDINATE, LARGEST_COORDINATE))[:, :, None]
+    ratios = (parts @ cool).mul_(1 - fraction) - (parts @ hot).mul_(fraction)
+    # The first coordinate is the logarithm of the total EM, to which intensities are proportional.
+    return torch.cat([parts.sum(dim=-1, keepdim=True), ratios], dim=-1)
+
+
+@lru_cache(maxsize=8)
+def _halves(bins, device):
+    """Return whether bins are in the cooler half of each range, and in the hotter one, shape ``(bins, bins - 1)``."""
+    cool, hot = torch.zeros(2, bins, bins - 1)
+    for k, (first, middle, end) in enumerate(splits(bins)):
+        cool[first:middle, k] = hot[middle:end, k] = 1
+    return cool.to(device), hot.to(device)
 
 
 def _solve(normal, right):

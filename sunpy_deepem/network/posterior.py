@@ -12,15 +12,15 @@ from sunpy_deepem.network.layers import PointwiseLayers
 
 __all__ = ["LARGEST_ELEMENT", "LOG_SCALES", "Mixture", "PosteriorNetwork"]
 
-#: Range of the standard deviations of ln(EM) along the axes of a component, in ln.
-LOG_SCALES = (-3.5, 3.0)
+#: Range of the standard deviations of coordinates along the axes of a component, in ln.
+LOG_SCALES = (-4.5, 3.0)
 #: Largest element of L; up to 5 occurs in pixels of the prior.
 LARGEST_ELEMENT = 20.0
 
 
 class Mixture(NamedTuple):
     """
-    Mixture of Gaussians in y = ln(EM / brightness) of ``n`` pixels.
+    Mixture of Gaussians in y, the `~sunpy_deepem.network.splits.coordinates` of EM / brightness, of ``n`` pixels.
 
     Component k has mean μ_k and covariance L diag(s_k²) Lᵀ, where L is the inverse of a lower triangle with a unit
     diagonal that is common to all components of a pixel.
@@ -70,8 +70,9 @@ class PosteriorNetwork(nn.Module):
     Bishop (1994), "Mixture Density Networks", NCRG/94/004, https://publications.aston.ac.uk/id/eprint/373
     """
 
-    #: Factor of the widths of the components in draws, see `~sunpy_deepem.training.match_coverage`.
-    widening = 1.0
+    #: Factor of the widths of the components in draws, by the number of channels that a pixel lacks. The last one is
+    #: for all larger numbers. See `~sunpy_deepem.training.match_coverage`.
+    widening: tuple[float, ...] = (1.0,)
 
     def __init__(self, channel_scale, n_bins, hidden=(192, 192, 192), components=32):
         super().__init__()
@@ -90,7 +91,7 @@ class PosteriorNetwork(nn.Module):
         Parameters
         ----------
         y : `~torch.Tensor`
-            ln(EM / brightness) of draws from the prior, shape ``(components, bins)``.
+            Coordinates of EM / brightness of draws from the prior, shape ``(components, bins)``.
         """
         last = self.layers[-1]
         last.weight *= 0.3

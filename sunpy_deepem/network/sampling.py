@@ -10,7 +10,8 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from sunpy_deepem.network.conditioning import (
-    LARGEST_LOG_EM,
+    LARGEST_EM,
+    LEAST_RESPONSE,
     Data,
     Extra,
     Gaussians,
@@ -20,6 +21,7 @@ from sunpy_deepem.network.conditioning import (
     take,
     to_em,
 )
+from sunpy_deepem.network.splits import children
 from sunpy_deepem.units import COVERAGE, EM_SCALE, TRACE
 from sunpy_deepem.utils.logger import explained_wait
 
@@ -92,46 +94,51 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
     target = root_weight * (intensity / brightness)
     # No bin can have more EM than explains a channel alone, with some noise.
     most = (intensity.clamp_min(0) + _CERTAIN * uncertainty) / brightness
-    if flags is not None:
+    widening = torch.tensor(network.widening, dtype=torch.float32, device=intensity.device)
+    if flags is None:
+        widening = widening[:1].expand(intensity.shape[3])
+    else:
         # Missing channels have no weight, and only the network takes account of lower limits.
         unused = flags.unflatten(1, (2, -1)).any(dim=1)
+        widening = widening[unused.sum(dim=1)[0, 0].clamp_max(len(widening) - 1)]
         root_weight, target = root_weight.masked_fill(unused, 0), target.masked_fill(unused, 0)
         most = most.masked_fill(unused, torch.inf)
     # Contiguous arrays make the conditioning several times as fast.
     target, root_weight, most = (values[0, :, 0].T.contiguous() for values in (target, root_weight, most))
-    data = Data(target, root_weight, torch.log(most))
+    data = Data(target, root_weight, most)
     draw = _draw_compiled if matrix.device.type == "cpu" else _draw
-    return draw(network, outputs, data, matrix, numbers, brightness * EM_SCALE)
+    return draw(network, outputs, widening, data, matrix, numbers, brightness * EM_SCALE)
 
 
-def _draw(network, outputs, data, matrix, numbers, scale):
+def _draw(network, outputs, widening, data, matrix, numbers, scale):
     """Return the draws, shape ``(draws, bins, pixels)``."""
-    log_most = (data.log_most[..., None] - torch.log(matrix.clamp_min(1e-30))).amin(dim=1).clamp_max(LARGEST_LOG_EM)
-    extra = Extra(data.target, data.root_weight[..., None] * matrix, log_most)
-    gaussians, log_weights = _followed(network.mixture(outputs), network.widening)
-    log_em, log_evidence = condition_components(gaussians, extra)
+    most = (data.most[..., None] / matrix.clamp_min(LEAST_RESPONSE)).amin(dim=1).clamp_max(LARGEST_EM)
+    extra = Extra(data.target, data.root_weight[..., None] * matrix, most)
+    gaussians, log_weights = _followed(network.mixture(outputs), widening)
+    y, log_evidence = condition_components(gaussians, extra)
     weights = torch.softmax(log_weights + log_evidence, 1)
-    index = _choose(to_em(log_em, extra), weights, numbers.choice)
-    shift = take(log_em - gaussians.mean, index)
+    index = _choose(to_em(y, extra), weights, numbers.choice)
+    shift = take(y - gaussians.mean, index)
     gaussians = gaussians.take(index)
-    anchor = gaussians.log_em(numbers.normal)
+    anchor = gaussians.draw(numbers.normal)
     em = condition_draws(anchor, anchor + shift, numbers.noise, gaussians, extra)
     em *= scale[:, None, None]
     least = TRACE * em.sum(dim=2, keepdim=True)
     return torch.where(numbers.bare[:, None], (em - least).clamp_min(0), em).movedim(0, 2)
 
 
-def _draw_compiled(network, outputs, data, matrix, numbers, scale):
+def _draw_compiled(network, outputs, widening, data, matrix, numbers, scale):
     """Return the same, much faster on a CPU."""
     # Numba takes a while to import.
     from sunpy_deepem.network.compiled_draws import LANES, draw_pixels
 
     data, numbers = (tuple(np.ascontiguousarray(values.numpy()) for values in part) for part in (data, numbers))
     em = np.empty((len(numbers[0]), matrix.shape[1], -(-len(scale) // LANES), LANES), np.float32)
-    widening, followed = np.float32(network.widening), min(_FOLLOWED, network.components)
-    arrays = (matrix.numpy(), numbers, scale.numpy(), em)
+    arrays = (matrix.numpy(), np.array(children(matrix.shape[1])).reshape(-1, 2), numbers, scale.numpy(), em)
     with nullcontext() if draw_pixels.signatures else explained_wait(_COMPILING):
-        draw_pixels(outputs.numpy(), network.components, widening, followed, data, *arrays)
+        draw_pixels(
+            outputs.numpy(), network.components, widening.numpy(), min(_FOLLOWED, network.components), data, *arrays
+        )
     return torch.from_numpy(em).flatten(2)[..., : len(scale)]
 
 
@@ -148,7 +155,7 @@ def _followed(mixture, widening):
     """Return the most likely components of each pixel, and the logarithm of their weights."""
     n = min(_FOLLOWED, mixture.log_weights.shape[1])
     log_weights, index = torch.log_softmax(mixture.log_weights, 1).topk(n, dim=1)
-    scales = widening * torch.exp(mixture.log_scales)
+    scales = widening[:, None, None] * torch.exp(mixture.log_scales)
     return Gaussians(mixture.means, scales, mixture.factor()).take(index), log_weights
 
 

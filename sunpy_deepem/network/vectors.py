@@ -18,8 +18,6 @@ from sunpy_deepem.network.vector_math import compiled
 
 __all__ = [
     "LANES",
-    "absolute",
-    "any_of",
     "clip",
     "exp",
     "finite_or",
@@ -142,7 +140,6 @@ _floor = _operation("floor", _call("floor"), kinds=(vector,))
 _power = _operation("power", _emit_power, kinds=(vector,))
 _exponent = _operation("exponent", _emit_exponent, kinds=(vector,))
 _mantissa = _operation("mantissa", _emit_mantissa, kinds=(vector,))
-absolute = _operation("absolute", _call("fabs"), kinds=(vector,))
 minimum = _operation("minimum", _pick("<"))
 maximum = _operation("maximum", _pick(">"))
 #: The numbers of the first vector where these are finite, elsewhere those of the second.
@@ -151,15 +148,6 @@ finite_or = _operation("finite_or", _emit_finite_or)
 greater = _operation("greater", lambda builder, a, b: builder.fcmp_ordered(">", a, b), result=mask)
 #: The numbers of the second vector where a mask is set, elsewhere those of the third.
 select = _operation("select", lambda builder, *arguments: builder.select(*arguments), kinds=(mask, vector, vector))
-
-
-def _emit_any(builder, where):
-    bits = builder.bitcast(where, ir.IntType(LANES))
-    return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(LANES), 0))
-
-
-#: Whether a mask is set anywhere.
-any_of = _operation("any_of", _emit_any, kinds=(mask,), result=types.boolean)
 
 
 @intrinsic

@@ -24,7 +24,7 @@ __all__ = ["IN_USE", "PACKAGED", "Weights", "fingerprint", "read_helioml", "read
 
 #: Networks that made cubes in this process, by the fingerprint of their weights.
 IN_USE: WeakValueDictionary = WeakValueDictionary()
-_FORMAT = "sunpy_deepem weights 6"
+_FORMAT = "sunpy_deepem weights 7"
 #: Weights that come with the package.
 PACKAGED = ("default", "neutral")
 # Names of the folded response, the prior's moments and the other networks among the tensors of a file.
@@ -279,7 +279,7 @@ def _posterior_of(state, meta):
         return None
     module = PosteriorNetwork(**json.loads(meta.pop("posterior"))).float()
     module.load_state_dict(tensors)
-    module.widening = float(state.pop(_WIDENING))
+    module.widening = tuple(state.pop(_WIDENING).tolist())
     return module
 
 

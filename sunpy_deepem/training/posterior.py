@@ -5,6 +5,7 @@ import torch
 
 from sunpy_deepem.network.inputs import network_inputs
 from sunpy_deepem.network.posterior import PosteriorNetwork
+from sunpy_deepem.network.splits import coordinates
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.training.dataset import PriorStream
 from sunpy_deepem.training.fitting import describe_run, pixel_tensors
@@ -14,8 +15,8 @@ from sunpy_deepem.units import EM_SCALE, TRACE
 
 __all__ = ["POSTERIOR_OPTIONS", "fit_posterior", "prior_log_std"]
 
-# Limits of the systematic fraction. The network is asked for no less than 15 %, see network/conditioning.py.
-_SYSTEMATIC = (0.14, 0.5)
+# Limits of the systematic fraction. The network is asked for no less than 10 %, see network/conditioning.py.
+_SYSTEMATIC = (0.08, 0.5)
 _PIXELS = 100_000
 #: Options of the training of the posterior.
 POSTERIOR_OPTIONS = TrainingOptions(epochs=240, batch_size=500, learning_rate=5e-3, max_gradient=5.0)
@@ -108,7 +109,7 @@ def prior_log_std(prior, *, n=100_000, seed=0):
 
 def _objective(module, intensity, uncertainty, em, flags):
     mixture, brightness = module(intensity, uncertainty, flags)
-    return -mixture.log_density(torch.log(em[0, :, 0] / brightness).T).mean()
+    return -mixture.log_density(coordinates((em[0, :, 0] / brightness).T)).mean()
 
 
 def _new_network(response, data):
@@ -117,5 +118,5 @@ def _new_network(response, data):
     module = PosteriorNetwork(scale, len(response.bins))
     intensity, uncertainty, em, flags = (array[None, :, None, : module.components].cpu() for array in data)
     brightness = network_inputs(intensity, uncertainty, module.channel_scale, flags)[1]
-    module.start_from(torch.log(em / brightness)[0, :, 0].T)
+    module.start_from(coordinates((em / brightness)[0, :, 0].T))
     return module

@@ -21,6 +21,8 @@ __all__ = ["train_on_prior"]
 
 # Most pixels that the posterior sees in an epoch, and the epoch from which the pixels with draws are.
 _POSTERIOR_PIXELS, _DRAWN_EPOCH = 100_000, 2**30
+# Pixels of the calibration, and their systematic error: the default one.
+_COVERAGE_PIXELS, _SYSTEMATIC = 20_000, 0.1
 
 
 def train_on_prior(
@@ -77,10 +79,16 @@ def train_on_prior(
     result.posterior = posterior
     result.prior = dict(zip(prior.families, prior.weights.round(6).tolist(), strict=True))
     result.prior_log_std = prior_log_std(prior, seed=options.seed)
+
+    def pixels_of(stream):
+        drawn = stream.epoch(_DRAWN_EPOCH).usable(response)
+        return pixel_tensors(drawn, response, device, seed=[options.seed, _DRAWN_EPOCH])
+
+    usual_noise = {"seed": options.seed, "systematic": (_SYSTEMATIC, _SYSTEMATIC)}
+    few = PriorStream(prior, response, min(pixels, _COVERAGE_PIXELS), **usual_noise)
+    match_coverage(result, pixels_of(few), seed=options.seed)
     stream = PriorStream(prior, response, pixels, seed=options.seed)
-    data = stream.epoch(_DRAWN_EPOCH).usable(response)
-    data = pixel_tensors(data, response, device, seed=[options.seed, _DRAWN_EPOCH])
-    match_coverage(result, data, seed=options.seed)
+    data = pixels_of(stream)
     history = fit_to_draws(
         result,
         data,

@@ -61,13 +61,13 @@ def one_value(name, value, key, tensor):
 
 
 DESCRIPTION = "do not fit their own description"
-FORMAT = "format must be 'sunpy_deepem weights 6', found 'sunpy_deepem weights"
+FORMAT = "format must be 'sunpy_deepem weights 7', found 'sunpy_deepem weights"
 
 
 @weights_table(
     "DeepEM.load(source)",
     ("weights of an older version", {"format": "sunpy_deepem weights 3"}, ValueError(f"{FORMAT} 3'")),
-    ("weights of a later version", {"format": "sunpy_deepem weights 7"}, ValueError(f"{FORMAT} 7'")),
+    ("weights of a later version", {"format": "sunpy_deepem weights 8"}, ValueError(f"{FORMAT} 8'")),
     ("weights without a description", {"drop": ["architecture"]}, ValueError(DESCRIPTION)),
     ("a description of another kind", {"architecture": '"scaled"'}, ValueError(DESCRIPTION)),
     (

@@ -37,7 +37,6 @@ def result_of(function, *arrays):
         (lambda a, b, c: vectors.fma(np.float32(3), b, c), lambda a, b, c: 3 * b + c),
         (lambda a, b, c: vectors.minimum(a, b), lambda a, b, c: np.minimum(a, b)),
         (lambda a, b, c: vectors.maximum(a, b), lambda a, b, c: np.maximum(a, b)),
-        (lambda a, b, c: vectors.absolute(c), lambda a, b, c: abs(c)),
         (lambda a, b, c: vectors.clip(c, np.float32(-1), np.float32(2)), lambda a, b, c: np.clip(c, -1, 2)),
         (lambda a, b, c: vectors.select(vectors.greater(a, b), a, c), lambda a, b, c: np.where(a > b, a, c)),
         (lambda a, b, c: vectors.finite_or(a / vectors.maximum(c, c - c), b), None),

@@ -17,7 +17,7 @@ RESPONSE = TemperatureResponse.default()
 
 @pytest.fixture(scope="module")
 def data():
-    stream = PriorStream(DEMPrior(), RESPONSE, 3000, seed=3)
+    stream = PriorStream(DEMPrior(), RESPONSE, 6000, seed=3, systematic=(0.1, 0.1))
     return pixel_tensors(stream.epoch(0).usable(RESPONSE), RESPONSE, "cpu", seed=[3, 0])
 
 
@@ -37,13 +37,15 @@ def narrowed(network, factor):
 def test_packaged_posterior_was_calibrated(network, data):
     expected = network.posterior.widening
     match_coverage(network, data)
-    assert network.posterior.widening == pytest.approx(expected, abs=0.25)
+    assert network.posterior.widening == pytest.approx(expected, abs=0.15)
+    # What is known of a pixel with fewer channels is harder to learn.
+    assert expected == tuple(sorted(expected))
 
 
 def test_narrow_posterior_is_widened(network, data):
     expected = network.posterior.widening
     match_coverage(narrowed(network, 0.75), data)
-    assert network.posterior.widening == pytest.approx(expected / 0.75, rel=0.2)
+    assert network.posterior.widening == pytest.approx([factor / 0.75 for factor in expected], rel=0.2)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from sunpy_deepem import DeepEM, LogTBins, invert
 from sunpy_deepem.cli import main
+from sunpy_deepem.network.splits import coordinates
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.training import Checkpoint, DEMPrior, TrainingOptions, fit_posterior, prior_log_std
 from sunpy_deepem.training.flags import drop_channels
@@ -69,7 +70,8 @@ def test_likelihood_rises(response):
     for network in (short, longer):
         with torch.no_grad():
             mixture, brightness = network(intensity, 0.1 * intensity)
-            densities.append(mixture.log_density(torch.tensor(np.log(em / 1e25)).float().T - brightness.log()[:, None]))
+            y = coordinates(torch.tensor(em.T / 1e25).float() / brightness[:, None])
+            densities.append(mixture.log_density(y))
     assert densities[1].median() > densities[0].median() + 1
 
 
