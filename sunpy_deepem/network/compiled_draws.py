@@ -132,9 +132,9 @@ def _take(components, k, where, draws, n_bins):
 
 
 @inlined
-def _start_draws(components, order, ends, first, lanes, normal, noise, pixel, space, draws, target, root_weight):
+def _start_draws(components, order, ends, first, lanes, deviates, noise, pixel, space, draws, target, root_weight):
     """Draw from the chosen components, and move each draw like its component."""
-    n_bins = len(normal)
+    n_bins = len(deviates)
     i = len(order) - 1
     # From the last component to the first one that has draws in this block.
     while i >= 0 and ends[i] > first:
@@ -142,7 +142,7 @@ def _start_draws(components, order, ends, first, lanes, normal, noise, pixel, sp
             _take(components, order[i], greater(spread(_F(ends[i] - first)), load(lanes, 0)), draws, n_bins)
         i -= 1
     for b in range(n_bins):
-        store(space.em, b, load(draws.scale, b) * load(normal, b))
+        store(space.em, b, load(draws.scale, b) * load(deviates, b))
     multiply_triangle(space.moved, pixel.factor, space.em)
     for b in range(n_bins):
         anchor = load(draws.anchor, b) + load(space.moved, b)
@@ -234,8 +234,8 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, childre
     n_draws, n_bins, n_pixels = len(out), out.shape[1], len(outputs)
     n_channels = len(matrix)
     draw_order = np.argsort(numbers[0])
-    choice, bare, normal, noise = _in_blocks(numbers, draw_order)
-    n_blocks, padded_bins, padded_channels = len(normal), normal.shape[1], noise.shape[1]
+    choice, bare, deviates, noise = _in_blocks(numbers, draw_order)
+    n_blocks, padded_bins, padded_channels = len(deviates), deviates.shape[1], noise.shape[1]
     inverse_matrix = _ONE / np.maximum(matrix, _LEAST_RESPONSE)
     space, pixel = empty_space(padded_channels, padded_bins), empty_pixel(padded_channels, padded_bins)
     components = empty_draws(padded_channels, padded_bins)
@@ -268,7 +268,7 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, childre
                 ends,
                 first,
                 lanes,
-                normal[block],
+                deviates[block],
                 noise[block],
                 pixel,
                 space,
@@ -309,22 +309,22 @@ def _store(results, order, square, part, out):
 @inlined
 def _in_blocks(numbers, order):
     """Return the numbers of the draws in this order: (n,), (blocks, 16), and (blocks, bins or channels, 16) twice."""
-    choice, bare, normal, noise = numbers
+    choice, bare, deviates, noise = numbers
     n_draws = len(order)
     n_blocks = -(-n_draws // LANES)
     choices = choice[order]
     bares = aligned(n_blocks, LANES)
-    normals = _blocks(n_blocks, normal.shape[1])
+    all_deviates = _blocks(n_blocks, deviates.shape[1])
     noises = _blocks(n_blocks, noise.shape[1])
     for d in range(n_blocks * LANES):
         # The last one fills the last block.
         k, block, lane = order[min(d, n_draws - 1)], d // LANES, d % LANES
         bares[block, lane] = _F(bare[k])
-        for b in range(normal.shape[1]):
-            normals[block, b, lane] = normal[k, b]
+        for b in range(deviates.shape[1]):
+            all_deviates[block, b, lane] = deviates[k, b]
         for c in range(noise.shape[1]):
             noises[block, c, lane] = noise[k, c]
-    return choices, bares, normals, noises
+    return choices, bares, all_deviates, noises
 
 
 @inlined

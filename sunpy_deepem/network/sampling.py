@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import ndtri
+from scipy.special import gammaincinv, ndtri
 from scipy.stats import qmc
 
 from sunpy_deepem.network.conditioning import (
@@ -28,6 +28,9 @@ from sunpy_deepem.utils.logger import explained_wait
 __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 
 _COMPILING = "Compiling the posterior draws, which is done once after an installation and takes about half a minute."
+# Degrees of freedom of Student's t distribution. It has wider tails than a Gaussian, as it should, since components are
+# fitted to a limited number of pixels.
+_FREEDOM = 8
 # Components followed up in each pixel, those of the largest weights.
 _FOLLOWED = 16
 # Multiple of σ by which a channel may be fainter than what is behind it.
@@ -43,8 +46,8 @@ class CommonNumbers(NamedTuple):
     choice: torch.Tensor
     #: Whether the trace of plasma that no channel can see is absent, shape ``(n,)``.
     bare: torch.Tensor
-    #: Standard normal, one per bin, shape ``(n, bins)``.
-    normal: torch.Tensor
+    #: Of Student's t distribution, one per bin, shape ``(n, bins)``.
+    deviates: torch.Tensor
     #: Standard normal, one per channel, shape ``(n, channels)``.
     noise: torch.Tensor
 
@@ -62,10 +65,16 @@ def common_numbers(n, seed, bins, channels):
     ----------
     Owen (1998), ACM TOMACS 8, 71, https://doi.org/10.1145/272991.273010: scrambled Sobol points.
     """
-    points = qmc.Sobol(2 + bins + channels, rng=np.random.default_rng(seed)).random_base2((n - 1).bit_length())[:n]
-    points = torch.from_numpy(np.clip(points, 1e-7, 1 - 1e-7))
-    normal = torch.from_numpy(ndtri(points[:, 2:].numpy())).float()
-    return CommonNumbers(points[:, 0].float(), points[:, 1] < 0.5, normal[:, :bins], normal[:, bins:])
+    points = qmc.Sobol(3 + bins + channels, rng=np.random.default_rng(seed)).random_base2((n - 1).bit_length())[:n]
+    points = np.clip(points, 1e-7, 1 - 1e-7)
+    normal = ndtri(points[:, 3:])
+    chi2 = 2 * gammaincinv(_FREEDOM / 2, points[:, 2:3])
+    deviates = normal[:, :bins] * np.sqrt(_FREEDOM / chi2)
+    choice, deviates, noise = (
+        torch.from_numpy(np.ascontiguousarray(values, np.float32))
+        for values in (points[:, 0], deviates, normal[:, bins:])
+    )
+    return CommonNumbers(choice, torch.from_numpy(points[:, 1] < 0.5), deviates, noise)
 
 
 def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
@@ -120,7 +129,7 @@ def _draw(network, outputs, widening, data, matrix, numbers, scale):
     index = _choose(to_em(y, extra), weights, numbers.choice)
     shift = take(y - gaussians.mean, index)
     gaussians = gaussians.take(index)
-    anchor = gaussians.draw(numbers.normal)
+    anchor = gaussians.draw(numbers.deviates)
     em = condition_draws(anchor, anchor + shift, numbers.noise, gaussians, extra)
     em *= scale[:, None, None]
     least = TRACE * em.sum(dim=2, keepdim=True)

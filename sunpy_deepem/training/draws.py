@@ -11,9 +11,9 @@ from sunpy_deepem.units import COVERAGE, EM_SCALE
 
 __all__ = ["fit_to_draws", "match_coverage"]
 
-# Calibration: draws of each pixel, adjacent bins whose summed EM is judged, the smallest fraction of a pixel's EM that
-# they hold, and factors of the widths that are tried.
-_COVERAGE_DRAWS, _BAND, _LEAST_FRACTION = 128, 3, 0.01
+# Calibration: draws of each pixel, the smallest fraction of a pixel's EM in bins that are judged, and factors of the
+# widths that are tried.
+_COVERAGE_DRAWS, _LEAST_FRACTION = 128, 0.01
 _WIDENINGS = (1.0, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
 # Draws whose mean and half-width a network learns.
 _DRAWS = 64
@@ -29,8 +29,7 @@ def match_coverage(network, data, *, seed=0):
     Widen the components of a posterior until 68 % intervals of its draws hold the truth in 68 % of the cases.
 
     The conditioning of draws on the data leaves them somewhat too narrow. This depends on how many channels a pixel
-    lacks, and so does the factor. The intervals are those of the EM of adjacent bins, where they hold at least 1 % of
-    the posterior mean EM.
+    lacks, and so does the factor. The intervals are those of bins with at least 1 % of the posterior mean EM.
 
     Parameters
     ----------
@@ -43,31 +42,24 @@ def match_coverage(network, data, *, seed=0):
     """
     data = [array.cpu() for array in data]
     *observed, limit = _observed(data)
-    true = _bands(data[2].numpy()[np.newaxis])[0] * EM_SCALE
+    true = data[2].numpy() * EM_SCALE
     lost = data[3].unflatten(0, (2, -1)).any(dim=0).sum(dim=0).numpy()
     groups = [lost == n if n in lost else lost >= 0 for n in range(lost.max() + 1)]
     held = []
     for widening in _WIDENINGS:
         network.posterior.widening = (widening,)
-        low, high, relevant = network.map_draws(
-            lambda draws: _interval(_bands(draws)), *observed, n=_COVERAGE_DRAWS, seed=seed, lower_limit=limit
-        )
+        low, high, relevant = network.map_draws(_interval, *observed, n=_COVERAGE_DRAWS, seed=seed, lower_limit=limit)
         relevant, inside = relevant.astype(bool), (low <= true) & (true <= high)
         held.append([inside[:, group][relevant[:, group]].mean() for group in groups])
     held = np.maximum.accumulate(held, axis=0).T
     network.posterior.widening = tuple(float(np.interp(COVERAGE, row, _WIDENINGS)) for row in held)
 
 
-def _bands(em):
-    """Return the EM of adjacent bins together, of arrays of shape ``(n, bins, pixels)``."""
-    return sum(em[:, first : em.shape[1] - _BAND + 1 + first] for first in range(_BAND))
-
-
-def _interval(bands):
-    """Return the limits of the 68 % interval of draws, and whether the band holds at least 1 % of the EM."""
-    low, high = np.quantile(bands, (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2), axis=0)
-    mean = bands.mean(axis=0)
-    return low, high, mean >= _LEAST_FRACTION * mean.sum(axis=0) / _BAND
+def _interval(draws):
+    """Return the limits of the 68 % interval of draws, and whether the bin holds at least 1 % of the EM."""
+    low, high = np.quantile(draws, (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2), axis=0)
+    mean = draws.mean(axis=0)
+    return low, high, mean >= _LEAST_FRACTION * mean.sum(axis=0)
 
 
 def _observed(data):

@@ -13,7 +13,7 @@ from sunpy_deepem.network.conditioning import (
     condition_draws,
     split_uncertainty,
 )
-from sunpy_deepem.network.sampling import common_numbers, half_width
+from sunpy_deepem.network.sampling import half_width
 from sunpy_deepem.network.splits import coordinates, log_em
 from sunpy_deepem.training import DEMPrior, simulate_observation
 from sunpy_deepem.units import TRACE
@@ -96,14 +96,6 @@ def test_reductions_tile_by_tile(default):
     for part, tile in default.sample_tiles(intensity, sigma, n=32):
         np.testing.assert_allclose(tile.numpy(), draws[..., part], rtol=1e-3)
     assert part.stop == 1000
-
-
-def test_common_numbers_are_uniform_and_normal():
-    numbers = common_numbers(256, 3, 18, 6)
-    assert numbers.bare.float().mean() == 0.5
-    assert abs(numbers.choice.mean() - 0.5) < 0.01
-    np.testing.assert_allclose(numbers.normal.std(dim=0).numpy(), 1, atol=0.05)
-    assert abs(np.corrcoef(numbers.choice, numbers.bare)[0, 1]) < 0.1
 
 
 # -- What the draws mean ---------------------------------------------------------------------------------------------
