@@ -90,7 +90,11 @@ class TestSixFiles:
         get(progress=True)
         assert "Files Downloaded: 100%" in capfd.readouterr().err
         get("2014-01-01T00:02", progress=False)
-        assert capfd.readouterr() == ("", f"INFO: Downloading 6 of 6 files to {tmp_path}. [sunpy_deepem.fetch]\n")
+        printed = capfd.readouterr()
+        assert printed.out == ""
+        assert f"INFO: Downloading 6 of 6 files to {tmp_path}. [sunpy_deepem.fetch]\n" in printed.err
+        # Python may also report the event loop of the first download, which parfive leaves to the garbage collector.
+        assert "Files Downloaded" not in printed.err
 
 
 class TestSecondRun:
