@@ -20,7 +20,7 @@ LARGEST_ELEMENT = 20.0
 
 class Mixture(NamedTuple):
     """
-    Mixture of Gaussians in y, the `~sunpy_deepem.network.splits.coordinates` of EM / brightness, of ``n`` pixels.
+    Mixture of Gaussians in y, the coordinates of EM / brightness as of ``network.splits.coordinates``, of ``n`` pixels.
 
     Component k has mean μ_k and covariance L diag(s_k²) Lᵀ, where L is the inverse of a lower triangle with a unit
     diagonal that is common to all components of a pixel.
