@@ -112,15 +112,9 @@ def set_em(y, pixel, children, space):
     """Set the EM, no more than each channel allows, and the fraction of each range in its cooler half."""
     parts, n_splits = space.parts, len(children)
     store(parts, 0, exp(clip(load(y, 0), -_COORDINATE, _COORDINATE)))
-    # Two at a time need half of the divisions, which are slow.
-    for k in range(0, n_splits - 1, 2):
-        first, second = _hot_over_cool(y, k), _hot_over_cool(y, k + 1)
-        inverse = _ONE / ((_ONE + first) * (_ONE + second))
-        _split(k, inverse * (_ONE + second), first, children, space)
-        _split(k + 1, inverse * (_ONE + first), second, children, space)
-    if n_splits % 2:
-        ratio = _hot_over_cool(y, n_splits - 1)
-        _split(n_splits - 1, _ONE / (_ONE + ratio), ratio, children, space)
+    for k in range(n_splits):
+        ratio = _hot_over_cool(y, k)
+        _split(k, _ONE / (_ONE + ratio), ratio, children, space)
     for b in range(n_splits + 1):
         store(space.em, b, minimum(load(parts, n_splits + b), spread(pixel.most[b])))
 
