@@ -15,7 +15,7 @@ minimize (y - y₀)ᵀ C⁻¹ (y - y₀) + Σ w (g + e - K EM(y))², where C is 
 is exact. The minimum is found by Gauss-Newton steps. They start from y₀ moved like its component.
 
 σ is that of the observed intensity, and so too small where the intensity was observed too low: most errors are a
-fraction of the true intensity. So the noise e makes g + e + e²/g of g, which is g / (1 - e/g) to second order.
+fraction of the true intensity. So the noise e turns g into g + e + e²/g, which is g / (1 - e/g) to second order.
 
 References
 ----------
@@ -46,11 +46,12 @@ __all__ = [
 _FLOOR = 0.1
 # Gauss-Newton steps of components, and of draws.
 COMPONENT_STEPS, DRAW_STEPS = 1, 2
-# A draw gets so many more steps if its residuals are this far from those of the linear model of the last step.
+# Squared distance of the residuals of a draw from those of the last step's linear model, summed over the channels, from
+# which it needs more steps, and their number.
 POOR, MORE_STEPS = 1.0, 3
 # Largest change of a coordinate in a step, and largest coordinate.
 LARGEST_STEP, LARGEST_COORDINATE = 2.0, 40.0
-# Smallest signal-to-noise ratio of a channel of which the second order of the noise is taken into account.
+# The second-order term of the noise is no larger than at this signal-to-noise ratio.
 LEAST_SIGNAL = 5.0
 # Largest residual in units of its noise; channels that contradict each other reach more.
 LARGEST_RESIDUAL = 1e4

@@ -28,8 +28,7 @@ from sunpy_deepem.utils.logger import explained_wait
 __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 
 _COMPILING = "Compiling the posterior draws, which is done once after an installation and takes about half a minute."
-# Degrees of freedom of Student's t distribution. It has wider tails than a Gaussian, as it should, since components are
-# fitted to a limited number of pixels.
+# Degrees of freedom of Student's t distribution. With Gaussian tails, 95 % intervals of draws are too narrow.
 _FREEDOM = 8
 # Components followed up in each pixel, those of the largest weights.
 _FOLLOWED = 16
@@ -46,7 +45,7 @@ class CommonNumbers(NamedTuple):
     choice: torch.Tensor
     #: Whether the trace of plasma that no channel can see is absent, shape ``(n,)``.
     bare: torch.Tensor
-    #: Of Student's t distribution, one per bin, shape ``(n, bins)``.
+    #: From Student's t distribution, one per bin, shape ``(n, bins)``.
     deviates: torch.Tensor
     #: Standard normal, one per channel, shape ``(n, channels)``.
     noise: torch.Tensor

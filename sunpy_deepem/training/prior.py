@@ -56,7 +56,7 @@ class DEMPrior:
     and calibration where there is some. With the solar families alone, the exact posterior of plasma with a hot
     component of 5 to 15 % of the EM excludes that component in most cases, although it is there. With these weights its
     68 % intervals hold the true EM between log T 6.6 and 7.0 in half of such pixels, and the fraction of the quiet
-    Sun's EM above log T 6.6 is 1 % (68 % interval 0.06 to 9 %).
+    Sun's EM above log T 6.6 is 1 % (68 % interval 0.08 to 9 %).
 
     References
     ----------
