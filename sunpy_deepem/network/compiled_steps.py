@@ -93,18 +93,28 @@ def multiply_triangle(out, factor, values):
 
 
 @inlined
+def _hot_over_cool(y, k):
+    """Return the ratio of the EM of the hotter to that of the cooler half of a range."""
+    return exp(clip(_ZERO - load(y, k + 1), -_COORDINATE, _COORDINATE))
+
+
+@inlined
+def _split(k, fraction, ratio, children, space):
+    """Set the fraction of a range that is in its cooler half, and the EM of both halves."""
+    cool = load(space.parts, k) * fraction
+    store(space.fractions, k, fraction)
+    store(space.parts, children[k, 0], cool)
+    store(space.parts, children[k, 1], cool * ratio)
+
+
+@inlined
 def set_em(y, pixel, children, space):
     """Set the EM, no more than each channel allows, and the fraction of each range in its cooler half."""
     parts, n_splits = space.parts, len(children)
     store(parts, 0, exp(clip(load(y, 0), -_COORDINATE, _COORDINATE)))
     for k in range(n_splits):
-        # The ratio of the EM of the hotter to that of the cooler half.
-        ratio = exp(clip(_ZERO - load(y, k + 1), -_COORDINATE, _COORDINATE))
-        fraction = _ONE / (_ONE + ratio)
-        cool = load(parts, k) * fraction
-        store(space.fractions, k, fraction)
-        store(parts, children[k, 0], cool)
-        store(parts, children[k, 1], cool * ratio)
+        ratio = _hot_over_cool(y, k)
+        _split(k, _ONE / (_ONE + ratio), ratio, children, space)
     for b in range(n_splits + 1):
         store(space.em, b, minimum(load(parts, n_splits + b), spread(pixel.most[b])))
 
