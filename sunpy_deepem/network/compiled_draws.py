@@ -8,6 +8,7 @@ for 16 draws at a time, see `~sunpy_deepem.network.compiled_steps`.
 import numpy as np
 
 from sunpy_deepem.network.compiled_steps import (
+    Draws,
     aligned,
     empty_draws,
     empty_pixel,
@@ -56,57 +57,72 @@ _POOR, _TRACE, _LEAST_SIGNAL, _LEAST_RESPONSE = _F(POOR), _F(TRACE), _F(LEAST_SI
 
 
 @inlined
-def _draw_components(pixel, children, draws, space, outputs, n_components, n_bins, widening, index, weights):
-    """Move the components of these indices to where the data put them, in ``draws``, and set the weight of each."""
-    first_scale = n_components * (1 + n_bins)
-    for d in range(LANES):
-        # The first one fills the place of those that are missing.
-        k = index[d if d < len(weights) else 0]
-        for b in range(n_bins):
-            draws.anchor[b, d] = outputs[n_components + k * n_bins + b]
-            draws.scale[b, d] = outputs[first_scale + k * n_bins + b]
-    for b in range(n_bins):
-        store(draws.y, b, load(draws.anchor, b))
-        store(draws.scale, b, widening * exp(clip(load(draws.scale, b), _LEAST_SCALE, _MOST_SCALE)))
-    for _ in range(COMPONENT_STEPS):
-        step(draws, pixel, children, space)
-    set_log_evidence(space)
-    largest = _LEAST_WEIGHT
-    for d in range(len(weights)):
-        weights[d] = outputs[index[d]] + space.right[0, d]
-        largest = max(largest, weights[d])
-    total = _ZERO
-    for d in range(len(weights)):
-        weights[d] = np.exp(weights[d] - largest)
-        total += weights[d]
-    for d in range(len(weights)):
-        weights[d] /= total
+def _block(components, i):
+    """Return the `Draws` that hold 16 components."""
+    anchor, y, scale, target = components
+    return Draws(anchor[i], y[i], scale[i], target)
 
 
 @inlined
-def _sort(keys, sign, order):
-    """Set ``order`` to the indices of the keys, times a sign, in ascending order; there are few."""
+def _move_components(pixel, children, components, space, outputs, n_bins, widening, weights, positions):
+    """Move the components to where the data put them, and set the weight and the mean bin of each."""
+    n_components = len(weights)
+    first_scale = n_components * (1 + n_bins)
+    for i in range(len(positions)):
+        draws, first = _block(components, i), i * LANES
+        for d in range(LANES):
+            # The first one fills the last block.
+            k = first + d if first + d < n_components else 0
+            for b in range(n_bins):
+                draws.anchor[b, d] = outputs[n_components + k * n_bins + b]
+                draws.scale[b, d] = outputs[first_scale + k * n_bins + b]
+        for b in range(n_bins):
+            store(draws.y, b, load(draws.anchor, b))
+            store(draws.scale, b, widening * exp(clip(load(draws.scale, b), _LEAST_SCALE, _MOST_SCALE)))
+        for _ in range(COMPONENT_STEPS):
+            step(draws, pixel, children, space)
+        set_log_evidence(space)
+        for d in range(min(LANES, n_components - first)):
+            weights[first + d] = outputs[first + d] + space.right[0, d]
+        set_em(draws.y, pixel, children, space)
+        total = position = spread(_ZERO)
+        for b in range(n_bins):
+            value = load(space.em, b)
+            total, position = total + value, fma(_F(b), value, position)
+        store(positions, i, position / total)
+
+
+@inlined
+def _normalize(weights):
+    """Turn logarithms of weights into weights whose sum is one."""
+    largest, total = _LEAST_WEIGHT, _ZERO
+    for k in range(len(weights)):
+        largest = max(largest, weights[k])
+    for k in range(len(weights)):
+        weights[k] = np.exp(weights[k] - largest)
+        total += weights[k]
+    for k in range(len(weights)):
+        weights[k] /= total
+
+
+@inlined
+def _sort(keys, order):
+    """Set ``order`` to the indices of the keys in ascending order; there are few."""
     for i in range(len(order)):
         k = i
-        while k > 0 and sign * keys[order[k - 1]] > sign * keys[i]:
+        while k > 0 and keys[order[k - 1]] > keys[i]:
             order[k] = order[k - 1]
             k -= 1
         order[k] = i
 
 
 @inlined
-def _choose(em, n_bins, weights, choice, keys, order, ends):
+def _choose(weights, order, choice, ends):
     """
-    Set the order of the components by mean log T, and the number of draws up to the end of each.
+    Set the number of draws up to the end of each component, with the components in this order.
 
     Draws are in ascending order of ``choice``, see ``sampling._choose``.
     """
-    total = first = spread(_ZERO)
-    for b in range(n_bins):
-        value = load(em, b)
-        total, first = total + value, fma(_F(b), value, first)
-    store(keys, 0, first / total)
-    _sort(keys[0], _ONE, order)
     cumulative, d = _ZERO, 0
     for i in range(len(order)):
         cumulative += weights[order[i]]
@@ -123,11 +139,12 @@ def _choose(em, n_bins, weights, choice, keys, order, ends):
 @inlined
 def _take(components, k, where, draws, n_bins):
     """Give component ``k`` to the draws where a mask is set."""
+    i, d = k // LANES, k % LANES
     for b in range(n_bins):
-        anchor = components.anchor[b, k]
-        moved = components.y[b, k] - anchor
+        anchor = components.anchor[i, b, d]
+        moved = components.y[i, b, d] - anchor
         store(draws.anchor, b, select(where, spread(anchor), load(draws.anchor, b)))
-        store(draws.scale, b, select(where, spread(components.scale[b, k]), load(draws.scale, b)))
+        store(draws.scale, b, select(where, spread(components.scale[i, b, d]), load(draws.scale, b)))
         store(draws.y, b, select(where, spread(moved), load(draws.y, b)))
 
 
@@ -203,7 +220,7 @@ def _remove_trace(em, n_bins, bare, scale):
 
 
 @compiled
-def draw_pixels(outputs, n_components, widening, followed, data, matrix, children, numbers, scale, out):
+def draw_pixels(outputs, n_components, widening, data, matrix, children, numbers, scale, out):
     """
     Draw from the posterior of pixels.
 
@@ -215,8 +232,6 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, childre
         Number of components.
     widening : `~numpy.ndarray`
         Factor of the scales, shape ``(n,)``.
-    followed : `int`
-        Number of the most likely components that take part, no more than 16.
     data : `tuple` of `~numpy.ndarray`
         As `~sunpy_deepem.network.conditioning.Data`.
     matrix : `~numpy.ndarray`
@@ -238,10 +253,10 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, childre
     n_blocks, padded_bins, padded_channels = len(deviates), deviates.shape[1], noise.shape[1]
     inverse_matrix = _ONE / np.maximum(matrix, _LEAST_RESPONSE)
     space, pixel = empty_space(padded_channels, padded_bins), empty_pixel(padded_channels, padded_bins)
-    components = empty_draws(padded_channels, padded_bins)
+    components = _empty_components(-(-n_components // LANES), padded_channels, padded_bins)
     draws, poor = empty_draws(padded_channels, padded_bins), empty_draws(padded_channels, padded_bins)
-    index, columns = np.empty(n_components, np.int64), np.empty(LANES, np.int64)
-    weights, order, ends = np.empty(followed, np.float32), np.empty(followed, np.int64), np.empty(followed, np.int64)
+    weights, positions = np.empty(n_components, np.float32), aligned(len(components.y), LANES)
+    order, ends, columns = np.empty(n_components, np.int64), np.empty(n_components, np.int64), np.empty(LANES, np.int64)
     row, lanes = aligned(1, LANES), aligned(1, LANES)
     lanes[0] = np.arange(LANES)
     padded_target, padded_weight = np.zeros(padded_channels, np.float32), np.zeros(padded_channels, np.float32)
@@ -254,11 +269,12 @@ def draw_pixels(outputs, n_components, widening, followed, data, matrix, childre
         padded_target[:n_channels], padded_weight[:n_channels] = target[p], root_weight[p]
         for c in range(padded_channels):
             store(components.target, c, spread(padded_target[c]))
-        _sort(outputs[p], -_ONE, index)
-        wide = widening[p]
-        _draw_components(pixel, children, components, space, outputs[p], n_components, n_bins, wide, index, weights)
-        set_em(components.y, pixel, children, space)
-        _choose(space.em, n_bins, weights, choice, row, order, ends)
+        _move_components(
+            pixel, children, components, space, outputs[p], n_bins, widening[p], weights, positions
+        )
+        _normalize(weights)
+        _sort(positions.reshape(-1), order)
+        _choose(weights, order, choice, ends)
         em, n_poor = results[p % LANES], 0
         for block in range(n_blocks):
             first = block * LANES
@@ -325,6 +341,13 @@ def _in_blocks(numbers, order):
         for c in range(noise.shape[1]):
             noises[block, c, lane] = noise[k, c]
     return choices, bares, all_deviates, noises
+
+
+@inlined
+def _empty_components(n_blocks, n_channels, n_bins):
+    """Return `Draws` with room for blocks of 16 components, shape ``(blocks, bins, 16)`` and ``(channels, 16)``."""
+    anchor, y, scale = _blocks(n_blocks, n_bins), _blocks(n_blocks, n_bins), _blocks(n_blocks, n_bins)
+    return Draws(anchor, y, scale, aligned(n_channels, LANES))
 
 
 @inlined

@@ -35,6 +35,7 @@ from sunpy_deepem.network.vectors import (
 )
 
 __all__ = [
+    "Draws",
     "aligned",
     "empty_draws",
     "empty_pixel",
@@ -59,8 +60,8 @@ _GROUP = 6
 #: One pixel's response times the root of the weights (bins, channels), the transpose of L (bins, bins), and the largest
 #: EM (bins,).
 _Pixel = namedtuple("_Pixel", ["matrix", "factor", "most"])
-#: Draws of a pixel: y₀, y, the scales of their components, and data.
-_Draws = namedtuple("_Draws", ["anchor", "y", "scale", "target"])
+#: Draws of a pixel, or components: y₀, y, the scales of their components, and data.
+Draws = namedtuple("Draws", ["anchor", "y", "scale", "target"])
 #: Space for intermediate results. ``parts`` has a row for each range of `splits.splits`, then for each bin.
 _Space = namedtuple(
     "_Space", ["em", "moved", "right", "solution", "derivative", "normal", "inverse", "parts", "fractions"]
@@ -338,8 +339,8 @@ def aligned(rows, columns):
 
 @inlined
 def empty_draws(n_channels, n_bins):
-    """Return `_Draws` without content, for padded numbers of channels and bins."""
-    return _Draws(aligned(n_bins, LANES), aligned(n_bins, LANES), aligned(n_bins, LANES), aligned(n_channels, LANES))
+    """Return `Draws` without content, for padded numbers of channels and bins."""
+    return Draws(aligned(n_bins, LANES), aligned(n_bins, LANES), aligned(n_bins, LANES), aligned(n_channels, LANES))
 
 
 @inlined

@@ -30,8 +30,6 @@ __all__ = ["CommonNumbers", "common_numbers", "draw_tile", "half_width"]
 _COMPILING = "Compiling the posterior draws, which is done once after an installation and takes about half a minute."
 # Degrees of freedom of Student's t distribution. With Gaussian tails, 95 % intervals of draws are too narrow.
 _FREEDOM = 8
-# Components followed up in each pixel, those of the largest weights.
-_FOLLOWED = 16
 # Multiple of σ by which a channel may be fainter than what is behind it.
 _CERTAIN = 4.0
 # Largest root of a weight, relative to brightness.
@@ -122,9 +120,10 @@ def _draw(network, outputs, widening, data, matrix, numbers, scale):
     """Return the draws, shape ``(draws, bins, pixels)``."""
     most = (data.most[..., None] / matrix.clamp_min(LEAST_RESPONSE)).amin(dim=1).clamp_max(LARGEST_EM)
     extra = Extra(data.target, data.root_weight[..., None] * matrix, most)
-    gaussians, log_weights = _followed(network.mixture(outputs), widening)
+    mixture = network.mixture(outputs)
+    gaussians = Gaussians(mixture.means, widening[:, None, None] * mixture.log_scales.exp(), mixture.factor())
     y, log_evidence = condition_components(gaussians, extra)
-    weights = torch.softmax(log_weights + log_evidence, 1)
+    weights = torch.softmax(mixture.log_weights + log_evidence, 1)
     index = _choose(to_em(y, extra), weights, numbers.choice)
     shift = take(y - gaussians.mean, index)
     gaussians = gaussians.take(index)
@@ -144,9 +143,7 @@ def _draw_compiled(network, outputs, widening, data, matrix, numbers, scale):
     em = np.empty((len(numbers[0]), matrix.shape[1], -(-len(scale) // LANES), LANES), np.float32)
     arrays = (matrix.numpy(), np.array(children(matrix.shape[1])).reshape(-1, 2), numbers, scale.numpy(), em)
     with nullcontext() if draw_pixels.signatures else explained_wait(_COMPILING):
-        draw_pixels(
-            outputs.numpy(), network.components, widening.numpy(), min(_FOLLOWED, network.components), data, *arrays
-        )
+        draw_pixels(outputs.numpy(), network.components, widening.numpy(), data, *arrays)
     return torch.from_numpy(em).flatten(2)[..., : len(scale)]
 
 
@@ -157,14 +154,6 @@ def half_width(draws):
     draws = draws.sort().values if draws.is_cuda else torch.from_numpy(np.sort(draws.numpy()))
     low, high = (draws[..., round(part * (draws.shape[-1] - 1))] for part in (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2))
     return 0.5 * (high - low)
-
-
-def _followed(mixture, widening):
-    """Return the most likely components of each pixel, and the logarithm of their weights."""
-    n = min(_FOLLOWED, mixture.log_weights.shape[1])
-    log_weights, index = torch.log_softmax(mixture.log_weights, 1).topk(n, dim=1)
-    scales = widening[:, None, None] * torch.exp(mixture.log_scales)
-    return Gaussians(mixture.means, scales, mixture.factor()).take(index), log_weights
 
 
 def _choose(em, weights, choice):
