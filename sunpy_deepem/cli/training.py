@@ -50,7 +50,7 @@ __all__ = ["info", "train"]
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Weights file to write.")
 @click.option("--pixels", default=400_000, show_default=True, help="Pixels drawn from the prior.")
 @click.option("--epochs", default=200, show_default=True, help="Passes over the training set.")
-@click.option("--posterior-epochs", type=int, help="Epochs of the posterior.  [default: 240]")
+@click.option("--posterior-epochs", type=int, help="Epochs of the posterior.  [default: 480]")
 @click.option("--hidden", default="48,48,48", show_default=True, help="Widths of the hidden layers.")
 @click.option("--seed", default=0, show_default=True, help="Seed of initial weights, draws and order.")
 @click.option("--resume", is_flag=True, help="Continue a stopped run from OUT.checkpoint.")

@@ -269,9 +269,7 @@ def draw_pixels(outputs, n_components, widening, data, matrix, children, numbers
         padded_target[:n_channels], padded_weight[:n_channels] = target[p], root_weight[p]
         for c in range(padded_channels):
             store(components.target, c, spread(padded_target[c]))
-        _move_components(
-            pixel, children, components, space, outputs[p], n_bins, widening[p], weights, positions
-        )
+        _move_components(pixel, children, components, space, outputs[p], n_bins, widening[p], weights, positions)
         _normalize(weights)
         _sort(positions.reshape(-1), order)
         _choose(weights, order, choice, ends)

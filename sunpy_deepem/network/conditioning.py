@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # σ' is σ and this fraction of the intensity, in quadrature.
-_FLOOR = 0.1
+_FLOOR = 0.15
 # Gauss-Newton steps of components, and of draws.
 COMPONENT_STEPS, DRAW_STEPS = 1, 2
 # Squared distance of the residuals of a draw from those of the last step's linear model, summed over the channels, from

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from sunpy_deepem.network.inputs import unused
 from sunpy_deepem.network.layers import dtype_of
 from sunpy_deepem.network.posterior import PosteriorNetwork
 from sunpy_deepem.network.sampling import common_numbers, draw_tile, half_width
@@ -214,7 +215,7 @@ def _least_noise(intensity, uncertainty, flags):
     """Return the smallest σ over intensity of the channels used, shape ``(n,)``."""
     noise = uncertainty / intensity.abs()
     if flags is not None:
-        noise = noise.masked_fill(flags.unflatten(1, (2, -1)).any(dim=1), torch.inf)
+        noise = noise.masked_fill(unused(flags), torch.inf)
     return noise.amin(dim=1)[0, 0]
 
 
@@ -222,10 +223,10 @@ def _misfit(em, intensity, uncertainty, flags, matrix):
     """Return χ² of an EM in cm^-5, shape ``(bins, n)``, over the channels used, or 0 in pixels that use all."""
     if flags is None:
         return em.new_zeros(em.shape[1])
-    unused = flags.unflatten(1, (2, -1)).any(dim=1)[0, :, 0]
+    lost = unused(flags)[0, :, 0]
     residual = (matrix @ (em / EM_SCALE) - intensity[0, :, 0]) / uncertainty[0, :, 0]
-    chi2 = residual.square_().masked_fill_(unused, torch.nan).nanmean(dim=0)
-    return torch.where(unused.any(dim=0), chi2, 0)
+    chi2 = residual.square_().masked_fill_(lost, torch.nan).nanmean(dim=0)
+    return torch.where(lost.any(dim=0), chi2, 0)
 
 
 def _ramp(values, zero, one):

@@ -2,7 +2,7 @@
 
 import torch
 
-__all__ = ["LEVELS", "n_inputs", "network_inputs"]
+__all__ = ["LEVELS", "n_inputs", "network_inputs", "unused"]
 
 #: The shape of the EM depends on log10 of the brightness within these limits only: EM of 10^24 to 10^30 cm^-5.
 LEVELS = (-1.0, 5.0)
@@ -55,3 +55,8 @@ def network_inputs(intensity, uncertainty, scale, flags=None):
     # Channels last in memory, the layout of the layers.
     inputs = torch.cat([values.movedim(1, -1) for values in inputs], dim=-1).movedim(-1, 1)
     return inputs, brightness, uncertainty.mean(dim=1, keepdim=True) / brightness
+
+
+def unused(flags):
+    """Return where a channel is missing or its intensity is a lower limit, shape ``(batch, channels, ...)``."""
+    return flags.unflatten(1, (2, -1)).any(dim=1)

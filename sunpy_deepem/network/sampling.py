@@ -21,6 +21,7 @@ from sunpy_deepem.network.conditioning import (
     take,
     to_em,
 )
+from sunpy_deepem.network.inputs import unused
 from sunpy_deepem.network.splits import children
 from sunpy_deepem.units import COVERAGE, EM_SCALE, TRACE
 from sunpy_deepem.utils.logger import explained_wait
@@ -105,10 +106,10 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
         widening = widening[:1].expand(intensity.shape[3])
     else:
         # Missing channels have no weight, and only the network takes account of lower limits.
-        unused = flags.unflatten(1, (2, -1)).any(dim=1)
-        widening = widening[unused.sum(dim=1)[0, 0].clamp_max(len(widening) - 1)]
-        root_weight, target = root_weight.masked_fill(unused, 0), target.masked_fill(unused, 0)
-        most = most.masked_fill(unused, torch.inf)
+        lost = unused(flags)
+        widening = widening[lost.sum(dim=1)[0, 0].clamp_max(len(widening) - 1)]
+        root_weight, target = root_weight.masked_fill(lost, 0), target.masked_fill(lost, 0)
+        most = most.masked_fill(lost, torch.inf)
     # Contiguous arrays make the conditioning several times as fast.
     target, root_weight, most = (values[0, :, 0].T.contiguous() for values in (target, root_weight, most))
     data = Data(target, root_weight, most)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from sunpy_deepem.network.inputs import unused
 from sunpy_deepem.network.sampling import half_width
 from sunpy_deepem.training.fitting import describe_run
 from sunpy_deepem.training.loss import DEMLoss
@@ -13,7 +14,7 @@ __all__ = ["fit_to_draws", "match_coverage"]
 
 # Calibration: draws of each pixel, the smallest fraction of a pixel's EM in bins that are judged, and factors of the
 # widths that are tried.
-_COVERAGE_DRAWS, _LEAST_FRACTION = 128, 0.01
+_COVERAGE_DRAWS, _LEAST_FRACTION = 256, 0.01
 _WIDENINGS = (1.0, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
 # Draws whose mean and half-width a network learns.
 _DRAWS = 64
@@ -43,7 +44,7 @@ def match_coverage(network, data, *, seed=0):
     data = [array.cpu() for array in data]
     *observed, limit = _observed(data)
     true = data[2].numpy() * EM_SCALE
-    lost = data[3].unflatten(0, (2, -1)).any(dim=0).sum(dim=0).numpy()
+    lost = unused(data[3][None])[0].sum(dim=0).numpy()
     groups = [lost == n if n in lost else lost >= 0 for n in range(lost.max() + 1)]
     held = []
     for widening in _WIDENINGS:
@@ -57,7 +58,8 @@ def match_coverage(network, data, *, seed=0):
 
 def _interval(draws):
     """Return the limits of the 68 % interval of draws, and whether the bin holds at least 1 % of the EM."""
-    low, high = np.quantile(draws, (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2), axis=0)
+    # With the default method, intervals of few draws are too narrow.
+    low, high = np.quantile(draws, (0.5 - COVERAGE / 2, 0.5 + COVERAGE / 2), axis=0, method="hazen")
     mean = draws.mean(axis=0)
     return low, high, mean >= _LEAST_FRACTION * mean.sum(axis=0)
 
@@ -101,7 +103,7 @@ def fit_to_draws(network, data, response, options, *, checkpoint=None, descripti
     def objective(module, intensity, uncertainty, target, flags):
         em, spread = (values.float() for values in module(intensity, uncertainty, flags))
         mean, half = target[:, :bins], target[:, bins:]
-        lost = flags.unflatten(1, (2, -1)).any(dim=1)
+        lost = unused(flags)
         total = mean.sum(dim=1, keepdim=True)
         error = torch.log(spread / total + _LEAST_SPREAD) - torch.log(half / total + _LEAST_SPREAD)
         of_total = em.sum(dim=1, keepdim=True) / total - 1

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sunpy_deepem.network.architectures import ScaledNetwork
+from sunpy_deepem.network.inputs import unused
 from sunpy_deepem.network.model import DeepEM
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.response.temperature_response import TemperatureResponse
@@ -134,8 +135,7 @@ def _objective(loss, matrix):
         em, spread = module(intensity, uncertainty, flags if module.needs_uncertainty else None)
         spread = None if spread is None else spread.float()
         # Channels without σ to judge by are left out of the loss.
-        lost = flags.unflatten(1, (2, -1)).any(dim=1)
-        return loss(em.float(), spread, truth, intensity, uncertainty.masked_fill(lost, torch.inf), matrix)
+        return loss(em.float(), spread, truth, intensity, uncertainty.masked_fill(unused(flags), torch.inf), matrix)
 
     return objective
 

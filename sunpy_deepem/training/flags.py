@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["drop_channels"]
 
 # Fraction of the pixels in which all channels are used.
-_COMPLETE = 0.6
+_COMPLETE = 0.45
 # Channels that are always left.
 _LEAST_LEFT = 3
 # Fraction of the other pixels in which the bright channels are lost, and of these channels that are lower limits.
@@ -18,7 +18,7 @@ def drop_channels(intensity, uncertainty, scale, *, rng):
     """
     Leave out channels of some pixels, or replace them by lower limits, as saturation does.
 
-    In 60 % of the pixels all channels stay. In the others one to three are lost, but at least three stay: channels at
+    In 45 % of the pixels all channels stay. In the others one to three are lost, but at least three stay: channels at
     random, or those that are brightest relative to their response. Most of the latter become lower limits below the
     intensity; their σ keeps its ratio to it.
 

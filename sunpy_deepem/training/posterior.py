@@ -15,11 +15,11 @@ from sunpy_deepem.units import EM_SCALE, TRACE
 
 __all__ = ["POSTERIOR_OPTIONS", "fit_posterior", "prior_log_std"]
 
-# Limits of the systematic fraction. The network is asked for no less than 10 %, see network/conditioning.py.
+# Limits of the systematic fraction. The network is asked for no less than 15 %, see network/conditioning.py.
 _SYSTEMATIC = (0.08, 0.5)
 _PIXELS = 100_000
 #: Options of the training of the posterior.
-POSTERIOR_OPTIONS = TrainingOptions(epochs=240, batch_size=500, learning_rate=5e-3, max_gradient=5.0)
+POSTERIOR_OPTIONS = TrainingOptions(epochs=480, batch_size=500, learning_rate=5e-3, max_gradient=5.0)
 # Seed of the prior's draws for its moments, after that of the training.
 _MOMENTS = 3
 

@@ -9,7 +9,7 @@ from sunpy_deepem.network.architectures import ScaledNetwork
 from sunpy_deepem.network.model import DeepEM
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.training.consistency import fit_consistency
-from sunpy_deepem.training.dataset import PriorStream
+from sunpy_deepem.training.dataset import PriorStream, TrainingSet
 from sunpy_deepem.training.draws import fit_to_draws, match_coverage
 from sunpy_deepem.training.fitting import pixel_tensors
 from sunpy_deepem.training.options import Checkpoint, TrainingOptions
@@ -21,8 +21,8 @@ __all__ = ["train_on_prior"]
 
 # Most pixels that the posterior sees in an epoch, and the epoch from which the pixels with draws are.
 _POSTERIOR_PIXELS, _DRAWN_EPOCH = 100_000, 2**30
-# Pixels of the calibration, and their systematic error: the default one.
-_COVERAGE_PIXELS, _SYSTEMATIC = 20_000, 0.1
+# Pixels of the calibration, and their noise: the default systematic error, and that of images of 512² pixels.
+_COVERAGE_PIXELS, _COVERAGE_NOISE = 50_000, {"systematic": 0.1, "n_sample": 64}
 
 
 def train_on_prior(
@@ -80,15 +80,15 @@ def train_on_prior(
     result.prior = dict(zip(prior.families, prior.weights.round(6).tolist(), strict=True))
     result.prior_log_std = prior_log_std(prior, seed=options.seed)
 
-    def pixels_of(stream):
-        drawn = stream.epoch(_DRAWN_EPOCH).usable(response)
-        return pixel_tensors(drawn, response, device, seed=[options.seed, _DRAWN_EPOCH])
+    seed = [options.seed, _DRAWN_EPOCH]
 
-    usual_noise = {"seed": options.seed, "systematic": (_SYSTEMATIC, _SYSTEMATIC)}
-    few = PriorStream(prior, response, min(pixels, _COVERAGE_PIXELS), **usual_noise)
-    match_coverage(result, pixels_of(few), seed=options.seed)
+    def tensors_of(drawn):
+        return pixel_tensors(drawn.usable(response), response, device, seed=seed)
+
+    few = TrainingSet.from_prior(prior, response, min(pixels, _COVERAGE_PIXELS), seed=seed, **_COVERAGE_NOISE)
+    match_coverage(result, tensors_of(few), seed=options.seed)
     stream = PriorStream(prior, response, pixels, seed=options.seed)
-    data = pixels_of(stream)
+    data = tensors_of(stream.epoch(_DRAWN_EPOCH))
     history = fit_to_draws(
         result,
         data,

@@ -8,7 +8,7 @@ import torch
 
 from sunpy_deepem import DeepEM, TemperatureResponse
 from sunpy_deepem.network import ScaledNetwork
-from sunpy_deepem.training import DEMPrior, PriorStream, TrainingOptions, fit_to_draws, match_coverage
+from sunpy_deepem.training import DEMPrior, TrainingOptions, TrainingSet, fit_to_draws, match_coverage
 from sunpy_deepem.training.fitting import pixel_tensors
 from sunpy_deepem.units import EM_SCALE
 
@@ -17,8 +17,8 @@ RESPONSE = TemperatureResponse.default()
 
 @pytest.fixture(scope="module")
 def data():
-    stream = PriorStream(DEMPrior(), RESPONSE, 6000, seed=3, systematic=(0.1, 0.1))
-    return pixel_tensors(stream.epoch(0).usable(RESPONSE), RESPONSE, "cpu", seed=[3, 0])
+    pixels = TrainingSet.from_prior(DEMPrior(), RESPONSE, 6000, seed=3, systematic=0.1, n_sample=64)
+    return pixel_tensors(pixels.usable(RESPONSE), RESPONSE, "cpu", seed=[3, 0])
 
 
 @pytest.fixture
