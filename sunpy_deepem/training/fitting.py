@@ -140,9 +140,9 @@ def _objective(loss, matrix):
     return objective
 
 
-def pixel_tensors(pixels, response, device, *, seed):
+def pixel_tensors(pixels, response, device, *, seed, **dropped):
     """
-    Return the pixels of a training set as tensors, with channels left out at random.
+    Return the pixels of a training set as tensors, with channels left out at random, see `drop_channels`.
 
     Returns
     -------
@@ -150,7 +150,8 @@ def pixel_tensors(pixels, response, device, *, seed):
         Channels or bins first, EM in units of 10^25 cm^-5, flags as `drop_channels` returns them.
     """
     scale = response.matrix.value.sum(axis=1)
-    arrays = drop_channels(pixels.intensity, pixels.uncertainty, scale, rng=np.random.default_rng([*seed, _DROPPED]))
+    rng = np.random.default_rng([*seed, _DROPPED])
+    arrays = drop_channels(pixels.intensity, pixels.uncertainty, scale, rng=rng, **dropped)
     intensity, uncertainty, flags = (torch.as_tensor(array, device=device) for array in arrays)
     em = torch.as_tensor(pixels.em / np.float32(EM_SCALE), device=device)
     return [intensity.float(), uncertainty.float(), em.float(), flags]

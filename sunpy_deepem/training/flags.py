@@ -4,8 +4,6 @@ import numpy as np
 
 __all__ = ["drop_channels"]
 
-# Fraction of the pixels in which all channels are used.
-_COMPLETE = 0.45
 # Channels that are always left.
 _LEAST_LEFT = 3
 # Fraction of the other pixels in which the bright channels are lost, and of these channels that are lower limits.
@@ -14,11 +12,11 @@ _SATURATED, _LIMITS = 0.35, 0.8
 _DEPTH = 1.5
 
 
-def drop_channels(intensity, uncertainty, scale, *, rng):
+def drop_channels(intensity, uncertainty, scale, *, rng, complete=0.6):
     """
     Leave out channels of some pixels, or replace them by lower limits, as saturation does.
 
-    In 45 % of the pixels all channels stay. In the others one to three are lost, but at least three stay: channels at
+    In some of the pixels all channels stay. In the others one to three are lost, but at least three stay: channels at
     random, or those that are brightest relative to their response. Most of the latter become lower limits below the
     intensity; their σ keeps its ratio to it.
 
@@ -30,6 +28,8 @@ def drop_channels(intensity, uncertainty, scale, *, rng):
         Typical response of the channels, shape ``(channels,)``.
     rng : `~numpy.random.Generator`
         Source of randomness.
+    complete : `float`, optional
+        Fraction of the pixels in which all channels stay.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def drop_channels(intensity, uncertainty, scale, *, rng):
     channels, n = intensity.shape
     most = max(0, min(3, channels - _LEAST_LEFT))
     lost = rng.integers(1, most + 1, n) if most else np.zeros(n, dtype=int)
-    lost[rng.random(n) < _COMPLETE] = 0
+    lost[rng.random(n) < complete] = 0
     saturated = rng.random(n) < _SATURATED
     # Not strictly the brightest, since exposure times and spikes differ.
     brightness = intensity / scale[:, np.newaxis] * rng.exponential(size=intensity.shape)

@@ -17,7 +17,8 @@ __all__ = ["POSTERIOR_OPTIONS", "fit_posterior", "prior_log_std"]
 
 # Limits of the systematic fraction. The network is asked for no less than 15 %, see network/conditioning.py.
 _SYSTEMATIC = (0.08, 0.5)
-_PIXELS = 100_000
+# Pixels of an epoch, and the fraction of them with all channels. Those without are the harder ones to learn.
+_PIXELS, _COMPLETE = 100_000, 0.45
 #: Options of the training of the posterior.
 POSTERIOR_OPTIONS = TrainingOptions(epochs=480, batch_size=500, learning_rate=5e-3, max_gradient=5.0)
 # Seed of the prior's draws for its moments, after that of the training.
@@ -71,7 +72,8 @@ def fit_posterior(
     stream = PriorStream(prior, response, pixels, seed=options.seed, systematic=_SYSTEMATIC)
 
     def prepare(epoch):
-        return pixel_tensors(stream.epoch(epoch).usable(response), response, device, seed=[options.seed, epoch])
+        pixels, seed = stream.epoch(epoch).usable(response), [options.seed, epoch]
+        return pixel_tensors(pixels, response, device, seed=seed, complete=_COMPLETE)
 
     module = _new_network(response, prepare(options.epochs)) if network is None else network
     module = module.to(device)
