@@ -49,7 +49,7 @@ __all__ = ["info", "train"]
 @click.option("--learning-rate", default=8e-3, show_default=True, help="Learning rate of the Adam optimizer.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Weights file to write.")
 @click.option("--pixels", default=400_000, show_default=True, help="Pixels drawn from the prior.")
-@click.option("--epochs", type=int, help="Passes over the training set.  [default: 600 with --prior, 200 with --maps]")
+@click.option("--epochs", type=int, help="Passes over the training set.  [default: 400 with --prior, 200 with --maps]")
 @click.option("--posterior-epochs", type=int, help="Epochs of the posterior.  [default: 480]")
 @click.option("--hidden", default="48,48,48", show_default=True, help="Widths of the hidden layers.")
 @click.option("--seed", default=0, show_default=True, help="Seed of initial weights, draws and order.")
@@ -73,7 +73,7 @@ def train(
     response = TemperatureResponse.default(bins=_bins(*log_t))
     posterior_epochs = options.pop("posterior_epochs")
     if options["epochs"] is None:
-        options["epochs"] = 600 if prior else 200
+        options["epochs"] = 400 if prior else 200
     checkpoint = Checkpoint(out.with_name(f"{out.name}.checkpoint"), resume=resume)
     given = {
         "network": widths,

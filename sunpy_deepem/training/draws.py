@@ -20,7 +20,7 @@ _WIDENINGS = (1.0, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
 _DRAWS = 64
 # Weights in the loss: of the total EM, which the data determine best, and of synthetic intensities and half-widths,
 # whose errors are far larger than those of means.
-_TOTAL, _FORWARD, _SPREAD = 5.0, 0.3, 0.02
+_TOTAL, _FORWARD, _SPREAD = 5.0, 0.5, 0.02
 # Half-widths below this fraction of a pixel's total EM are not resolved.
 _LEAST_SPREAD = 1e-3
 

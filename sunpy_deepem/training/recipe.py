@@ -62,7 +62,7 @@ def train_on_prior(
     -------
     `~sunpy_deepem.DeepEM`
     """
-    options = TrainingOptions(epochs=600) if options is None else options
+    options = TrainingOptions(epochs=400) if options is None else options
     device = resolve_device(device)
     posterior = fit_posterior(
         prior,
