@@ -92,6 +92,13 @@ class TestKnownTruth:
         (median,) = cube.em_weighted_log_t(quantiles=(0.5,))
         assert np.median(np.abs(median.data - true_log_t)[where]) < log_t
 
+    @pytest.mark.parametrize(
+        ("region", "dex"), [("quiet Sun", 0.03), ("coronal hole", 0.05), ("active region", 0.05), ("flare", 0.08)]
+    )
+    def test_total_of_the_mean(self, cube, truth, region, dex):
+        total = np.log10(cube.data.sum(axis=0) / truth.sum(axis=0))
+        assert np.median(np.abs(total[sample_regions(total.shape)[region]])) < dex
+
     def test_brighter_and_hotter_where_it_should_be(self, cube):
         regions = sample_regions(cube.data.shape[1:])
         total, log_t = np.log10(cube.data.sum(axis=0)), cube.em_weighted_log_t().data
