@@ -310,8 +310,16 @@ class PosteriorDraws:
 
     def _map_tiles(self, sampler, function, n, seed):
         counts = whole_number(n, "n"), whole_number(seed, "seed", least=0)
-        results = [sampler.map(function, *self._observed(rows), *counts) for rows in self._bands()]
-        return results[0] if len(results) == 1 else np.concatenate(results, axis=-2)
+        joined = None
+        for rows in self._bands():
+            part = sampler.map(function, *self._observed(rows), *counts)
+            if rows is None:
+                return part
+            if joined is None:
+                # Results of all bands would need their memory twice when they are joined.
+                joined = np.empty((*part.shape[:-2], *self.data.shape[1:]), part.dtype)
+            joined[..., rows, :] = part
+        return joined
 
     def _sampler(self, method):
         """Return the `_Sampler` of the cube."""

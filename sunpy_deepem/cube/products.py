@@ -471,9 +471,11 @@ class Products:
     def _maps(self, functions, unit, contents, quantiles, draws, *, scale=1.0):
         """Return a list with a map of each function of the EM ``(n_bins, ...)``, or one of each of its quantiles."""
         if quantiles is not None:
-            images = scale * self._quantiles(functions, quantiles, **draws)
+            images = self._quantiles(functions, quantiles, **draws)
+            images *= scale
+            mask = np.asarray(self.sky_mask)
             return [
-                self._map(image, None, unit, content, quantile)
+                self._map(image, None, unit, content, quantile, mask=mask.copy())
                 for group, content in zip(images, contents, strict=True)
                 for image, quantile in zip(group, np.atleast_1d(quantiles), strict=True)
             ]
@@ -485,10 +487,11 @@ class Products:
             for function, uncertainty, content in zip(functions, uncertainties, contents, strict=True)
         ]
 
-    def _map(self, image, uncertainty, unit, content, quantile=None):
-        """Return a map on the sky of the cube, with its mask."""
+    def _map(self, image, uncertainty, unit, content, quantile=None, *, mask=None):
+        """Return a map on the sky of the cube, with a mask, by default that of the cube."""
         cards = {"bunit": unit.to_string("fits"), "date-beg": self.date.isot} | content_cards(content, quantile)
-        smap = DerivedMap(image, self.sky_header | cards, mask=self.sky_mask, uncertainty=uncertainty)
+        mask = self.sky_mask if mask is None else mask
+        smap = DerivedMap(image, self.sky_header | cards, mask=mask, uncertainty=uncertainty)
         if isinstance(self.quality, np.ndarray):
             smap.faded = (self.quality & np.uint16(Quality.LOW_SIGNAL)) != 0
         return smap

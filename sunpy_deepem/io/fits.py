@@ -2,6 +2,7 @@
 
 import io
 import json
+import mmap
 from contextlib import contextmanager
 
 import astropy.units as u
@@ -192,7 +193,14 @@ class _OnDisk:
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
     def __getitem__(self, part):
-        return self._array[part]
+        values = np.array(self._array[part])
+        mapping = self._array
+        while mapping is not None and not isinstance(mapping, mmap.mmap):
+            mapping = getattr(mapping, "base", None)
+        if hasattr(mmap, "MADV_DONTNEED") and mapping is not None:
+            # Pages of the file would add up to its size in the memory of the process.
+            mapping.madvise(mmap.MADV_DONTNEED)
+        return values
 
 
 def _read_hdus(hdus, chunks):

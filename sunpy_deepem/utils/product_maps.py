@@ -214,8 +214,12 @@ class _Described:
             fits.Column(name, f"{nx * ny}{kind}", dim=f"({nx},{ny})", array=np.array(image)[np.newaxis])
             for name, (kind, image) in images.items()
         ]
+        table = fits.BinTableHDU.from_columns(columns, name=_ERRORS)
+        if not path.name.lower().endswith(".gz"):
+            fits.append(path, table.data, table.header)
+            return
+        # gzipped files have to be written anew.
         with fits.open(path, memmap=False) as hdus:
-            table = fits.BinTableHDU.from_columns(columns, name=_ERRORS)
             fits.HDUList([*(hdu.copy() for hdu in hdus), table]).writeto(path, overwrite=True)
 
 

@@ -190,6 +190,18 @@ class TestChunks:
             invert(small, chunks=chunks)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="shared memory of a process is known on Linux")
+def test_chunks_that_were_read_leave_no_pages_of_the_file_in_memory(tmp_path):
+    import psutil
+
+    invert(sample_maps((512, 512)), shape=None).write(tmp_path / "dem.fits")
+    lazy, process = DEMCube.read(tmp_path / "dem.fits", chunks=64), psutil.Process()
+    before = process.memory_info().shared
+    em = lazy.data.compute()
+    assert np.isfinite(em).any()
+    assert process.memory_info().shared - before < em.nbytes / 10
+
+
 def test_out_and_chunks_exclude_each_other(small, tmp_path):
     with pytest.raises(TypeError, match="Pass one of them"):
         invert(small, out=tmp_path / "dem.fits", chunks=8)
