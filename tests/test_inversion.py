@@ -93,7 +93,8 @@ class TestKnownTruth:
         assert np.median(np.abs(median.data - true_log_t)[where]) < log_t
 
     @pytest.mark.parametrize(
-        ("region", "dex"), [("quiet Sun", 0.03), ("coronal hole", 0.05), ("active region", 0.05), ("flare", 0.08)]
+        ("region", "dex"),
+        [("quiet Sun", 0.03), ("coronal hole", 0.05), ("active region", 0.05), ("flare", 0.08), ("off limb", 0.05)],
     )
     def test_total_of_the_mean(self, cube, truth, region, dex):
         total = np.log10(cube.data.sum(axis=0) / truth.sum(axis=0))

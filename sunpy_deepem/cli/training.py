@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -45,11 +46,13 @@ __all__ = ["info", "train"]
 )
 @click.option("--validation", type=click.Path(path_type=Path), help="Folder of validation maps.  [default: the last]")
 @click.option("--patience", type=int, help="Epochs without a lower validation loss before stopping.")
-@click.option("--batch-size", default=1024, show_default=True, help="Pixels per step.")
-@click.option("--learning-rate", default=8e-3, show_default=True, help="Learning rate of the Adam optimizer.")
+@click.option("--batch-size", type=int, help="Pixels per step.  [default: 512 with --prior, 1024 with --maps]")
+@click.option(
+    "--learning-rate", type=float, help="Learning rate of Adam.  [default: 0.006 with --prior, 0.008 with --maps]"
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Weights file to write.")
 @click.option("--pixels", default=400_000, show_default=True, help="Pixels drawn from the prior.")
-@click.option("--epochs", type=int, help="Passes over the training set.  [default: 400 with --prior, 200 with --maps]")
+@click.option("--epochs", type=int, help="Passes over the training set.  [default: 300 with --prior, 200 with --maps]")
 @click.option("--posterior-epochs", type=int, help="Epochs of the posterior.  [default: 480]")
 @click.option("--hidden", default="48,48,48", show_default=True, help="Widths of the hidden layers.")
 @click.option("--seed", default=0, show_default=True, help="Seed of initial weights, draws and order.")
@@ -68,16 +71,17 @@ def train(
     widths, folders = _widths(hidden), _observations(folders)
     from sunpy_deepem import TemperatureResponse, __version__
     from sunpy_deepem.training import Checkpoint, TrainingOptions, fit
+    from sunpy_deepem.training.draws import DRAWS_OPTIONS
 
     prepare_logs(quiet=quiet)
     response = TemperatureResponse.default(bins=_bins(*log_t))
     posterior_epochs = options.pop("posterior_epochs")
-    if options["epochs"] is None:
-        options["epochs"] = 400 if prior else 200
+    defaults = DRAWS_OPTIONS if prior else TrainingOptions(epochs=200)
+    options = {name: value for name, value in options.items() if value is not None}
     checkpoint = Checkpoint(out.with_name(f"{out.name}.checkpoint"), resume=resume)
     given = {
         "network": widths,
-        "options": TrainingOptions(seed=seed, **options),
+        "options": replace(defaults, seed=seed, **options),
         "checkpoint": checkpoint,
         "device": device,
         "progress": not quiet,

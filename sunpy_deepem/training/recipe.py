@@ -10,9 +10,9 @@ from sunpy_deepem.network.model import DeepEM
 from sunpy_deepem.network.tiles import resolve_device
 from sunpy_deepem.training.consistency import fit_consistency
 from sunpy_deepem.training.dataset import PriorStream, TrainingSet
-from sunpy_deepem.training.draws import fit_to_draws, match_coverage
+from sunpy_deepem.training.draws import DRAWS_OPTIONS, fit_to_draws, match_coverage
 from sunpy_deepem.training.fitting import pixel_tensors
-from sunpy_deepem.training.options import Checkpoint, TrainingOptions
+from sunpy_deepem.training.options import Checkpoint
 from sunpy_deepem.training.posterior import POSTERIOR_OPTIONS, fit_posterior, prior_log_std
 from sunpy_deepem.training.prior import DEMPrior
 from sunpy_deepem.units import EM_SCALE
@@ -21,6 +21,9 @@ __all__ = ["train_on_prior"]
 
 # Most pixels that the posterior sees in an epoch, and the epoch from which the pixels with draws are.
 _POSTERIOR_PIXELS, _DRAWN_EPOCH = 100_000, 2**30
+# Limits of their systematic fraction, and the fraction of them with all channels. Where σ is smaller, `DeepEM.predict`
+# answers with draws.
+_DRAWN_SYSTEMATIC, _DRAWN_COMPLETE = (0.05, 0.3), 0.7
 # Pixels of the calibration, and their noise: the default systematic error, and that of images of 512² pixels.
 _COVERAGE_PIXELS, _COVERAGE_NOISE = 50_000, {"systematic": 0.1, "n_sample": 64}
 
@@ -31,7 +34,7 @@ def train_on_prior(
     *,
     pixels=400_000,
     network=(48, 48, 48),
-    options=None,
+    options=DRAWS_OPTIONS,
     posterior_epochs=POSTERIOR_OPTIONS.epochs,
     checkpoint=None,
     device="auto",
@@ -62,7 +65,6 @@ def train_on_prior(
     -------
     `~sunpy_deepem.DeepEM`
     """
-    options = TrainingOptions(epochs=400) if options is None else options
     device = resolve_device(device)
     posterior = fit_posterior(
         prior,
@@ -82,13 +84,13 @@ def train_on_prior(
 
     seed = [options.seed, _DRAWN_EPOCH]
 
-    def tensors_of(drawn):
-        return pixel_tensors(drawn.usable(response), response, device, seed=seed)
+    def tensors_of(drawn, **dropped):
+        return pixel_tensors(drawn.usable(response), response, device, seed=seed, **dropped)
 
     few = TrainingSet.from_prior(prior, response, min(pixels, _COVERAGE_PIXELS), seed=seed, **_COVERAGE_NOISE)
     match_coverage(result, tensors_of(few), seed=options.seed)
-    stream = PriorStream(prior, response, pixels, seed=options.seed)
-    data = tensors_of(stream.epoch(_DRAWN_EPOCH))
+    stream = PriorStream(prior, response, pixels, seed=options.seed, systematic=_DRAWN_SYSTEMATIC)
+    data = tensors_of(stream.epoch(_DRAWN_EPOCH), complete=_DRAWN_COMPLETE)
     history = fit_to_draws(
         result,
         data,

@@ -67,3 +67,16 @@ def test_network_learns_mean_and_width_of_draws(network, data):
     losses = fit_to_draws(network, data, RESPONSE, options)
     assert losses[-1]["train"] < 0.2 * losses[0]["train"]
     assert error() < 0.5 * before
+
+
+def test_random_numbers_are_not_common_to_all_pixels_to_learn_from(network, data, monkeypatch):
+    seeds, map_draws = [], DeepEM.map_draws
+
+    def recording(*args, seed, **kwargs):
+        seeds.append(seed)
+        return map_draws(*args, seed=seed, **kwargs)
+
+    monkeypatch.setattr(DeepEM, "map_draws", recording)
+    few = [array[:, :300] for array in data]
+    fit_to_draws(network, few, RESPONSE, TrainingOptions(epochs=1))
+    assert 1 < len(seeds) == len(set(seeds))

@@ -23,7 +23,7 @@ FLOOR = 1e-4
 
 _SIGMA_FACTOR = 5
 # Largest chunk of an image: a region and a band read few of them, and long rows compress better.
-_CHUNK = {"log_t": 9, "y": 32, "x": 256}
+_CHUNK = {"log_t": 9, "y": 16, "x": 512}
 # Times in a chunk of arrays with a number per time.
 _TIMES = 4096
 # Differences along x are small and stay positive with this offset, so that their upper bytes are zeros.
