@@ -47,11 +47,21 @@ class TestSequence:
         curve = sequence.light_curve(region)
         for row, cube in zip(curve, sequence, strict=True):
             pixel = cube[:, 10:11, 20:21]
-            for name, smap in [("total_em", pixel.total_em(n=500)), ("log_t", pixel.em_weighted_log_t(n=500))]:
-                assert u.isclose(row[name], smap.quantity[0, 0], rtol=0.02)
+            maps = {"total_em": pixel.total_em(n=500), "log_t": pixel.em_weighted_log_t(n=500)}
+            for name, smap in maps.items():
                 assert u.isclose(row[f"{name}_uncertainty"], smap.uncertainty.array[0, 0] * smap.unit, rtol=1e-3)
+            em = pixel.map_draws(lambda draws: draws.mean(axis=0), n=500)[:, 0, 0]
+            assert u.isclose(row["total_em"], em.sum() * u.cm**-5, rtol=1e-3)
+            assert row["log_t"] == pytest.approx(cube.log_t @ em / em.sum(), rel=1e-3)
+            assert row["log_t"] == pytest.approx(maps["log_t"].data[0, 0], rel=0.02)
             for name, smap in zip(("em_5.6_6.0", "em_6.0_6.3"), pixel.band_maps(), strict=False):
                 assert u.isclose(row[name], smap.quantity[0, 0], rtol=0.3)
+
+    def test_maps_are_those_of_the_mean_of_draws(self, sequence):
+        for cube in sequence:
+            em = cube.map_draws(lambda draws: draws.mean(axis=0))
+            ratio = cube.total_em().data / em.sum(axis=0)
+            assert np.median(np.abs(ratio - 1)) < 0.02
 
     def test_region_and_bands(self, sequence):
         center = SkyCoord(0 * u.arcsec, 0 * u.arcsec, frame=sequence[0].bin_map(6.0).coordinate_frame)
