@@ -18,6 +18,9 @@ from sunpy_deepem import DeepEM, DEMCube, DEMCubeSequence, invert, sample
 from sunpy_deepem.cli import main
 from sunpy_deepem.network import ScaledNetwork
 from sunpy_deepem.sample import real_maps, sample_maps
+from sunpy_deepem.training.draws import DRAWS_OPTIONS
+from sunpy_deepem.training.options import TrainingOptions
+from sunpy_deepem.training.posterior import POSTERIOR_OPTIONS
 
 
 @pytest.fixture
@@ -482,6 +485,15 @@ def test_help():
     for command in ("invert", "fetch", "synthesize", "train", "show", "info"):
         assert command in result.output
         assert run(command, "--help").exit_code == 0
+
+
+def test_help_of_train_states_the_defaults():
+    text = " ".join(run("train", "--help").output.split())
+    for name in ("batch_size", "learning_rate"):
+        on_prior, on_maps = getattr(DRAWS_OPTIONS, name), getattr(TrainingOptions(), name)
+        assert f"[default: {on_prior:g} with --prior, {on_maps:g} with --maps]" in text
+    assert f"[default: {DRAWS_OPTIONS.epochs} with --prior, 200 with --maps]" in text
+    assert f"[default: {POSTERIOR_OPTIONS.epochs}]" in text
 
 
 def test_version():

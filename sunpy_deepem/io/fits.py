@@ -194,13 +194,18 @@ class _OnDisk:
 
     def __getitem__(self, part):
         values = np.array(self._array[part])
-        mapping = self._array
-        while mapping is not None and not isinstance(mapping, mmap.mmap):
-            mapping = getattr(mapping, "base", None)
-        if hasattr(mmap, "MADV_DONTNEED") and mapping is not None:
-            # Pages of the file would add up to its size in the memory of the process.
+        mapping = _mapping(self._array)
+        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            # Pages that were read would stay in the memory of the process.
             mapping.madvise(mmap.MADV_DONTNEED)
         return values
+
+
+def _mapping(array):
+    """Return the mapping of a file into memory that an array is a view of, or `None`."""
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    return array
 
 
 def _read_hdus(hdus, chunks):

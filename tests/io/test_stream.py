@@ -48,7 +48,7 @@ def _narrow_bands(monkeypatch):
 
 def assert_alike(one, other):
     # Relative to the total EM, since bins with hardly any EM differ by rounding.
-    total, rounding = other.data.sum(axis=0), {"rtol": 1e-5, "atol": 1e-8}
+    total, rounding = other.data.sum(axis=0), {"rtol": 1e-5, "atol": 1e-9}
     np.testing.assert_allclose(np.asarray(one.data) / total, other.data / total, **rounding)
     np.testing.assert_allclose(np.asarray(one.uncertainty.array) / total, other.uncertainty.array / total, **rounding)
     np.testing.assert_array_equal(np.asarray(one.mask), other.mask)
