@@ -15,6 +15,8 @@ __all__ = ["ARCHITECTURES", "ChapterNetwork", "ScaledNetwork"]
 # Smallest output in ln; keeps the EM of every bin above zero.
 _LEAST_OUTPUT = -60.0
 _LOG2_E = math.log2(math.e)
+# Numbers in a vector of compiled functions.
+_LANES = 16
 
 
 class ScaledNetwork(nn.Module):
@@ -76,14 +78,48 @@ class ScaledNetwork(nn.Module):
         em, spread : `~torch.Tensor`
             Shape ``(batch, n_bins, ny, nx)``.
         """
+        if flags is None and self._is_compiled(intensity):
+            return self._forward_compiled(intensity, uncertainty, spread, scale, out, start)
         inputs, brightness, noise = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         outputs = self.layers(inputs, self.n_bins * (1 + spread))
         brightness = scale * brightness
         em = _positive(outputs[:, : self.n_bins], brightness, _part(out[0], start, outputs))
         if not spread:
             return em, None
-        factor = torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(noise))
-        return em, _positive(outputs[:, self.n_bins :], brightness * factor, _part(out[1], start, outputs))
+        factor = brightness * self._spread_factor(noise)
+        return em, _positive(outputs[:, self.n_bins :], factor, _part(out[1], start, outputs))
+
+    def _spread_factor(self, noise):
+        return torch.exp2(self.spread_law[0] + self.spread_law[1] * torch.log2(noise))
+
+    def _is_compiled(self, intensity):
+        """Whether `_forward_compiled` is possible, for rows of pixels on processors with fast bfloat16."""
+        batch, n_channels, ny, nx = intensity.shape
+        fits = batch == ny == 1 and nx >= _LANES and 2 * n_channels + 1 <= _LANES <= n_inputs(n_channels)
+        types = intensity.dtype, self.layers[-1].weight.dtype
+        return fits and types == (torch.float32, torch.bfloat16) and self.layers.is_fused(intensity.device.type)
+
+    def _forward_compiled(self, intensity, uncertainty, spread, scale, out, start):
+        """Return the same as `forward`, in fewer passes through memory around the layers."""
+        # Numba takes a while to import.
+        from sunpy_deepem.network.compiled_tiles import set_em, set_inputs
+
+        n = intensity.shape[3]
+        inputs, brightness, noise = (torch.empty(shape, dtype=torch.float32) for shape in ((n, _LANES), n, n))
+        arrays = (intensity[0, :, 0].contiguous(), uncertainty[0, :, 0].contiguous(), self.channel_scale.flatten())
+        set_inputs(*(values.numpy() for values in (*arrays, inputs, brightness, noise)))
+        # The zeros to the right of the inputs are in the places of flags.
+        outputs, bias = self.layers.fused(inputs, self.n_bins * (1 + spread))
+        outputs, bias = outputs.view(torch.int16).unflatten(0, (-1, self.n_bins)).numpy(), bias.float().numpy()
+        brightness = scale * brightness
+        factors = [brightness, brightness * self._spread_factor(noise)] if spread else [brightness]
+        results = []
+        for values, own_bias, factor, place in zip(outputs, bias.reshape(-1, self.n_bins), factors, out, strict=False):
+            first = 0 if place is None else start
+            place = torch.empty(self.n_bins, n, dtype=torch.float32) if place is None else place
+            set_em(values, own_bias, factor[None].numpy(), np.float32(_LEAST_OUTPUT), place.numpy(), first)
+            results.append(place[None, :, None, first : first + n])
+        return results[0], results[1] if spread else None
 
     def noise(self, intensity, uncertainty, flags=None):
         """Return the mean σ over brightness, by which the spread is corrected, shape ``(batch, 1, ny, nx)``."""

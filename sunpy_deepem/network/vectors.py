@@ -24,6 +24,7 @@ __all__ = [
     "fma",
     "greater",
     "load",
+    "load_bfloat16",
     "log",
     "maximum",
     "minimum",
@@ -182,6 +183,19 @@ def load(_typing, array, index):
 
     def generate(context, builder, signature, arguments):
         return builder.load(_pointer(context, builder, signature.args[0], *arguments), align=4)
+
+    return vector(array, _index_type(array)), generate
+
+
+@intrinsic
+def load_bfloat16(_typing, array, index):
+    """Return the vector at such an index of an array of type int16 that holds the bits of bfloat16."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.VectorType(ir.IntType(16), LANES)
+        pointer = builder.bitcast(_pointer(context, builder, signature.args[0], *arguments), kind.as_pointer())
+        bits = builder.zext(builder.load(pointer, align=2), _INTEGERS)
+        return builder.bitcast(builder.shl(bits, _constant(_INTEGERS, 16)), _FLOATS)
 
     return vector(array, _index_type(array)), generate
 

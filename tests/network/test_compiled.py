@@ -7,6 +7,7 @@ import torch
 from sunpy_deepem import DeepEM, TemperatureResponse
 from sunpy_deepem.network import PosteriorNetwork, sampling
 from sunpy_deepem.network.sampling import common_numbers, draw_tile
+from sunpy_deepem.network.tiles import in_precision
 from sunpy_deepem.training import DEMPrior, simulate_observation
 from sunpy_deepem.units import EM_SCALE
 
@@ -106,3 +107,17 @@ def test_predict(missing):
         found = module(intensity, sigma, flags)
     for values, same in zip(found, expected, strict=True):
         torch.testing.assert_close(values, same, rtol=1e-3, atol=1e-6 * float(same.max()))
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_predict_in_bfloat16(monkeypatch, spread):
+    """What surrounds the layers is compiled; rounded inputs may differ by a unit of bfloat16."""
+    module = in_precision(DeepEM.load("default").module, torch.bfloat16)
+    with torch.no_grad():
+        found = module(*observed(), spread=spread)
+        monkeypatch.setattr(type(module), "_is_compiled", lambda *_: False)
+        expected = module(*observed(), spread=spread)
+    for values, same in zip(found[: 1 + spread], expected, strict=False):
+        torch.testing.assert_close(values, same, rtol=0.02, atol=0)
+        assert (values / same - 1).abs().median() < 1e-5
+    assert (found[1] is None) == (not spread)
