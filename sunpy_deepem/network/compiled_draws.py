@@ -40,6 +40,7 @@ from sunpy_deepem.network.vectors import (
     greater,
     load,
     maximum,
+    pick,
     select,
     spread,
     store,
@@ -51,7 +52,9 @@ __all__ = ["LANES", "draw_pixels"]
 
 # Numbers of type float64 would make all arithmetic slower.
 _F = np.float32
-_ZERO, _ONE, _LEAST_WEIGHT = _F(0), _F(1), _F(LEAST_LOG_WEIGHT)
+_ZERO, _HALF, _ONE, _LEAST_WEIGHT = _F(0), _F(0.5), _F(1), _F(LEAST_LOG_WEIGHT)
+# Exponentials of smaller numbers are no normal numbers.
+_LEAST_EXPONENT = _F(-87)
 _LEAST_SCALE, _MOST_SCALE = _F(LOG_SCALES[0]), _F(LOG_SCALES[1])
 _POOR, _TRACE, _LEAST_SIGNAL, _LEAST_RESPONSE = _F(POOR), _F(TRACE), _F(LEAST_SIGNAL), _F(LEAST_RESPONSE)
 
@@ -64,101 +67,119 @@ def _block(components, i):
 
 
 @inlined
-def _move_components(pixel, children, components, space, outputs, n_bins, widening, weights, positions):
-    """Move the components to where the data put them, and set the weight and the mean bin of each."""
-    n_components = len(weights)
-    first_scale = n_components * (1 + n_bins)
+def _read(values, first, rows, square, out):
+    """Set ``out`` (bins, 16) to the transpose of 16 rows of ``values`` (components, bins), the first where none is."""
+    n_components, n_bins = values.shape
+    for d in range(LANES):
+        k = first + d if first + d < n_components else 0
+        for b in range(n_bins):
+            rows[d, b] = values[k, b]
+    parts = rows.reshape(LANES, -1, LANES)
+    for part in range(parts.shape[1]):
+        transpose(parts, (part,), square)
+        for b in range(min(LANES, n_bins - part * LANES)):
+            store(out, part * LANES + b, load(square, b))
+
+
+@inlined
+def _move_components(pixel, children, components, space, outputs, n_bins, widening, weights, positions, rows, square):
+    """
+    Move the components to where the data put them, and set the logarithm of the weight and the mean bin of each.
+
+    Each y then holds the change of the coordinates.
+    """
+    n_components = len(outputs) // (1 + 2 * n_bins)
+    means = outputs[n_components : n_components * (1 + n_bins)].reshape(n_components, n_bins)
+    scales = outputs[n_components * (1 + n_bins) :].reshape(n_components, n_bins)
     for i in range(len(positions)):
         draws, first = _block(components, i), i * LANES
-        for d in range(LANES):
-            # The first one fills the last block.
-            k = first + d if first + d < n_components else 0
-            for b in range(n_bins):
-                draws.anchor[b, d] = outputs[n_components + k * n_bins + b]
-                draws.scale[b, d] = outputs[first_scale + k * n_bins + b]
+        _read(means, first, rows, square, draws.anchor)
+        _read(scales, first, rows, square, draws.scale)
         for b in range(n_bins):
             store(draws.y, b, load(draws.anchor, b))
             store(draws.scale, b, widening * exp(clip(load(draws.scale, b), _LEAST_SCALE, _MOST_SCALE)))
         for _ in range(COMPONENT_STEPS):
             step(draws, pixel, children, space)
         set_log_evidence(space)
-        for d in range(min(LANES, n_components - first)):
-            weights[first + d] = outputs[first + d] + space.right[0, d]
+        for d in range(LANES):
+            inside = first + d < n_components
+            weights[i, d] = outputs[first + d] + space.right[0, d] if inside else _LEAST_WEIGHT
         set_em(draws.y, pixel, children, space)
         total = position = spread(_ZERO)
         for b in range(n_bins):
             value = load(space.em, b)
             total, position = total + value, fma(_F(b), value, position)
+            store(draws.y, b, load(draws.y, b) - load(draws.anchor, b))
         store(positions, i, position / total)
 
 
 @inlined
 def _normalize(weights):
     """Turn logarithms of weights into weights whose sum is one."""
+    numbers = weights.reshape(-1)
     largest, total = _LEAST_WEIGHT, _ZERO
-    for k in range(len(weights)):
-        largest = max(largest, weights[k])
-    for k in range(len(weights)):
-        weights[k] = np.exp(weights[k] - largest)
-        total += weights[k]
-    for k in range(len(weights)):
-        weights[k] /= total
+    for k in range(len(numbers)):
+        largest = max(largest, numbers[k])
+    for i in range(len(weights)):
+        store(weights, i, exp(maximum(load(weights, i) - largest, spread(_LEAST_EXPONENT))))
+    for k in range(len(numbers)):
+        total += numbers[k]
+    for i in range(len(weights)):
+        store(weights, i, load(weights, i) / spread(total))
 
 
 @inlined
-def _sort(keys, order):
-    """Set ``order`` to the indices of the keys in ascending order; there are few."""
-    for i in range(len(order)):
-        k = i
-        while k > 0 and keys[order[k - 1]] > keys[i]:
-            order[k] = order[k - 1]
-            k -= 1
-        order[k] = i
+def _sort(positions, lanes, n, ranks, order):
+    """Set ``order`` to the indices of the components in ascending order of their positions."""
+    numbers, counts, indices = positions.reshape(-1), ranks.reshape(-1), order.reshape(-1)
+    one, zero = spread(_ONE), spread(_ZERO)
+    for i in range(len(positions)):
+        own, number, rank = load(positions, i), load(lanes, 0) + _F(i * LANES), zero
+        for k in range(n):
+            other = spread(numbers[k])
+            # Of equal positions, the first one is first.
+            first = select(greater(number, spread(_F(k))), one, zero)
+            rank = rank + select(greater(own, other), one, select(greater(other, own), zero, first))
+        store(ranks, i, rank)
+    for k in range(n):
+        indices[np.int64(counts[k])] = _F(k)
 
 
 @inlined
-def _choose(weights, order, choice, ends):
+def _look_up(out, row, blocks, b, index, block):
     """
-    Set the number of draws up to the end of each component, with the components in this order.
+    Set a row to those numbers in row ``b`` of all blocks (blocks, bins, 16) that a row of ``index`` counts.
 
-    Draws are in ascending order of ``choice``, see ``sampling._choose``.
+    Numbers that are loaded anew between stores remain a vector.
     """
-    cumulative, d = _ZERO, 0
-    for i in range(len(order)):
-        cumulative += weights[order[i]]
-        while d < len(choice) and choice[d] <= cumulative:
-            d += 1
-        ends[i] = d
-    # Rounding errors, and what fills the last block.
-    i = len(order) - 1
-    while i > 0 and ends[i - 1] == ends[i]:
-        i -= 1
-    ends[i:] = len(choice) + LANES
+    for i in range(len(blocks)):
+        number = load(index, block)
+        found = pick(load(blocks, (i, b)), number)
+        store(out, row, select(greater(number, spread(_F(i * LANES) - _HALF)), found, load(out, row)))
 
 
 @inlined
-def _take(components, k, where, draws, n_bins):
-    """Give component ``k`` to the draws where a mask is set."""
-    i, d = k // LANES, k % LANES
-    for b in range(n_bins):
-        anchor = components.anchor[i, b, d]
-        moved = components.y[i, b, d] - anchor
-        store(draws.anchor, b, select(where, spread(anchor), load(draws.anchor, b)))
-        store(draws.scale, b, select(where, spread(components.scale[i, b, d]), load(draws.scale, b)))
-        store(draws.y, b, select(where, spread(moved), load(draws.y, b)))
+def _choose(weights, order, n, choice, ranks, chosen):
+    """Set the component of each draw, by the inverse of the cumulative weights, see ``sampling._choose``."""
+    numbers, indices, blocks = weights.reshape(-1), order.reshape(-1), order.reshape(len(order), 1, LANES)
+    for block in range(len(choice)):
+        rank, cumulative, number = spread(_ZERO), _ZERO, load(choice, block)
+        # The last one is for rounding errors, too.
+        for i in range(n - 1):
+            cumulative += numbers[np.int64(indices[i])]
+            rank = rank + select(greater(number, spread(cumulative)), spread(_ONE), spread(_ZERO))
+        store(ranks, 0, rank)
+        _look_up(chosen, block, blocks, 0, ranks, 0)
 
 
 @inlined
-def _start_draws(components, order, ends, first, lanes, deviates, noise, pixel, space, draws, target, root_weight):
+def _start_draws(components, chosen, block, deviates, noise, pixel, space, draws, target, root_weight):
     """Draw from the chosen components, and move each draw like its component."""
     n_bins = len(deviates)
-    i = len(order) - 1
-    # From the last component to the first one that has draws in this block.
-    while i >= 0 and ends[i] > first:
-        if i == 0 or ends[i - 1] < first + LANES:
-            _take(components, order[i], greater(spread(_F(ends[i] - first)), load(lanes, 0)), draws, n_bins)
-        i -= 1
     for b in range(n_bins):
+        _look_up(draws.anchor, b, components.anchor, b, chosen, block)
+        _look_up(draws.scale, b, components.scale, b, chosen, block)
+        _look_up(draws.y, b, components.y, b, chosen, block)
         store(space.em, b, load(draws.scale, b) * load(deviates, b))
     multiply_triangle(space.moved, pixel.factor, space.em)
     for b in range(n_bins):
@@ -248,40 +269,42 @@ def draw_pixels(outputs, n_components, widening, data, matrix, children, numbers
     target, root_weight, most = data
     n_draws, n_bins, n_pixels = len(out), out.shape[1], len(outputs)
     n_channels = len(matrix)
-    draw_order = np.argsort(numbers[0])
-    choice, bare, deviates, noise = _in_blocks(numbers, draw_order)
+    choice, bare, deviates, noise = _in_blocks(numbers)
     n_blocks, padded_bins, padded_channels = len(deviates), deviates.shape[1], noise.shape[1]
     inverse_matrix = _ONE / np.maximum(matrix, _LEAST_RESPONSE)
     space, pixel = empty_space(padded_channels, padded_bins), empty_pixel(padded_channels, padded_bins)
-    components = _empty_components(-(-n_components // LANES), padded_channels, padded_bins)
+    component_blocks = -(-n_components // LANES)
+    components = _empty_components(component_blocks, padded_channels, padded_bins)
     draws, poor = empty_draws(padded_channels, padded_bins), empty_draws(padded_channels, padded_bins)
-    weights, positions = np.empty(n_components, np.float32), aligned(len(components.y), LANES)
-    order, ends, columns = np.empty(n_components, np.int64), np.empty(n_components, np.int64), np.empty(LANES, np.int64)
+    weights, positions = aligned(component_blocks, LANES), aligned(component_blocks, LANES)
+    ranks, order, chosen = aligned(component_blocks, LANES), aligned(component_blocks, LANES), aligned(n_blocks, LANES)
+    columns = np.empty(LANES, np.int64)
     row, lanes = aligned(1, LANES), aligned(1, LANES)
     lanes[0] = np.arange(LANES)
     padded_target, padded_weight = np.zeros(padded_channels, np.float32), np.zeros(padded_channels, np.float32)
-    square = aligned(LANES, LANES)
+    square, rows = aligned(LANES, LANES), aligned(LANES, -(-n_bins // LANES) * LANES)
+    first_of_triangle = n_components * (1 + 2 * n_bins)
     # The results of as many pixels as have their place in one line of the processor's cache.
     results = aligned(LANES * n_bins * n_blocks, LANES).reshape(LANES, n_bins, n_blocks, LANES)
     for p in range(n_pixels):
-        triangle = outputs[p, n_components * (1 + 2 * n_bins) :]
+        mixture, triangle = outputs[p, :first_of_triangle], outputs[p, first_of_triangle:]
         prepare(pixel, matrix, inverse_matrix, root_weight[p], most[p], triangle)
         padded_target[:n_channels], padded_weight[:n_channels] = target[p], root_weight[p]
         for c in range(padded_channels):
             store(components.target, c, spread(padded_target[c]))
-        _move_components(pixel, children, components, space, outputs[p], n_bins, widening[p], weights, positions)
+        _move_components(
+            pixel, children, components, space, mixture, n_bins, widening[p], weights, positions, rows, square
+        )
         _normalize(weights)
-        _sort(positions.reshape(-1), order)
-        _choose(weights, order, choice, ends)
+        _sort(positions, lanes, n_components, ranks, order)
+        _choose(weights, order, n_components, choice, ranks, chosen)
         em, n_poor = results[p % LANES], 0
         for block in range(n_blocks):
             first = block * LANES
             _start_draws(
                 components,
-                order,
-                ends,
-                first,
-                lanes,
+                chosen,
+                block,
                 deviates[block],
                 noise[block],
                 pixel,
@@ -307,33 +330,32 @@ def draw_pixels(outputs, n_components, widening, data, matrix, children, numbers
         if n_poor:
             _finish(poor, n_poor, columns, pixel, children, space, bare, scale[p], em)
         if p % LANES == LANES - 1 or p == n_pixels - 1:
-            _store(results, draw_order, square, p // LANES, out)
+            _store(results, square, p // LANES, out)
 
 
 @inlined
-def _store(results, order, square, part, out):
-    """Store the results of 16 pixels in a part of ``out`` (draws, bins, parts, 16), in the order of the draws."""
+def _store(results, square, part, out):
+    """Store the results of 16 pixels in a part of ``out`` (draws, bins, parts, 16)."""
     for b in range(out.shape[1]):
         for block in range(results.shape[2]):
             transpose(results, (b, block), square)
-            for d in range(min(LANES, len(order) - block * LANES)):
-                store(out, (order[block * LANES + d], b, part), load(square, d))
+            for d in range(min(LANES, len(out) - block * LANES)):
+                store(out, (block * LANES + d, b, part), load(square, d))
 
 
 @inlined
-def _in_blocks(numbers, order):
-    """Return the numbers of the draws in this order: (n,), (blocks, 16), and (blocks, bins or channels, 16) twice."""
+def _in_blocks(numbers):
+    """Return the numbers of the draws in blocks: (blocks, 16) twice, and (blocks, bins or channels, 16) twice."""
     choice, bare, deviates, noise = numbers
-    n_draws = len(order)
+    n_draws = len(choice)
     n_blocks = -(-n_draws // LANES)
-    choices = choice[order]
-    bares = aligned(n_blocks, LANES)
+    choices, bares = aligned(n_blocks, LANES), aligned(n_blocks, LANES)
     all_deviates = _blocks(n_blocks, deviates.shape[1])
     noises = _blocks(n_blocks, noise.shape[1])
     for d in range(n_blocks * LANES):
         # The last one fills the last block.
-        k, block, lane = order[min(d, n_draws - 1)], d // LANES, d % LANES
-        bares[block, lane] = _F(bare[k])
+        k, block, lane = min(d, n_draws - 1), d // LANES, d % LANES
+        choices[block, lane], bares[block, lane] = choice[k], _F(bare[k])
         for b in range(deviates.shape[1]):
             all_deviates[block, b, lane] = deviates[k, b]
         for c in range(noise.shape[1]):

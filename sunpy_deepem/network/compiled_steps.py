@@ -57,14 +57,15 @@ _MOST_RESIDUAL, _MOST_ELEMENT, _ROUNDING = _F(LARGEST_RESIDUAL), _F(LARGEST_ELEM
 #: Rows that loops take at a time, so that as many sums are under way.
 _GROUP = 6
 
-#: One pixel's response times the root of the weights (bins, channels), the transpose of L (bins, bins), and the largest
-#: EM (bins,).
-_Pixel = namedtuple("_Pixel", ["matrix", "factor", "most"])
+#: One pixel's response times the root of the weights (bins, channels), the transpose of L (bins, bins), the largest EM
+#: (bins,), and the unit matrix (bins, bins).
+_Pixel = namedtuple("_Pixel", ["matrix", "factor", "most", "unit"])
 #: Draws of a pixel, or components: y₀, y, the scales of their components, and data.
 Draws = namedtuple("Draws", ["anchor", "y", "scale", "target"])
-#: Space for intermediate results. ``parts`` has a row for each range of `splits.splits`, then for each bin.
+#: Space for intermediate results. ``parts`` (EM) and ``sums`` (intensities) have a row for each range of
+#: `splits.splits`, then for each bin.
 _Space = namedtuple(
-    "_Space", ["em", "moved", "right", "solution", "derivative", "normal", "inverse", "parts", "fractions"]
+    "_Space", ["em", "moved", "right", "solution", "derivative", "normal", "inverse", "parts", "fractions", "sums"]
 )
 
 
@@ -130,15 +131,14 @@ def step(draws, pixel, children, space):
     """
     moved, y, anchor = space.moved, draws.y, draws.anchor
     set_em(y, pixel, children, space)
-    for c in range(len(space.right)):
-        _set_derivative(c, pixel, children, space)
+    for c in range(0, len(space.right), _GROUP):
+        _set_derivative(pixel, children, space, c)
     for b in range(len(y)):
         store(moved, b, load(y, b) - load(anchor, b))
     for c in range(0, len(space.right), _GROUP):
         _set_residual(draws, space, c)
         _scale_derivative(draws, pixel, space, c)
     _set_normal(space)
-    _factorize(space)
     _solve(space)
     _set_change(draws, space)
     multiply_triangle(moved, pixel.factor, space.em)
@@ -150,19 +150,42 @@ def step(draws, pixel, children, space):
 
 
 @inlined
-def _set_derivative(c, pixel, children, space):
-    """Set the derivative of the synthetic intensity of channel ``c`` by the coordinates."""
-    parts, n_splits = space.parts, len(children)
+def _set_derivative(pixel, children, space, c):
+    """Set the derivative of the synthetic intensities by the coordinates, for `_GROUP` channels from ``c`` on."""
+    n_splits = len(children)
     for b in range(n_splits + 1):
-        store(parts, n_splits + b, pixel.matrix[b, c] * load(space.em, b))
+        em = load(space.em, b)
+        _set_sum(pixel, space, em, b, n_splits + b, c)
+        _set_sum(pixel, space, em, b, n_splits + b, c + 1)
+        _set_sum(pixel, space, em, b, n_splits + b, c + 2)
+        _set_sum(pixel, space, em, b, n_splits + b, c + 3)
+        _set_sum(pixel, space, em, b, n_splits + b, c + 4)
+        _set_sum(pixel, space, em, b, n_splits + b, c + 5)
     # From single bins to ever longer ranges.
     for k in range(n_splits - 1, -1, -1):
-        cool, hot = load(parts, children[k, 0]), load(parts, children[k, 1])
-        total = cool + hot
-        store(parts, k, total)
-        store(space.derivative, (k + 1, c), cool - load(space.fractions, k) * total)
+        fraction, first, second = load(space.fractions, k), children[k, 0], children[k, 1]
+        _add_sums(space, fraction, k, first, second, c)
+        _add_sums(space, fraction, k, first, second, c + 1)
+        _add_sums(space, fraction, k, first, second, c + 2)
+        _add_sums(space, fraction, k, first, second, c + 3)
+        _add_sums(space, fraction, k, first, second, c + 4)
+        _add_sums(space, fraction, k, first, second, c + 5)
     # The first coordinate is the logarithm of the total EM, to which intensities are proportional.
-    store(space.derivative, (0, c), load(parts, 0))
+    for i in range(c, c + _GROUP):
+        store(space.derivative, (0, i), load(space.sums, (0, i)))
+
+
+@inlined
+def _set_sum(pixel, space, em, b, k, c):
+    store(space.sums, (k, c), pixel.matrix[b, c] * em)
+
+
+@inlined
+def _add_sums(space, fraction, k, first, second, c):
+    cool = load(space.sums, (first, c))
+    total = cool + load(space.sums, (second, c))
+    store(space.sums, (k, c), total)
+    store(space.derivative, (k + 1, c), cool - fraction * total)
 
 
 @inlined
@@ -201,13 +224,19 @@ def _scale_derivative(draws, pixel, space, c):
     """
     Turn the derivative by y into that by the coordinates in which the Gaussian is standard normal.
 
-    This is for `_GROUP` channels from ``c`` on. Two bins at a time need half of the loads.
+    This is for `_GROUP` channels from ``c`` on. Two bins at a time need half of the loads. L has a unit diagonal.
     """
     derivative, factor = space.derivative, pixel.factor
     n_bins = len(derivative)
     for b in range(0, n_bins, 2):
-        p0 = p1 = p2 = p3 = p4 = p5 = q0 = q1 = q2 = q3 = q4 = q5 = spread(_ZERO)
-        for k in range(b, n_bins):
+        f = spread(factor[b, b + 1])
+        q0, q1 = load(derivative, (b + 1, c)), load(derivative, (b + 1, c + 1))
+        q2, q3 = load(derivative, (b + 1, c + 2)), load(derivative, (b + 1, c + 3))
+        q4, q5 = load(derivative, (b + 1, c + 4)), load(derivative, (b + 1, c + 5))
+        p0, p1 = fma(f, q0, load(derivative, (b, c))), fma(f, q1, load(derivative, (b, c + 1)))
+        p2, p3 = fma(f, q2, load(derivative, (b, c + 2))), fma(f, q3, load(derivative, (b, c + 3)))
+        p4, p5 = fma(f, q4, load(derivative, (b, c + 4))), fma(f, q5, load(derivative, (b, c + 5)))
+        for k in range(b + 2, n_bins):
             f, g = spread(factor[b, k]), spread(factor[b + 1, k])
             value = load(derivative, (k, c))
             p0, q0 = fma(f, value, p0), fma(g, value, q0)
@@ -262,56 +291,46 @@ def _set_normal(space):
 
 
 @inlined
-def _factorize(space):
-    """Factorize 1 + J Jᵀ by elimination, as ``conditioning._solve`` does."""
-    normal, inverse = space.normal, space.inverse
-    k = len(inverse)
+def _solve(space):
+    """Set the solution of (1 + J Jᵀ) x = r by elimination, as ``conditioning._solve`` does."""
+    normal, inverse, solution = space.normal, space.inverse, space.solution
+    k = len(solution)
     for i in range(k):
         store(inverse, i, maximum(_ROUNDING * load(normal, (i, i)), spread(_ONE)))
+        store(solution, i, load(space.right, i))
     for i in range(k):
         # The pivots of one plus such a matrix are at least one; those below the rounding error would amplify it.
         pivot = maximum(load(normal, (i, i)), load(inverse, i))
-        inverted = _ONE / pivot
+        inverted, right = _ONE / pivot, load(solution, i)
         store(normal, (i, i), pivot)
         store(inverse, i, inverted)
         for j in range(i + 1, k):
             factor = load(normal, (i, j)) * inverted
+            store(solution, j, load(solution, j) - factor * right)
             for column in range(j, k):
                 store(normal, (j, column), load(normal, (j, column)) - factor * load(normal, (i, column)))
-
-
-@inlined
-def _solve(space):
-    """Set the solution of (1 + J Jᵀ) x = r."""
-    normal, inverse, solution = space.normal, space.inverse, space.solution
-    k = len(solution)
-    for i in range(k):
-        value = load(space.right, i)
-        for j in range(i):
-            value = value - load(normal, (j, i)) * load(solution, j)
-        # x of the lower triangle, divided by the pivot.
-        store(solution, i, value * load(inverse, i))
     for i in range(k - 1, -1, -1):
-        value = spread(_ZERO)
-        for j in range(i + 1, k):
-            value = fma(load(normal, (i, j)), load(solution, j), value)
-        store(solution, i, load(solution, i) - value * load(inverse, i))
+        value = load(solution, i) * load(inverse, i)
+        store(solution, i, value)
+        for j in range(i):
+            store(solution, j, load(solution, j) - load(normal, (j, i)) * value)
 
 
 @inlined
 def _set_change(draws, space):
     """Set the change in the coordinates of the Gaussian, times its scale, in place of the EM."""
     em, derivative, solution = space.em, space.derivative, space.solution
-    for b in range(len(em)):
-        store(em, b, spread(_ZERO))
-    for c in range(0, len(solution), 3):
+    for c in range(0, len(solution), _GROUP):
         p, q, r = load(solution, c), load(solution, c + 1), load(solution, c + 2)
+        s, t, u = load(solution, c + 3), load(solution, c + 4), load(solution, c + 5)
         for b in range(len(em)):
-            change = fma(load(derivative, (b, c)), p, load(em, b))
+            change = load(derivative, (b, c)) * p
             change = fma(load(derivative, (b, c + 1)), q, change)
-            store(em, b, fma(load(derivative, (b, c + 2)), r, change))
-    for b in range(len(em)):
-        store(em, b, load(draws.scale, b) * load(em, b))
+            change = fma(load(derivative, (b, c + 2)), r, change)
+            change = fma(load(derivative, (b, c + 3)), s, change)
+            change = fma(load(derivative, (b, c + 4)), t, change)
+            change = load(draws.scale, b) * fma(load(derivative, (b, c + 5)), u, change)
+            store(em, b, change if c == 0 else change + load(em, b))
 
 
 @inlined
@@ -356,16 +375,19 @@ def empty_space(n_channels, n_bins):
         aligned(n_channels, LANES),
         aligned(2 * n_bins, LANES),
         aligned(n_bins, LANES),
+        aligned(2 * n_bins * n_channels, LANES).reshape(2 * n_bins, n_channels, LANES),
     )
 
 
 @inlined
 def empty_pixel(n_channels, n_bins):
     """Return `_Pixel` without content, for padded numbers of channels and bins."""
+    width = -(-n_bins // LANES) * LANES
+    unit = aligned(n_bins, width)
+    for b in range(n_bins):
+        unit[b, b] = _ONE
     return _Pixel(
-        np.zeros((n_bins, n_channels), np.float32),
-        aligned(n_bins, -(-n_bins // LANES) * LANES),
-        np.zeros(n_bins, np.float32),
+        np.zeros((n_bins, n_channels), np.float32), aligned(n_bins, width), np.zeros(n_bins, np.float32), unit
     )
 
 
@@ -379,27 +401,24 @@ def prepare(pixel, matrix, inverse_matrix, root_weight, intensity, triangle):
             pixel.matrix[b, c] = root_weight[c] * matrix[c, b]
             most = min(most, intensity[c] * inverse_matrix[c, b])
         pixel.most[b] = most
-    _invert_triangle(pixel.factor, n_bins, triangle)
+    _invert_triangle(pixel, n_bins, triangle)
 
 
 @inlined
-def _invert_triangle(factor, n, triangle):
+def _invert_triangle(pixel, n, triangle):
     """
     Set the transpose of L, the inverse of a lower triangle with a unit diagonal.
 
     ``triangle`` holds the elements below the diagonal, row by row.
     """
-    columns = factor.reshape(len(factor), -1, LANES)
-    for c in range(n):
-        for part in range(columns.shape[1]):
-            store(columns, (c, part), spread(_ZERO))
-        factor[c, c] = _ONE
-    for k in range(n - 1, 0, -1):
-        first = k * (k - 1) // 2
-        for part in range(columns.shape[1]):
-            column = load(columns, (k, part))
-            for c in range(k):
-                store(columns, (c, part), fma(-triangle[first + c], column, load(columns, (c, part))))
+    columns = pixel.factor.reshape(len(pixel.factor), -1, LANES)
+    unit = pixel.unit.reshape(len(pixel.unit), -1, LANES)
+    for part in range(columns.shape[1]):
+        for c in range(n - 1, -1, -1):
+            column = load(unit, (c, part))
+            for k in range(n - 1, c, -1):
+                column = fma(-triangle[k * (k - 1) // 2 + c], load(columns, (k, part)), column)
+            store(columns, (c, part), column)
     for c in range(n):
         for part in range(columns.shape[1]):
             value = finite_or(load(columns, (c, part)), spread(_ZERO))

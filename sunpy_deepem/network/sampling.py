@@ -141,7 +141,8 @@ def _draw_compiled(network, outputs, widening, data, matrix, numbers, scale):
     from sunpy_deepem.network.compiled_draws import LANES, draw_pixels
 
     data, numbers = (tuple(np.ascontiguousarray(values.numpy()) for values in part) for part in (data, numbers))
-    em = np.empty((len(numbers[0]), matrix.shape[1], -(-len(scale) // LANES), LANES), np.float32)
+    # An odd number of parts: rows that are powers of two apart would share few lines of the processor's cache.
+    em = np.empty((len(numbers[0]), matrix.shape[1], -(-len(scale) // LANES) | 1, LANES), np.float32)
     arrays = (matrix.numpy(), np.array(children(matrix.shape[1])).reshape(-1, 2), numbers, scale.numpy(), em)
     with nullcontext() if draw_pixels.signatures else explained_wait(_COMPILING):
         draw_pixels(outputs.numpy(), network.components, widening.numpy(), data, *arrays)

@@ -28,6 +28,7 @@ __all__ = [
     "log",
     "maximum",
     "minimum",
+    "pick",
     "select",
     "spread",
     "store",
@@ -110,6 +111,17 @@ def _emit_finite_or(builder, a, b):
     return builder.select(builder.fcmp_ordered("==", builder.fsub(a, a), _constant(_FLOATS, 0.0)), a, b)
 
 
+def _emit_pick_at(builder, values, index):
+    """LLVM makes one instruction of this where the processor has one."""
+    index = builder.and_(builder.fptosi(index, _INTEGERS), _constant(_INTEGERS, LANES - 1))
+    result = ir.Constant(_FLOATS, ir.Undefined)
+    for i in range(LANES):
+        lane = ir.Constant(ir.IntType(32), i)
+        number = builder.extract_element(values, builder.extract_element(index, lane))
+        result = builder.insert_element(result, number, lane)
+    return result
+
+
 def _emit_power(builder, k):
     """2ᵏ of integers k of type float32, by their bits."""
     bits = builder.add(builder.fptosi(k, _INTEGERS), _constant(_INTEGERS, 127))
@@ -147,6 +159,8 @@ maximum = _operation("maximum", _pick(">"))
 finite_or = _operation("finite_or", _emit_finite_or)
 #: Where the numbers of the first vector are larger.
 greater = _operation("greater", lambda builder, a, b: builder.fcmp_ordered(">", a, b), result=mask)
+#: The numbers of the first vector at the positions that the second one holds, modulo `LANES`.
+pick = _operation("pick", _emit_pick_at)
 #: The numbers of the second vector where a mask is set, elsewhere those of the third.
 select = _operation("select", lambda builder, *arguments: builder.select(*arguments), kinds=(mask, vector, vector))
 

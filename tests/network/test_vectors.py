@@ -39,6 +39,7 @@ def result_of(function, *arrays):
         (lambda a, b, c: vectors.maximum(a, b), lambda a, b, c: np.maximum(a, b)),
         (lambda a, b, c: vectors.clip(c, np.float32(-1), np.float32(2)), lambda a, b, c: np.clip(c, -1, 2)),
         (lambda a, b, c: vectors.select(vectors.greater(a, b), a, c), lambda a, b, c: np.where(a > b, a, c)),
+        (lambda a, b, c: vectors.pick(a, b), lambda a, b, c: a[b.astype(int)]),
         (lambda a, b, c: vectors.finite_or(a / vectors.maximum(c, c - c), b), None),
     ],
 )
