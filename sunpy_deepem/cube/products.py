@@ -471,9 +471,9 @@ class Products:
     def _maps(self, functions, unit, contents, quantiles, draws, *, scale=1.0):
         """Return a list with a map of each function of the EM ``(n_bins, ...)``, or one of each of its quantiles."""
         if quantiles is not None:
+            mask = np.asarray(self.sky_mask)  # first, as it is read in larger chunks than the draws need
             images = self._quantiles(functions, quantiles, **draws)
             images *= scale
-            mask = np.asarray(self.sky_mask)
             return [
                 self._map(image, None, unit, content, quantile, mask=mask.copy())
                 for group, content in zip(images, contents, strict=True)

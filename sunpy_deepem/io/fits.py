@@ -186,14 +186,14 @@ def _facts_table(name, facts):
 
 
 class _OnDisk:
-    """An array on disk that is read when it is sliced; dask would copy a NumPy array."""
+    """An array on disk that is read and converted when it is sliced; dask would copy a NumPy array."""
 
-    def __init__(self, array):
+    def __init__(self, array, dtype):
         self._array = array
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self.shape, self.dtype, self.ndim = array.shape, np.dtype(dtype), array.ndim
 
     def __getitem__(self, part):
-        values = np.array(self._array[part])
+        values = np.array(self._array[part], dtype=self.dtype)
         mapping = _mapping(self._array)
         if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
             # Pages that were read would stay in the memory of the process.
@@ -213,9 +213,10 @@ def _read_hdus(hdus, chunks):
         stored = hdus[name].data
         # FITS is big-endian.
         dtype = stored.dtype.newbyteorder("=") if dtype is None else dtype
-        if chunks is not None:
-            stored = import_dask_array().from_array(_OnDisk(stored), chunks=chunks, name=False)
-        return stored.astype(dtype)
+        if chunks is None:
+            return stored.astype(dtype)
+        # After an astype of dask's, a slice of an array would read whole chunks.
+        return import_dask_array().from_array(_OnDisk(stored, dtype), chunks=chunks, name=False)
 
     check_hdus([hdu.name for hdu in hdus])
     header = hdus["EM"].header

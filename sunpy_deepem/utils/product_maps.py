@@ -5,6 +5,9 @@ Maps of derived quantities that choose their own color scale, title and label of
 it is read again.
 """
 
+import gzip
+import io
+
 import numpy as np
 import sunpy.map
 from astropy.io import fits
@@ -15,6 +18,7 @@ from matplotlib.image import AxesImage
 from sunpy.map.sources import AIAMap
 
 from sunpy_deepem.utils.files import FITS_SUFFIXES, checked_path
+from sunpy_deepem.utils.fits import inflated
 from sunpy_deepem.utils.uncertainty import ComputedUncertainty
 
 __all__ = [
@@ -205,22 +209,28 @@ class _Described:
             self._append_errors(checked_path(filepath))
 
     def _append_errors(self, path):
-        ny, nx = self.data.shape
-        images = {} if self.uncertainty is None else {"uncertainty": ("D", self.uncertainty.array)}
-        images |= {} if self.mask is None else {"mask": ("L", np.broadcast_to(self.mask, (ny, nx)))}
+        ny, nx = shape = self.data.shape
+        images = {}
+        if self.uncertainty is not None:
+            images["uncertainty"] = np.broadcast_to(self.uncertainty.array, shape).astype(">f8")
+        if self.mask is not None:
+            images["mask"] = np.where(np.broadcast_to(self.mask, shape), b"T", b"F")
         if not images:
             return
-        columns = [
-            fits.Column(name, f"{nx * ny}{kind}", dim=f"({nx},{ny})", array=np.array(image)[np.newaxis])
-            for name, (kind, image) in images.items()
-        ]
-        table = fits.BinTableHDU.from_columns(columns, name=_ERRORS)
-        if not path.name.lower().endswith(".gz"):
-            fits.append(path, table.data, table.header)
-            return
-        # gzipped files have to be written anew.
-        with fits.open(path, memmap=False) as hdus:
-            fits.HDUList([*(hdu.copy() for hdu in hdus), table]).writeto(path, overwrite=True)
+        kinds = {"uncertainty": "D", "mask": "L"}
+        columns = [fits.Column(name, f"{nx * ny}{kinds[name]}", dim=f"({nx},{ny})") for name in images]
+        header = fits.BinTableHDU.from_columns(columns, name=_ERRORS).header
+        header["NAXIS2"] = 1
+        file, zipped = str(path), path.name.lower().endswith(".gz")
+        if zipped:  # has to be written anew
+            file = io.BytesIO(inflated(path))
+            file.seek(0, io.SEEK_END)
+        # A BinTableHDU would hold the images several times, and the mask as 64-bit integers.
+        with fits.StreamingHDU(file, header) as table:
+            for image in images.values():
+                table.write(np.ascontiguousarray(image).view(np.uint8))
+            if zipped:
+                path.write_bytes(gzip.compress(file.getbuffer()))
 
 
 class DerivedMap(_Described, sunpy.map.GenericMap):

@@ -12,6 +12,7 @@ from helpers import changed, six
 import sunpy_deepem.inversion
 import sunpy_deepem.stack.channel_stack
 from sunpy_deepem import ChannelStack, DeepEM, DEMCube, Quality, invert
+from sunpy_deepem.io.fits import _OnDisk
 from sunpy_deepem.methods import Solution
 from sunpy_deepem.sample import sample_maps
 from sunpy_deepem.stack.channel_stack import Observation
@@ -200,6 +201,20 @@ def test_chunks_that_were_read_leave_no_pages_of_the_file_in_memory(tmp_path):
     em = lazy.data.compute()
     assert np.isfinite(em).any()
     assert process.memory_info().shared - before < em.nbytes / 10
+
+
+def test_slices_of_chunks_read_only_their_rows(dem, tmp_path, monkeypatch):
+    dem.write(tmp_path / "dem.fits")
+    lazy, read, seen = DEMCube.read(tmp_path / "dem.fits", chunks="auto"), _OnDisk.__getitem__, []
+
+    def watched(array, part):
+        values = read(array, part)
+        seen.append(values.shape[-2])
+        return values
+
+    monkeypatch.setattr(_OnDisk, "__getitem__", watched)
+    assert_alike(lazy[:, 5:8].compute(), dem[:, 5:8])
+    assert set(seen) == {3}
 
 
 def test_out_and_chunks_exclude_each_other(small, tmp_path):

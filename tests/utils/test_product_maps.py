@@ -1,6 +1,7 @@
 """Tests of maps that choose their own scale, title and color bar, and keep their uncertainty in files."""
 
 import pickle
+import tracemalloc
 
 import astropy.units as u
 import matplotlib.pyplot as plt
@@ -127,9 +128,10 @@ class TestFiles:
         part.mask = np.indices((4, 6))[0] == 1
         return part.total_em(6.3, 6.6) if product == "total_em" else part.synthesize()[2]
 
-    def test_fits_keeps_uncertainty_and_mask(self, smap, tmp_path):
-        smap.save(tmp_path / "map.fits")
-        again = read_map(tmp_path / "map.fits")
+    @pytest.mark.parametrize("name", ["map.fits", "map.fits.gz"])
+    def test_fits_keeps_uncertainty_and_mask(self, smap, name, tmp_path):
+        smap.save(tmp_path / name, filetype="fits")
+        again = read_map(tmp_path / name)
         np.testing.assert_allclose(again.uncertainty.array, smap.uncertainty.array)
         np.testing.assert_array_equal(again.mask, smap.mask)
         np.testing.assert_array_equal(again.data, smap.data)
@@ -150,6 +152,20 @@ def test_saved_map_looks_the_same(truth, tmp_path):
     truth.total_em(6.6, 7.0).save(tmp_path / "map.fits")
     again = sunpy.map.Map(tmp_path / "map.fits")
     assert drawn(again)[1] == EM_LABEL
+
+
+def test_mask_is_saved_as_bytes(truth, tmp_path):
+    """astropy would make 64-bit integers of it, 24 bytes per pixel in all."""
+    header, mask = truth.total_em().meta, np.eye(512, dtype=bool)
+    smap = DerivedMap(np.ones(mask.shape, dtype=np.float32), header, mask=mask)
+    tracemalloc.start()
+    try:
+        smap.save(tmp_path / "map.fits")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 6 * mask.size
+    np.testing.assert_array_equal(read_map(tmp_path / "map.fits").mask, mask)
 
 
 def test_read_map_fails(tmp_path):
