@@ -17,6 +17,10 @@ is exact. The minimum is found by Gauss-Newton steps. They start from y₀ moved
 σ is that of the observed intensity, and so too small where the intensity was observed too low: most errors are a
 fraction of the true intensity. So the noise e turns g into g + e + e²/g, which is g / (1 - e/g) to second order.
 
+The network knows of saturated channels, whose intensity is a lower limit. In plasma that it has not seen its draws may
+lie below one all the same. For such a draw the channel is a datum that is |e| above the limit. What is below a limit is
+excluded, rather than unlikely, so this datum has much more weight than others.
+
 References
 ----------
 Chen & Oliver (2012), Math. Geosci. 44, 1, https://doi.org/10.1007/s11004-011-9376-z: randomized maximum likelihood.
@@ -35,6 +39,7 @@ __all__ = [
     "Data",
     "Extra",
     "Gaussians",
+    "Limits",
     "condition_components",
     "condition_draws",
     "split_uncertainty",
@@ -51,6 +56,8 @@ COMPONENT_STEPS, DRAW_STEPS = 1, 2
 POOR, MORE_STEPS = 1.0, 3
 # Largest change of a coordinate in a step, and largest coordinate.
 LARGEST_STEP, LARGEST_COORDINATE = 2.0, 40.0
+# Root of the weight of a limit, times σ, and steps of the draws that are below one.
+_LIMIT_WEIGHT, _LIMIT_STEPS = 10.0, 5
 # The second-order term of the noise is no larger than at this signal-to-noise ratio.
 LEAST_SIGNAL = 5.0
 # Largest residual in units of its noise; channels that contradict each other reach more.
@@ -83,6 +90,19 @@ class Extra(NamedTuple):
     matrix: torch.Tensor
     #: Largest EM over brightness of each bin that a channel allows, shape ``(n, bins)``.
     most: torch.Tensor
+
+
+class Limits(NamedTuple):
+    """Lower limits of the intensities of saturated channels, in units of σ."""
+
+    #: Shape ``(n, channels)``; no less than any intensity, zero, for channels that are not saturated.
+    intensity: torch.Tensor
+    #: Response, zero for channels that are not saturated, shape ``(n, channels, bins)``.
+    matrix: torch.Tensor
+
+    def below(self, em):
+        """Return where EM over brightness, shape ``(n, k, bins)``, is below a limit, shape ``(n, k, channels)``."""
+        return em @ self.matrix.mT < self.intensity[:, None]
 
 
 class Gaussians(NamedTuple):
@@ -140,7 +160,7 @@ def condition_components(gaussians, extra):
     return y, log_evidence.nan_to_num_(LEAST_LOG_WEIGHT, neginf=LEAST_LOG_WEIGHT)
 
 
-def condition_draws(anchor, start, noise, gaussians, extra):
+def condition_draws(anchor, start, noise, gaussians, extra, limits=None):
     """
     Move draws by randomized maximum likelihood.
 
@@ -155,15 +175,16 @@ def condition_draws(anchor, start, noise, gaussians, extra):
     gaussians : `Gaussians`
         The Gaussian of each draw.
     extra : `Extra`
+    limits : `Limits`, optional
 
     Returns
     -------
     `~torch.Tensor`
         EM over brightness, shape ``(n, k, bins)``.
     """
-    noise = noise * (extra.matrix > 0).any(dim=2)[:, None]
+    error = noise * (extra.matrix > 0).any(dim=2)[:, None]
     target = extra.target[:, None]
-    target = target + noise + noise.square() / target.clamp_min(LEAST_SIGNAL)
+    target = target + error + error.square() / target.clamp_min(LEAST_SIGNAL)
     y = start
     for _ in range(DRAW_STEPS):
         y, expected, _ = _step(anchor, y, target, gaussians, extra)
@@ -171,18 +192,26 @@ def condition_draws(anchor, start, noise, gaussians, extra):
     deviation = (target - em @ extra.matrix.mT - expected).square_().sum(dim=2)
     poor = (deviation > POOR).nonzero(as_tuple=True)
     if len(poor[0]):
-        em.index_put_(poor, _finish(*(values[poor] for values in (anchor, y, target)), poor, gaussians, extra))
+        em.index_put_(poor, _finish(anchor, y, target, extra.matrix[poor[0]], poor, gaussians, extra, MORE_STEPS))
+    if limits is None:
+        return em
+    below = limits.below(em)
+    low = below.any(dim=2).nonzero(as_tuple=True)
+    if len(low[0]):
+        raised = torch.where(below, _LIMIT_WEIGHT * (limits.intensity[:, None] + noise.abs()), target)
+        matrix = extra.matrix[low[0]] + _LIMIT_WEIGHT * below[low][:, :, None] * limits.matrix[low[0]]
+        em.index_put_(low, _finish(anchor, y, raised, matrix, low, gaussians, extra, _LIMIT_STEPS))
     return em
 
 
-def _finish(anchor, y, target, poor, gaussians, extra):
-    """Return the EM of the few draws that need more steps."""
-    pixel, _ = poor
-    few = Gaussians(gaussians.mean[poor][:, None], gaussians.scale[poor][:, None], gaussians.factor[pixel])
-    data = Extra(*(values[pixel] for values in extra))
-    y = y[:, None]
-    for _ in range(MORE_STEPS):
-        y = _step(anchor[:, None], y, target[:, None], few, data)[0]
+def _finish(anchor, y, target, matrix, chosen, gaussians, extra, steps):
+    """Return the EM of a few draws after more steps; ``matrix`` has one response for each of them."""
+    pixel, _ = chosen
+    few = Gaussians(gaussians.mean[chosen][:, None], gaussians.scale[chosen][:, None], gaussians.factor[pixel])
+    data = Extra(extra.target[pixel], matrix, extra.most[pixel])
+    anchor, y, target = (values[chosen][:, None] for values in (anchor, y, target))
+    for _ in range(steps):
+        y = _step(anchor, y, target, few, data)[0]
     return to_em(y, data)[:, 0]
 
 

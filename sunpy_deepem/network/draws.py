@@ -19,7 +19,7 @@ __all__ = ["PosteriorDraws"]
 _CPU_TILE, _GPU_TILE = 2**15, 2**20
 # Smallest σ over intensity of the channels of a pixel, from which the network is used alone, and up to which draws are.
 _NETWORK_NOISE, _SHARP_NOISE = 0.08, 0.04
-# In pixels with missing or saturated channels: χ² of the network's mean up to which the network is used alone, χ² from
+# In pixels with missing channels: χ² of the network's mean up to which the network is used alone, χ² from
 # which draws are used instead, and χ² of the mean of the draws from which they are not used, because the channels
 # contradict each other.
 _GOOD_FIT, _BAD_FIT, _NO_FIT = 1.0, 2.0, 4.0
@@ -167,8 +167,8 @@ class PosteriorDraws:
         """
         Replace the mean and half-width by those of draws, in place, where the network is not accurate enough.
 
-        These are pixels with little noise, and pixels with missing or saturated channels in which the mean of the draws
-        fits the other channels and that of the network does not.
+        These are pixels with little noise, pixels with saturated channels, whose limits only draws respect, and pixels
+        with missing channels in which the mean of the draws fits the other channels and that of the network does not.
 
         Parameters
         ----------
@@ -185,6 +185,9 @@ class PosteriorDraws:
             return
         matrix, network = self._posterior_on(intensity.device)
         sharp = _ramp(_least_noise(*arrays), _NETWORK_NOISE, _SHARP_NOISE)
+        if flags is not None:
+            saturated = flags[0, :, 0].unflatten(0, (2, -1))[1].any(dim=0)
+            sharp = sharp.masked_fill_(saturated, 1)
         missed = _ramp(_misfit(results[0][0, :, 0], *arrays, matrix), _GOOD_FIT, _BAD_FIT)
         chosen = torch.maximum(sharp, missed).nonzero()[:, 0]
         if not len(chosen):

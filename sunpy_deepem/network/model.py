@@ -299,8 +299,9 @@ class DeepEM(PosteriorDraws):
 
         The network answers where σ is more than about 8 % of every intensity, in all usual cases. Where σ is less than
         4 % of an intensity, the answer is the mean of 64 draws as of `sample`, which fit such data and take far longer.
-        The same applies to pixels with missing or saturated channels, often in flares, where the network does not fit
-        the other channels (χ² above 2) but the draws do. In between, the answer changes gradually.
+        The same applies to pixels with missing channels, often in flares, where the network does not fit the others (χ²
+        above 2) but the draws do. In between, the answer changes gradually. In pixels with saturated channels it is
+        always that of the draws.
 
         Parameters
         ----------

@@ -15,6 +15,7 @@ from sunpy_deepem.network.conditioning import (
     Data,
     Extra,
     Gaussians,
+    Limits,
     condition_components,
     condition_draws,
     split_uncertainty,
@@ -102,22 +103,52 @@ def draw_tile(network, intensity, uncertainty, flags, matrix, numbers):
     # No bin can have more EM than explains a channel alone, with some noise.
     most = (intensity.clamp_min(0) + _CERTAIN * uncertainty) / brightness
     widening = torch.tensor(network.widening, dtype=torch.float32, device=intensity.device)
+    limits = None
     if flags is None:
         widening = widening[:1].expand(intensity.shape[3])
     else:
-        # Missing channels have no weight, and only the network takes account of lower limits.
+        limits = _limits(intensity, uncertainty, flags, matrix, brightness)
+        # Channels that are missing or saturated have no weight.
         lost = unused(flags)
         widening = widening[lost.sum(dim=1)[0, 0].clamp_max(len(widening) - 1)]
         root_weight, target = root_weight.masked_fill(lost, 0), target.masked_fill(lost, 0)
         most = most.masked_fill(lost, torch.inf)
     # Contiguous arrays make the conditioning several times as fast.
     target, root_weight, most = (values[0, :, 0].T.contiguous() for values in (target, root_weight, most))
-    data = Data(target, root_weight, most)
-    draw = _draw_compiled if matrix.device.type == "cpu" else _draw
-    return draw(network, outputs, widening, data, matrix, numbers, brightness * EM_SCALE)
+    scale = brightness * EM_SCALE
+    arrays = outputs, widening, Data(target, root_weight, most), scale
+    if matrix.device.type != "cpu":
+        return _draw(network, *arrays, matrix, numbers, limits)
+    em = _draw_compiled(network, *arrays, matrix, numbers)
+    if limits is not None:
+        low = limits.below((em / scale).movedim(2, 0)).flatten(1).any(dim=1).nonzero()[:, 0]
+        if len(low):
+            chosen, below = _pixels((arrays, limits), low)
+            em[..., low] = _draw(network, *chosen, matrix, numbers, below)
+    return em
 
 
-def _draw(network, outputs, widening, data, matrix, numbers, scale):
+def _limits(intensity, uncertainty, flags, matrix, brightness):
+    """Return the `Limits` of the pixels of a tile, or `None` if no channel is saturated."""
+    saturated = flags.unflatten(1, (2, -1))[:, 1]
+    if not saturated.any():
+        return None
+    intensity, per_sigma = (
+        values.masked_fill(~saturated, 0)[0, :, 0].T.contiguous()
+        for values in (intensity / uncertainty, brightness / uncertainty)
+    )
+    return Limits(intensity, per_sigma[..., None] * matrix)
+
+
+def _pixels(values, index):
+    """Return a tensor, or nested tuples of tensors, at some pixels along the first axis."""
+    if isinstance(values, torch.Tensor):
+        return values[index]
+    parts = [_pixels(part, index) for part in values]
+    return type(values)(*parts) if hasattr(values, "_fields") else parts
+
+
+def _draw(network, outputs, widening, data, scale, matrix, numbers, limits=None):
     """Return the draws, shape ``(draws, bins, pixels)``."""
     most = (data.most[..., None] / matrix.clamp_min(LEAST_RESPONSE)).amin(dim=1).clamp_max(LARGEST_EM)
     extra = Extra(data.target, data.root_weight[..., None] * matrix, most)
@@ -129,13 +160,13 @@ def _draw(network, outputs, widening, data, matrix, numbers, scale):
     shift = take(y - gaussians.mean, index)
     gaussians = gaussians.take(index)
     anchor = gaussians.draw(numbers.deviates)
-    em = condition_draws(anchor, anchor + shift, numbers.noise, gaussians, extra)
+    em = condition_draws(anchor, anchor + shift, numbers.noise, gaussians, extra, limits)
     em *= scale[:, None, None]
     least = TRACE * em.sum(dim=2, keepdim=True)
     return torch.where(numbers.bare[:, None], (em - least).clamp_min(0), em).movedim(0, 2)
 
 
-def _draw_compiled(network, outputs, widening, data, matrix, numbers, scale):
+def _draw_compiled(network, outputs, widening, data, scale, matrix, numbers):
     """Return the same, much faster on a CPU."""
     # Numba takes a while to import.
     from sunpy_deepem.network.compiled_draws import LANES, draw_pixels

@@ -168,26 +168,27 @@ def test_predict_is_the_mean_of_draws_where_the_network_misses_partial_data(defa
     """The mean explains the channels that a pixel of a flare has left."""
     _, intensity, sigma = observed(2000)
     intensity[[2, 3], ::2] = np.nan
+    partial = np.arange(2000) % 2 == 0
+    # Contradicts the other channels.
+    intensity[4, ::8], sigma[4, ::8] = 50 * intensity[4, ::8], 50 * sigma[4, ::8]
     limit = np.zeros(intensity.shape, dtype=bool)
     limit[5, 1::4] = True
-    # Contradicts the other channels.
-    intensity[3, 1::8], sigma[3, 1::8] = 50 * intensity[3, 1::8], 50 * sigma[3, 1::8]
-    partial, used = (np.arange(2000) % 4 < 3), np.isfinite(intensity) & ~limit
+    saturated = limit.any(axis=0)
 
     def chi2(em):
-        return np.nanmean(np.where(used, (MATRIX @ em - intensity) / sigma, np.nan) ** 2, axis=0)
+        return np.nanmean(np.where(limit, np.nan, (MATRIX @ em - intensity) / sigma) ** 2, axis=0)
 
     em, em_std = default.predict(intensity, sigma, lower_limit=limit)
     monkeypatch.setattr(type(default), "_sharpen", lambda *_: None)
     blunt, _ = default.predict(intensity, sigma, lower_limit=limit)
     draws = default.sample(intensity, sigma, lower_limit=limit)
     mean, half = draws.mean(axis=0), half_width(draws).numpy()
-    better = partial & (chi2(blunt) > 2.1) & (chi2(mean) < 1.9)
-    assert better.sum() > 20
-    np.testing.assert_allclose(em[:, better], mean[:, better], rtol=2e-3, atol=1e20)
-    np.testing.assert_allclose(em_std[:, better], half[:, better], rtol=2e-2, atol=1e20)
+    for where in (partial & (chi2(blunt) > 2.1) & (chi2(mean) < 1.9), saturated):
+        assert where.sum() > 20
+        np.testing.assert_allclose(em[:, where], mean[:, where], rtol=2e-3, atol=1e20)
+        np.testing.assert_allclose(em_std[:, where], half[:, where], rtol=2e-2, atol=1e20)
     # The network is used where all channels are there, where it explains them, and where draws do not.
-    for where in (~partial, chi2(blunt) < 0.9, chi2(mean) > 4.1):
+    for where in (~partial & ~saturated, partial & (chi2(blunt) < 0.9), partial & (chi2(mean) > 4.1)):
         assert where.sum() > 5
         np.testing.assert_array_equal(em[:, where], blunt[:, where])
 
@@ -226,6 +227,20 @@ def test_saturated_channels_are_lower_limits(default, channel):
     assert np.mean(synthetic > 0.3 * intensity[channel]) > 0.84
     em, _ = default.predict(factor * intensity, factor * sigma, lower_limit=limit)
     assert np.isfinite(em).all()
+
+
+@pytest.mark.parametrize("channel", [0, 4])
+def test_limits_hold_where_other_channels_do_not_expect_it(default, channel):
+    """As in flares, whose hottest plasma the prior does not know."""
+    _, intensity, sigma = observed(300)
+    limit = np.zeros(intensity.shape, dtype=bool)
+    limit[channel] = True
+    factor = np.where(limit, 1.5, 1)
+    draws = default.sample(factor * intensity, factor * sigma, lower_limit=limit)
+    synthetic = np.einsum("j,njp->np", MATRIX[channel], draws)
+    assert np.mean(synthetic >= 1.5 * intensity[channel]) > 0.84
+    em, _ = default.predict(factor * intensity, factor * sigma, lower_limit=limit)
+    assert np.mean(MATRIX[channel] @ em >= 1.5 * intensity[channel]) > 0.84
 
 
 # -- Conditioning ----------------------------------------------------------------------------------------------------
