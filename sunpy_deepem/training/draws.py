@@ -50,7 +50,9 @@ def match_coverage(network, data, *, seed=0):
     *observed, limit = _observed(data)
     true = data[2].numpy() * EM_SCALE
     lost = unused(data[3][None])[0].sum(dim=0).numpy()
-    groups = [lost == n if n in lost else lost >= 0 for n in range(lost.max() + 1)]
+    # A limit says more about some pixels than others, so that intervals of saturated pixels hold other percentages.
+    plain = ~limit.any(dim=0).numpy()
+    groups = [plain & (lost == n) if n in lost[plain] else plain for n in range(lost.max() + 1)]
     held = []
     for widening in _WIDENINGS:
         network.posterior.widening = (widening,)
