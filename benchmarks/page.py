@@ -152,9 +152,9 @@ the plasma has photospheric abundances and the EM is that of its iron.
 One run of ``benchmarks/exact.py``, {date}, sunpy_deepem {version}, weights {weights} ({fingerprint}): the network
 against the exact posterior (`~sunpy_deepem.methods.Importance`) under the same prior, on the same pixels. The columns
 are the number of pixels in which the exact posterior has enough effective draws; the percentage of truths in the 68 %
-intervals of the network / of the exact posterior, uncertain by 47 / √n points; the hot EM of the posterior mean over the
-true one, median of the pixels where that has at least 5 % of the EM; the median χ² of draws of both; and the absolute
-difference of their 16, 50 and 84 % quantiles, for bands with more than 5 % of the EM, median (90th
+intervals of the network / of the exact posterior, uncertain by 47 / √n points; the hot EM of the posterior mean over
+the true one, median of the pixels where that has at least 5 % of the EM; the median χ² of draws of both; and the
+absolute difference of their 16, 50 and 84 % quantiles, for bands with more than 5 % of the EM, median (90th
 percentile), and for the EM-weighted log T, median. A wrong prior cannot be calibrated: where the exact posterior holds
 less than 68 %, so may the network.
 
