@@ -471,11 +471,13 @@ class Products:
     def _maps(self, functions, unit, contents, quantiles, draws, *, scale=1.0):
         """Return a list with a map of each function of the EM ``(n_bins, ...)``, or one of each of its quantiles."""
         if quantiles is not None:
-            mask = np.asarray(self.sky_mask)  # first, as it is read in larger chunks than the draws need
+            # First, as it is read in larger chunks than the draws need. Maps that share it cannot change it.
+            mask = np.array(self.sky_mask)
+            mask.flags.writeable = False
             images = self._quantiles(functions, quantiles, **draws)
             images *= scale
             return [
-                self._map(image, None, unit, content, quantile, mask=mask.copy())
+                self._map(image, None, unit, content, quantile, mask=mask)
                 for group, content in zip(images, contents, strict=True)
                 for image, quantile in zip(group, np.atleast_1d(quantiles), strict=True)
             ]
