@@ -78,8 +78,20 @@ class ScaledNetwork(nn.Module):
         em, spread : `~torch.Tensor`
             Shape ``(batch, n_bins, ny, nx)``.
         """
-        if flags is None and self._is_compiled(intensity):
-            return self._forward_compiled(intensity, uncertainty, spread, scale, out, start)
+        whole = flags is None or not flags.any(dim=1).all()
+        if not (whole and self._is_compiled(intensity)):
+            return self._forward(intensity, uncertainty, flags, spread, scale, out, start)
+        results = self._forward_compiled(intensity, uncertainty, spread, scale, out, start)
+        if flags is not None:
+            # A pixel's answer does not depend on whether others lack channels.
+            lost = flags[0, :, 0].any(dim=0).nonzero()[:, 0]
+            arrays = (values[..., lost] for values in (intensity, uncertainty, flags))
+            for result, values in zip(results, self._forward(*arrays, spread, scale), strict=True):
+                if result is not None:
+                    result[..., lost] = values
+        return results
+
+    def _forward(self, intensity, uncertainty, flags, spread, scale, out=(None, None), start=0):
         inputs, brightness, noise = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         outputs = self.layers(inputs, self.n_bins * (1 + spread))
         brightness = scale * brightness
@@ -100,7 +112,7 @@ class ScaledNetwork(nn.Module):
         return fits and types == (torch.float32, torch.bfloat16) and self.layers.is_fused(intensity.device.type)
 
     def _forward_compiled(self, intensity, uncertainty, spread, scale, out, start):
-        """Return the same as `forward`, in fewer passes through memory around the layers."""
+        """Return the same as `_forward` for pixels with all channels, in fewer passes through memory."""
         # Numba takes a while to import.
         from sunpy_deepem.network.compiled_tiles import set_em, set_inputs
 

@@ -121,3 +121,13 @@ def test_predict_in_bfloat16(monkeypatch, spread):
         torch.testing.assert_close(values, same, rtol=0.02, atol=0)
         assert (values / same - 1).abs().median() < 1e-5
     assert (found[1] is None) == (not spread)
+
+
+def test_predict_of_a_pixel_does_not_depend_on_channels_of_others():
+    network = DeepEM.load("default")
+    intensity, sigma = (values[0, :, 0].numpy() for values in observed())
+    spoiled = intensity.copy()
+    spoiled[2, 7] = np.nan
+    for values, expected in zip(network.predict(spoiled, sigma), network.predict(intensity, sigma), strict=True):
+        np.testing.assert_array_equal(np.delete(values, 7, axis=1), np.delete(expected, 7, axis=1))
+        assert np.isfinite(values).all()

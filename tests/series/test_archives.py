@@ -173,7 +173,9 @@ class TestSequence:
         animation = found.animate(low=6.0, high=6.3)
         animation._func(2)
         image = plt.gcf().axes[0].images[0].get_array()
-        np.testing.assert_allclose(image, sequence[2].total_em(6.0, 6.3).data, rtol=0.05)
+        band, total = sequence[2].total_em(6.0, 6.3).data, sequence[2].total_em().data
+        # The archive is precise to 1 % where a bin has at least 1e-4 of the EM.
+        np.testing.assert_allclose(image / total, band / total, rtol=0.02, atol=3e-4)
 
     def test_reads_on_access(self, stored, monkeypatch):
         read, original = [], DEMArchive.read
