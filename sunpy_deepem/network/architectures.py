@@ -15,8 +15,6 @@ __all__ = ["ARCHITECTURES", "ChapterNetwork", "ScaledNetwork"]
 # Smallest output in ln; keeps the EM of every bin above zero.
 _LEAST_OUTPUT = -60.0
 _LOG2_E = math.log2(math.e)
-# Numbers in a vector of compiled functions.
-_LANES = 16
 
 
 class ScaledNetwork(nn.Module):
@@ -92,6 +90,7 @@ class ScaledNetwork(nn.Module):
         return results
 
     def _forward(self, intensity, uncertainty, flags, spread, scale, out=(None, None), start=0):
+        """Return the same as `forward`, by PyTorch alone."""
         inputs, brightness, noise = network_inputs(intensity, uncertainty, self.channel_scale, flags)
         outputs = self.layers(inputs, self.n_bins * (1 + spread))
         brightness = scale * brightness
@@ -106,18 +105,21 @@ class ScaledNetwork(nn.Module):
 
     def _is_compiled(self, intensity):
         """Whether `_forward_compiled` is possible, for rows of pixels on processors with fast bfloat16."""
-        batch, n_channels, ny, nx = intensity.shape
-        fits = batch == ny == 1 and nx >= _LANES and 2 * n_channels + 1 <= _LANES <= n_inputs(n_channels)
         types = intensity.dtype, self.layers[-1].weight.dtype
-        return fits and types == (torch.float32, torch.bfloat16) and self.layers.is_fused(intensity.device.type)
+        if types != (torch.float32, torch.bfloat16) or not self.layers.is_fused(intensity.device.type):
+            return False
+        # Numba takes a while to import.
+        from sunpy_deepem.network.vectors import LANES
+
+        batch, n_channels, ny, nx = intensity.shape
+        return batch == ny == 1 and nx >= LANES and 2 * n_channels + 1 <= LANES <= n_inputs(n_channels)
 
     def _forward_compiled(self, intensity, uncertainty, spread, scale, out, start):
         """Return the same as `_forward` for pixels with all channels, in fewer passes through memory."""
-        # Numba takes a while to import.
-        from sunpy_deepem.network.compiled_tiles import set_em, set_inputs
+        from sunpy_deepem.network.compiled_tiles import LANES, set_em, set_inputs
 
         n = intensity.shape[3]
-        inputs, brightness, noise = (torch.empty(shape, dtype=torch.float32) for shape in ((n, _LANES), n, n))
+        inputs, brightness, noise = (torch.empty(shape, dtype=torch.float32) for shape in ((n, LANES), n, n))
         arrays = (intensity[0, :, 0].contiguous(), uncertainty[0, :, 0].contiguous(), self.channel_scale.flatten())
         set_inputs(*(values.numpy() for values in (*arrays, inputs, brightness, noise)))
         # The zeros to the right of the inputs are in the places of flags.

@@ -68,7 +68,7 @@ def _block(components, i):
 
 @inlined
 def _read(values, first, rows, square, out):
-    """Set ``out`` (bins, 16) to the transpose of 16 rows of ``values`` (components, bins), the first where none is."""
+    """Set ``out`` (bins, 16) to 16 components from ``first`` on, shape (components, bins); the first one fills up."""
     n_components, n_bins = values.shape
     for d in range(LANES):
         k = first + d if first + d < n_components else 0
